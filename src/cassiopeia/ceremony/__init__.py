@@ -1,0 +1,1 @@
+"""Making authorities offline: the hierarchy as data, keys, certificates and what each machine is given."""

@@ -1,0 +1,1 @@
+"""Key stores: the only modules that use a crypto backend's interface for CA keys."""
