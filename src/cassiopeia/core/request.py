@@ -6,7 +6,7 @@ is defined here because client and signer must compute it alike (wire specificat
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from typing import Literal
@@ -36,9 +36,9 @@ class SubjectAltName:
 class CertificateRequest:
     """One wish for a certificate.
 
-    `request_id` is 32 octets that name the request for ever (empty over version 1), `key_proof` a CSR or SPKAC (DER over
-    version 2, PEM or `SPKAC=` text over version 1), `ocsp_target_ca` the exact sub-CA of an OCSP responder certificate
-    (then `profile` is empty), `proofs` the signed statements that came along.
+    `request_id` is 32 octets that name the request for ever (empty over version 1). `key_proof` is a CSR or SPKAC: DER
+    over version 2, PEM or `SPKAC=` text over version 1. `ocsp_target_ca` is the exact sub-CA of an OCSP responder
+    certificate (then `profile` is empty). `proofs` are the signed statements that came along.
     """
 
     key_kind: KeyKind
@@ -61,7 +61,7 @@ class Revocation:
 
     serial_number: int
     reason: int | None = None
-    invalidity_date: datetime.datetime | None = None
+    invalidity_date: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
