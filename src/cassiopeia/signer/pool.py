@@ -1,0 +1,238 @@
+"""The front's side of the worker processes: hands out tasks in batches, signing first, and survives their deaths.
+
+A batch whose worker dies or hangs is tried again one task at a time; a task that takes a worker with it twice is
+answered as deferred, so one hostile request costs itself and nothing else.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cassiopeia.errors import OperatorError
+from cassiopeia.signer.tasks import (
+    Decide,
+    Deferred,
+    FrameReader,
+    Outcome,
+    Ready,
+    Sign,
+    Task,
+    Unusable,
+    frame,
+    read_outcomes,
+)
+
+# Two batches each: while one is being answered, the next already waits in the worker's socket.
+_BATCHES_A_WORKER = 2
+_BATCH_TASKS = 16
+_BATCH_TIME_LIMIT_S = 30.0
+_RESPAWN_DELAY_S = 1.0
+_STOP_TIME_LIMIT_S = 5.0
+
+
+@dataclass
+class _Queued:
+    task: Task
+    deaths: int = 0
+
+
+@dataclass
+class _Member:
+    process: subprocess.Popen[bytes]
+    stream: socket.socket
+    reader: FrameReader = field(default_factory=FrameReader)
+    outgoing: bytearray = field(default_factory=bytearray)
+    batches: deque[list[_Queued]] = field(default_factory=deque)
+    deadline: float = 0.0
+    ready: bool = False
+
+
+class WorkerPool:
+    """`count` workers of one configuration; `deliver` is called with every outcome, from the caller's loop."""
+
+    def __init__(
+        self,
+        *,
+        config_path: Path,
+        count: int,
+        selector: selectors.BaseSelector,
+        deliver: Callable[[Outcome], None],
+        command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.worker"),
+    ) -> None:
+        self._config_path = config_path
+        self._count = count
+        self._selector = selector
+        self._deliver = deliver
+        self._command = command
+        self._members: list[_Member] = []
+        self._signing: deque[_Queued] = deque()
+        self._deciding: deque[_Queued] = deque()
+        self._suspects: deque[_Queued] = deque()
+        self._respawn_at = 0.0
+        self.failure = ""
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether a worker has loaded and proved all keys."""
+        return any(member.ready for member in self._members)
+
+    @property
+    def busy(self) -> bool:
+        return any(member.batches for member in self._members)
+
+    def process_ids(self) -> list[int]:
+        return [member.process.pid for member in self._members]
+
+    def start(self) -> None:
+        while len(self._members) < self._count:
+            self._spawn()
+
+    def submit(self, task: Task) -> None:
+        (self._signing if isinstance(task, Sign) else self._deciding).append(_Queued(task))
+
+    def pump(self) -> None:
+        """Hand waiting tasks to workers with room; call after every turn of the loop."""
+        if len(self._members) < self._count and time.monotonic() >= self._respawn_at:
+            self._spawn()
+        for _ in range(_BATCHES_A_WORKER):
+            for member in sorted(self._members, key=lambda each: len(each.batches)):
+                if member.ready and len(member.batches) < _BATCHES_A_WORKER:
+                    self._give(member)
+
+    def seconds_to_deadline(self) -> float | None:
+        """Seconds until `check_time` has something to do; None when nothing waits."""
+        now = time.monotonic()
+        moments = [member.deadline for member in self._members if member.batches]
+        if len(self._members) < self._count:
+            moments.append(self._respawn_at)
+        return max(0.0, min(moments) - now) if moments else None
+
+    def check_time(self) -> None:
+        """End workers that hang."""
+        now = time.monotonic()
+        for member in list(self._members):
+            if member.batches and now > member.deadline:
+                member.process.kill()
+                self._bury(member)
+
+    def stop(self) -> None:
+        """Close every stream: workers end by themselves, the stubborn are killed."""
+        for member in self._members:
+            self._selector.unregister(member.stream)
+            member.stream.close()
+        for member in self._members:
+            try:
+                member.process.wait(_STOP_TIME_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                member.process.kill()
+                member.process.wait()
+        self._members.clear()
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [*self._command, str(self._config_path), str(theirs.fileno())]
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - our own interpreter and module
+        ours.setblocking(False)
+        member = _Member(process=process, stream=ours)
+        self._members.append(member)
+        self._selector.register(ours, selectors.EVENT_READ, lambda mask: self._on_event(member, mask))
+
+    def _give(self, member: _Member) -> None:
+        batch = self._next_batch(alone=not member.batches)
+        if not batch:
+            return
+        member.batches.append(batch)
+        if len(member.batches) == 1:
+            member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
+        member.outgoing += frame([queued.task for queued in batch])
+        self._write(member)
+
+    def _next_batch(self, *, alone: bool) -> list[_Queued]:
+        if alone and self._suspects:
+            return [self._suspects.popleft()]
+        queue = self._signing or self._deciding
+        share = max(1, min(_BATCH_TASKS, len(queue) // max(1, self._count)))
+        return [queue.popleft() for _ in range(min(share, len(queue)))]
+
+    def _on_event(self, member: _Member, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._write(member)
+        if mask & selectors.EVENT_READ and member in self._members:
+            self._read(member)
+
+    def _write(self, member: _Member) -> None:
+        try:
+            sent = member.stream.send(member.outgoing) if member.outgoing else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the death shows at the reading side, which buries it
+        del member.outgoing[:sent]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.outgoing else 0)
+        if self._selector.get_key(member.stream).events != events:
+            self._selector.modify(member.stream, events, self._selector.get_key(member.stream).data)
+
+    def _read(self, member: _Member) -> None:
+        try:
+            octets = member.stream.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self._bury(member)
+            return
+        for body in member.reader.feed(octets):
+            outcomes = read_outcomes(body)
+            self._take(member, outcomes)
+
+    def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Ready):
+                member.ready = True
+            elif isinstance(outcome, Unusable):
+                self.failure = outcome.message
+        if not member.batches or isinstance(outcomes[0], Ready | Unusable):
+            return
+        expected = {queued.task.task for queued in member.batches.popleft()}
+        member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
+        for outcome in outcomes:
+            if outcome.task in expected:
+                self._deliver(outcome)
+
+    def _bury(self, member: _Member) -> None:
+        """Forget a dead worker; what it held is tried again alone, or deferred the second time."""
+        self._members.remove(member)
+        self._selector.unregister(member.stream)
+        member.stream.close()
+        member.process.kill()
+        member.process.wait()
+        self._respawn_at = time.monotonic() + (0.0 if member.ready else _RESPAWN_DELAY_S)
+        if self.failure and not self.unlocked:
+            raise OperatorError(self.failure)
+        for position, batch in enumerate(member.batches):
+            for queued in batch:
+                # Only the first batch was under way; the others never reached the worker's hands.
+                queued.deaths += 1 if position == 0 else 0
+                if queued.deaths > 1 or (queued.deaths == 1 and len(batch) == 1 and isinstance(queued.task, Decide)):
+                    self._deliver(
+                        Deferred(
+                            task=queued.task.task,
+                            code="worker-died",
+                            message="this request ended a worker of the signer; a person must look at it",
+                            retry_after_s=300,
+                        )
+                    )
+                elif queued.deaths == 1:
+                    self._suspects.append(queued)
+                else:
+                    (self._signing if isinstance(queued.task, Sign) else self._deciding).appendleft(queued)

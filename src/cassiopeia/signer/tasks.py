@@ -1,0 +1,129 @@
+"""What the signer's front process and its workers say to each other, and how it is framed.
+
+A frame is a 4-octet big-endian length and MessagePack of a list of tasks or outcomes. Tasks carry unjudged requests to
+the workers; outcomes come back typed and are decoded strictly, so a worker that was taken over by a hostile request can
+lie, but it can't make the front run anything.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import struct
+
+import msgspec
+
+from cassiopeia.core.request import CertificateRequest
+from cassiopeia.errors import StateUnknown
+
+MAXIMUM_FRAME_OCTETS = 64 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Judge this request and assemble its TBSCertificate, as of `now`, given the counts `issued` by each sub-CA."""
+
+    task: int
+    request: CertificateRequest
+    version: int
+    now: dt.datetime
+    issued: dict[str, int]
+
+
+class Sign(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Sign these octets with the key of `signing_ca`; `algorithm` is the DER of an AlgorithmIdentifier."""
+
+    task: int
+    signing_ca: str
+    algorithm: bytes
+    octets: bytes
+
+
+class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The request is approved: what will be signed, once the log is safe."""
+
+    task: int
+    signing_ca: str
+    serial_number: bytes
+    algorithm: bytes
+    tbs_certificate: bytes
+
+
+class Signed(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    task: int
+    signature: bytes
+
+
+class Denied(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The policy says no: final."""
+
+    task: int
+    code: str
+    field: str
+    message: str
+
+
+class Deferred(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Not now: the same task may succeed later."""
+
+    task: int
+    code: str
+    message: str
+    retry_after_s: int
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The worker has unlocked and proved all its keys."""
+
+    task: int = 0
+
+
+class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The worker can't work at all; `message` is for the operator."""
+
+    message: str
+    task: int = 0
+
+
+Task = Decide | Sign
+Outcome = Decided | Signed | Denied | Deferred | Ready | Unusable
+
+_encoder = msgspec.msgpack.Encoder()
+_task_decoder = msgspec.msgpack.Decoder(list[Task])
+_outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])
+
+
+def frame(items: list[Task] | list[Outcome]) -> bytes:
+    body = _encoder.encode(items)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameReader:
+    """Collects octets of a stream into whole frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, octets: bytes) -> list[bytes]:
+        self._buffer += octets
+        bodies: list[bytes] = []
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAXIMUM_FRAME_OCTETS:
+                raise StateUnknown("a worker sent a frame over the limit")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                break
+            bodies.append(bytes(self._buffer[_LENGTH.size : end]))
+            del self._buffer[:end]
+        return bodies
+
+
+def read_tasks(body: bytes) -> list[Task]:
+    return _task_decoder.decode(body)
+
+
+def read_outcomes(body: bytes) -> list[Outcome]:
+    try:
+        return _outcome_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise StateUnknown("a worker sent an outcome that is none") from error

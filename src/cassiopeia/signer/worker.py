@@ -1,0 +1,161 @@
+"""One worker process of the signer: holds the CA keys, judges requests, assembles, signs, verifies its own signatures.
+
+Started by the front process as `python -m cassiopeia.signer.worker CONFIG DESCRIPTOR`; it talks over that one
+descriptor only. Requests are parsed here, never in the front: whatever a hostile CSR does to a parser, it costs one
+worker and one request.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles, load_signer_config
+from cassiopeia.core import algorithms, certificate, policy
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.profile import Profile
+from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, Unavailable
+from cassiopeia.signer.keystore.interface import KeyStore
+from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
+from cassiopeia.signer.keystore.passphrase import read_passphrase
+from cassiopeia.signer.tasks import (
+    Decide,
+    Decided,
+    Deferred,
+    Denied,
+    FrameReader,
+    Outcome,
+    Ready,
+    Sign,
+    Signed,
+    Task,
+    Unusable,
+    frame,
+    read_tasks,
+)
+
+_SERIAL_ENTROPY_OCTETS = 15
+_POSSESSION_CHALLENGE = b"cassiopeia: proof of possession at start"
+
+
+class Worker:
+    """Carries out tasks with the keys and profiles of one configuration."""
+
+    def __init__(
+        self,
+        *,
+        signer_id: int,
+        authorities: Mapping[str, Authority],
+        profiles: Mapping[str, Profile],
+        version_1_profiles: frozenset[str],
+        keys: KeyStore,
+    ) -> None:
+        self._signer_id = signer_id
+        self._authorities = authorities
+        self._profiles = profiles
+        self._version_1_profiles = version_1_profiles
+        self._keys = keys
+
+    def carry_out(self, task: Task) -> Outcome:
+        try:
+            if isinstance(task, Decide):
+                return self._decide(task)
+            return self._sign(task)
+        except Refused as refusal:
+            return Denied(task=task.task, code=refusal.code, field=refusal.field, message=refusal.message)
+        except Unavailable as error:
+            return Deferred(task=task.task, code=error.code, message=error.message, retry_after_s=error.retry_after_s)
+        except CassiopeiaError as error:
+            return _deferred(task, error)
+
+    def _decide(self, task: Decide) -> Decided:
+        approved = policy.decide(
+            task.request,
+            profiles=self._profiles,
+            authorities=tuple(self._authorities.values()),
+            signer_id=self._signer_id,
+            now=task.now,
+            serial_entropy=os.urandom(_SERIAL_ENTROPY_OCTETS),
+            issued=task.issued,
+            version=task.version,
+            version_1_profiles=self._version_1_profiles,
+        )
+        return Decided(
+            task=task.task,
+            signing_ca=approved.authority.name,
+            serial_number=approved.serial_number.to_bytes(16, "big"),
+            algorithm=approved.algorithm.der,
+            tbs_certificate=certificate.assemble_tbs(approved),
+        )
+
+    def _sign(self, task: Sign) -> Signed:
+        algorithm = algorithms.algorithm_from_der(task.algorithm)
+        signature = self._keys.sign(task.signing_ca, algorithm, task.octets)
+        # A fault of the library or the machine must not get out: one wrong RSA-CRT signature gives the key away.
+        algorithms.verify(self._authorities[task.signing_ca].public_key, algorithm, signature, task.octets)
+        return Signed(task=task.task, signature=signature)
+
+
+def _deferred(task: Task, error: CassiopeiaError) -> Deferred:
+    sys.stderr.write(f"signer worker: {type(error).__name__}: {error}\n")
+    return Deferred(task=task.task, code="internal", message="the signer met an internal error", retry_after_s=60)
+
+
+def make_worker(config: SignerConfig) -> Worker:
+    """Load profiles, sub-CAs and keys, and prove each key; raises `OperatorError`."""
+    entries = [entry for entry in load_authorities(config.authorities) if entry.authority.signer_id == config.signer_id]
+    keys = OpenSslKeyStore(
+        passphrase=read_passphrase(file=config.passphrase_file, credential=config.passphrase_credential),
+        directory=config.authorities.parent,
+    )
+    for entry in entries:
+        _prove(keys, entry)
+    return Worker(
+        signer_id=config.signer_id,
+        authorities={entry.authority.name: entry.authority for entry in entries},
+        profiles=load_profiles(config.profiles),
+        version_1_profiles=frozenset(config.version_1.profiles if config.version_1 else ()),
+        keys=keys,
+    )
+
+
+def _prove(keys: OpenSslKeyStore, entry: AuthorityEntry) -> None:
+    authority = entry.authority
+    keys.add(authority.name, entry.key)
+    expected = authority.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if keys.subject_public_key_info(authority.name) != expected:
+        raise OperatorError(f"{authority.name}: the key {entry.key} does not belong to this sub-CA's certificate")
+    algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
+    signature = keys.sign(authority.name, algorithm, _POSSESSION_CHALLENGE)
+    algorithms.verify(authority.public_key, algorithm, signature, _POSSESSION_CHALLENGE)
+
+
+def serve(worker: Worker, stream: socket.socket) -> None:
+    """Answer batches of tasks until the front closes the stream."""
+    reader = FrameReader()
+    while octets := stream.recv(1 << 20):
+        for body in reader.feed(octets):
+            stream.sendall(frame([worker.carry_out(task) for task in read_tasks(body)]))
+
+
+def main() -> None:
+    # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stream = socket.socket(fileno=int(sys.argv[2]))
+    try:
+        worker = make_worker(load_signer_config(Path(sys.argv[1])))
+    except CassiopeiaError as error:
+        stream.sendall(frame([Unusable(message=str(error))]))
+        raise SystemExit(1) from None
+    stream.sendall(frame([Ready()]))
+    serve(worker, stream)
+
+
+if __name__ == "__main__":
+    main()
