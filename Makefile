@@ -45,7 +45,7 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-lint
 	$(VENV)/bin/ruff check $(checked)
 	$(VENV)/bin/ruff format --check $(checked)
-	$(VENV)/bin/mypy --explicit-package-bases $(checked)
+	$(VENV)/bin/mypy $(checked)
 	$(VENV)/bin/lint-imports
 	$(python) tools/check_requirements.py
 

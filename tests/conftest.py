@@ -1,0 +1,89 @@
+"""Rules for the whole suite: no test is skipped unseen, and nothing that a test started outlives the session.
+
+In CI (the environment variable `CI` is set) a skip is a failure: there, everything that a test needs is installed.
+Every process that a test starts inherits a mark in its environment; one that still carries it when all tests are over
+was forgotten: it is ended, and the session fails.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+MARK = "CASSIOPEIA_TEST_SESSION"
+LEFT_RUNNING: pytest.StashKey[list[str]] = pytest.StashKey()
+
+# A shared machine may stand still for a moment; an example must not fail for that.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _is_controller(config):
+        os.environ[MARK] = uuid.uuid4().hex
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_a_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_a_skip(report)
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not _is_controller(session.config):
+        return
+    left = dict(_marked_processes(os.environ[MARK]))
+    for process_id in left:
+        os.kill(process_id, signal.SIGKILL)
+    if left:
+        session.config.stash[LEFT_RUNNING] = [f"{process_id}: {command}" for process_id, command in left.items()]
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left = config.stash.get(LEFT_RUNNING, [])
+    if left:
+        terminalreporter.section("left running by a test, and ended now", red=True)
+        for line in left:
+            terminalreporter.line(line)
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    """Whether this is the session itself, not one of the workers that pytest-xdist starts."""
+    return not hasattr(config, "workerinput")
+
+
+def _fail_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but in CI everything must run: {reason}"
+
+
+def _marked_processes(mark: str) -> Iterator[tuple[int, str]]:
+    wanted = f"{MARK}={mark}".encode()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended meanwhile, or belongs to somebody else
+            continue
+        if wanted in environment:
+            yield int(process.name), command.strip()

@@ -1,0 +1,68 @@
+"""The signer starts with nothing installed but requirements/signer.txt: the promise behind "the signer has the fewest".
+
+Needs a package index (the one that pip is configured for) or pip's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NOT_THE_SIGNERS = ("sqlalchemy", "alembic", "psycopg", "idna", "regex")
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+import cassiopeia.signer
+names = [module.name for module in pkgutil.walk_packages(cassiopeia.signer.__path__, "cassiopeia.signer.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+ours = {name for name in sys.modules if name.startswith("cassiopeia.")}
+strangers = {name for name in ours if name.split(".")[1] in {"client", "store", "validation", "web", "ceremony"}}
+assert not strangers, strangers
+"""
+
+
+@pytest.fixture(scope="module")
+def signer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("signer")
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    python = directory / "bin" / "python"
+    pip_install = (python, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "install")
+    subprocess.run([*pip_install, "--require-hashes", "-r", ROOT / "requirements" / "signer.txt"], check=True)
+    return python
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    return subprocess.run(
+        [python, "-W", "error", *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_every_module_of_the_signer_is_importable(signer_python: Path) -> None:
+    result = run(signer_python, "-c", IMPORT_EVERYTHING)
+
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 0
+
+
+def test_the_command_line_of_the_signer_starts(signer_python: Path) -> None:
+    result = run(signer_python, "-m", "cassiopeia.cli.main", "signer", "run", "--help")
+
+    assert result.returncode == 0, result.stderr
+    assert "Usage:" in result.stdout
+
+
+@pytest.mark.parametrize("module", NOT_THE_SIGNERS)
+def test_what_the_database_side_needs_is_not_there(signer_python: Path, module: str) -> None:
+    result = run(signer_python, "-c", f"import {module}")
+
+    assert f"No module named '{module}'" in result.stderr
