@@ -70,8 +70,8 @@ _FORBIDDEN_CATEGORIES: Final = {
     "Zp": "a paragraph separator",
     "Zs": "a blank that is not the plain space",
 }
-# Letters, marks and symbols that show nothing (Unicode Default_Ignorable_Code_Point, the empty Braille pattern), and the
-# mark of a broken conversion.
+# Letters, marks and symbols that show nothing (Unicode Default_Ignorable_Code_Point, the empty Braille pattern), and
+# the mark of a broken conversion.
 _INVISIBLE: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\ufffd"
     + "".join(map(chr, range(0xFE00, 0xFE10)))
