@@ -29,10 +29,10 @@ checked := src tests bench examples tools docs/conf.py
 .NOTPARALLEL: # one virtual environment, one pip at a time
 
 demo: $(VENV)/installed-run
-	@$(python) examples/demo.py --link $(LINK)
+	@$(python) -m examples.demo --link $(LINK)
 
 run: $(VENV)/installed-run
-	@$(python) examples/run.py
+	@$(python) -m examples.run
 
 test: $(VENV)/installed-test
 	tools/setup-tests
