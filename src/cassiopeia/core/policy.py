@@ -1,0 +1,301 @@
+"""The decision: from a wish that nobody has checked to an `ApprovedRequest`, a refusal, or not now.
+
+Owns the order of the checks and whatever needs more than one of them; the rules of each part stand in `csr`,
+`keycheck`, `names`, `validity` and `authority`. Nothing is assembled here and no key is used. `assemble_tbs` in
+`certificate` takes only what `decide` has approved, and nothing else can make an `ApprovedRequest`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import InitVar, dataclass
+from typing import Final
+
+from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
+from cassiopeia.core.authority import Authority, choose_authority, has_room
+from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
+from cassiopeia.core.names import check_alt_name, encode_subject
+from cassiopeia.core.profile import ALT_NAME_TYPES, EXTENDED_KEY_USAGES, SUBJECT_TYPES, Presence, Profile
+from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
+from cassiopeia.core.validity import Validity, choose_validity
+from cassiopeia.errors import InternalError, Refused, Unavailable
+
+SERIAL_ENTROPY_OCTETS: Final = 15
+_HIGHEST_SIGNER_ID: Final = 0x7F
+
+# What each kind of key can be used for at all; the profile's key usages are narrowed to it, so that one profile serves
+# every kind. RSA: RFC 3279 2.3.1; EC: RFC 5480 3; Ed25519: RFC 8410 5; ML-DSA: RFC 9881 5.
+_RSA_USAGES: Final = frozenset({"digitalSignature", "nonRepudiation", "keyEncipherment", "dataEncipherment"})
+_EC_USAGES: Final = frozenset({"digitalSignature", "nonRepudiation", "keyAgreement"})
+_SIGNATURE_USAGES: Final = frozenset({"digitalSignature", "nonRepudiation"})
+
+_APPROVAL: Final = object()  # known to `decide` alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApprovedRequest:
+    """Evidence that `decide` has approved everything that stands in it; nothing else can make one."""
+
+    approval: InitVar[object]
+    request: CertificateRequest
+    profile: Profile
+    authority: Authority
+    algorithm: SignatureAlgorithm
+    serial_number: int
+    validity: Validity
+    subject: bytes  # DER Name
+    alt_names: tuple[SubjectAltName, ...]
+    key: CertifiedKey
+    key_usage: tuple[str, ...]
+
+    def __post_init__(self, approval: object) -> None:
+        if approval is not _APPROVAL:
+            raise InternalError("only policy.decide approves a request")
+
+
+def decide(
+    request: CertificateRequest,
+    *,
+    profiles: Mapping[str, Profile],
+    authorities: Iterable[Authority],
+    signer_id: int,
+    now: dt.datetime,
+    serial_entropy: bytes,
+    issued: Mapping[str, int],
+    version: int,
+    version_1_profiles: frozenset[str],
+) -> ApprovedRequest:
+    """Approve one request, or raise Refused (final) or Unavailable (later).
+
+    `issued` counts the certificates of each sub-CA by its name; `serial_entropy` is 15 octets from the CSPRNG, used
+    for this request alone; `version` is that of the protocol that brought the request.
+    """
+    authorities = tuple(authorities)
+    # 1. What kind of certificate, and whether it may be asked for this way.
+    profile = _choose_profile(request, profiles)
+    _check_version(profile, version=version, version_1_profiles=version_1_profiles)
+    # 2. The proofs. None are understood yet, so that a profile which demands any is never issued.
+    if profile.evidence:
+        raise Refused(
+            f"The profile {profile.name} demands proofs that are missing: {', '.join(profile.evidence)}.",
+            code="evidence-missing",
+            field="proofs",
+        )
+    # 3. The key: the request is signed with it, and it is fit to be certified.
+    key = _certified_key(request)
+    _check_not_our_own(key, authorities)
+    key_usage = _narrow_key_usage(profile, key)
+    # 4. The names, each for itself, then against the profile, then together.
+    attributes = request.attributes
+    if version == 1:
+        attributes = tuple(each for each in attributes if each.value)  # wire specification: "an empty value is dropped"
+    subject = encode_subject(attributes)
+    _check_attributes(attributes, profile)
+    _check_alt_names(request.alt_names, profile)
+    _check_names_together(attributes, request.alt_names, profile)
+    # 5. The hash (which of them is used follows from the sub-CA's key) and the dates.
+    check_signature_hash(request.signature_hash)
+    validity = choose_validity(
+        wish_from=request.wish_from,
+        wish_to=request.wish_to,
+        now=now,
+        ahead_days=profile.not_before_ahead_days,
+        maximum_days=profile.maximum_validity_days,
+        lenient=version == 1,
+    )
+    # 6. The sub-CA: last but for what follows from it, because it alone may say "not now".
+    if profile.family:
+        authority = choose_authority(
+            authorities,
+            family=profile.family,
+            signer_id=signer_id,
+            now=now,
+            not_after=validity.not_after,
+            issued=issued,
+        )
+    else:
+        authority = _named_authority(
+            request.ocsp_target_ca, authorities, signer_id=signer_id, now=now, validity=validity, issued=issued
+        )
+    # 7. Algorithm and serial number.
+    return ApprovedRequest(
+        approval=_APPROVAL,
+        request=request,
+        profile=profile,
+        authority=authority,
+        algorithm=choose_algorithm(authority.public_key, request.signature_hash, pss=authority.pss),
+        serial_number=make_serial_number(signer_id, serial_entropy),
+        validity=validity,
+        subject=subject,
+        alt_names=request.alt_names,
+        key=key,
+        key_usage=key_usage,
+    )
+
+
+def make_serial_number(signer_id: int, entropy: bytes) -> int:
+    """One octet signer id (01-7F), fifteen of entropy: positive, 16 octets (ADR "serial numbers", RFC 5280 4.1.2.2)."""
+    if not 1 <= signer_id <= _HIGHEST_SIGNER_ID or len(entropy) != SERIAL_ENTROPY_OCTETS:
+        raise InternalError("a serial number needs a signer id from 1 to 127 and 15 octets of entropy")
+    return int.from_bytes(bytes((signer_id,)) + entropy, "big")
+
+
+def _choose_profile(request: CertificateRequest, profiles: Mapping[str, Profile]) -> Profile:
+    if request.ocsp_target_ca:
+        if request.profile:
+            raise Refused(
+                "A certificate for an OCSP responder names its sub-CA and no profile.",
+                code="profile-not-allowed",
+                field="profile",
+            )
+        for profile in profiles.values():
+            if not profile.family:
+                return profile
+        raise Refused("This signer has no profile for OCSP responders.", code="profile-unknown", field="ocsp_target_ca")
+    if request.profile not in profiles:
+        raise Refused(
+            f"The profile {request.profile[:40]!a} is not known to the signer.", code="profile-unknown", field="profile"
+        )
+    profile = profiles[request.profile]
+    if not profile.family:
+        raise Refused(
+            f"The profile {profile.name} is for OCSP responders: name the sub-CA instead.",
+            code="profile-not-allowed",
+            field="profile",
+        )
+    return profile
+
+
+def _check_version(profile: Profile, *, version: int, version_1_profiles: frozenset[str]) -> None:
+    """Version 1 cannot carry evidence: it has its own list of profiles, and never OCSP responders."""
+    if version == 1 and (profile.name not in version_1_profiles or not profile.family):
+        raise Refused(
+            f"The profile {profile.name} is not issued over version 1 of the protocol.",
+            code="profile-not-in-version-1",
+            field="profile",
+        )
+
+
+def _certified_key(request: CertificateRequest) -> CertifiedKey:
+    if request.key_kind == "csr":
+        return parse_certification_request(request.key_proof)
+    return parse_spkac(request.key_proof)
+
+
+def _check_not_our_own(key: CertifiedKey, authorities: Iterable[Authority]) -> None:
+    """A sub-CA's key in a subscriber's certificate: somebody holds a CA key, or has found a way to make it sign."""
+    if any(authority.public_key == key.public_key for authority in authorities):
+        raise Refused("This key belongs to a certificate authority.", code="key-blocked", field="key")
+
+
+def _narrow_key_usage(profile: Profile, key: CertifiedKey) -> tuple[str, ...]:
+    possible = _SIGNATURE_USAGES
+    if key.algorithm.startswith("RSA-"):
+        possible = _RSA_USAGES
+    elif key.algorithm.startswith("P-"):
+        possible = _EC_USAGES
+    usages = tuple(usage for usage in profile.key_usage if usage in possible)
+    if not usages:
+        raise Refused(
+            f"A key of the kind {key.algorithm} cannot be used for what {profile.name} certifies; take an RSA key.",
+            code="key-unsupported",
+            field="key",
+        )
+    return usages
+
+
+def _check_attributes(attributes: tuple[SubjectAttribute, ...], profile: Profile) -> None:
+    given = {attribute.type for attribute in attributes}
+    for attribute_type in SUBJECT_TYPES:
+        _check_presence(
+            profile.subject_presence(attribute_type), attribute_type, profile, given=attribute_type in given
+        )
+
+
+def _check_alt_names(alt_names: tuple[SubjectAltName, ...], profile: Profile) -> None:
+    if len(alt_names) > profile.maximum_alt_names:
+        raise Refused(
+            f"{len(alt_names)} alternative names are too many; {profile.name} takes {profile.maximum_alt_names}.",
+            code="too-many-names",
+            field="alt_names",
+        )
+    for alt_name in alt_names:
+        check_alt_name(alt_name)
+        if alt_name.type == "DNS" and alt_name.value.startswith("*.") and not profile.allow_wildcard:
+            raise Refused(
+                f"{profile.name} takes no wildcards: write each name of {alt_name.value} out.",
+                code="wildcard-not-allowed",
+                field="DNS",
+            )
+    if len(set(alt_names)) != len(alt_names):
+        raise Refused("An alternative name stands there twice.", code="name-repeated", field="alt_names")
+    given = {alt_name.type for alt_name in alt_names}
+    for alt_name_type in ALT_NAME_TYPES:
+        _check_presence(profile.alt_name_presence(alt_name_type), alt_name_type, profile, given=alt_name_type in given)
+
+
+def _check_presence(presence: Presence, name_type: str, profile: Profile, *, given: bool) -> None:
+    if presence is Presence.FORBIDDEN and given:
+        raise Refused(f"{profile.name} takes no {name_type}; leave it out.", code="name-not-allowed", field=name_type)
+    if presence is Presence.REQUIRED and not given:
+        raise Refused(f"{profile.name} needs a {name_type}; add it.", code="name-missing", field=name_type)
+
+
+def _check_names_together(
+    attributes: tuple[SubjectAttribute, ...], alt_names: tuple[SubjectAltName, ...], profile: Profile
+) -> None:
+    """What the subject says about hosts and mailboxes must be among the alternative names, where it is proved."""
+    if not attributes and not alt_names:
+        raise Refused("The certificate would name nobody; add a name.", code="name-missing", field="attributes")
+    given = {(alt_name.type, alt_name.value) for alt_name in alt_names}
+    names_a_host = EXTENDED_KEY_USAGES["serverAuth"] in profile.extended_key_usage
+    for attribute in attributes:
+        # RFC 5280 4.1.2.6: an address belongs into the alternative names; in the subject it is a copy.
+        if attribute.type == "EMAIL" and ("email", attribute.value) not in given:
+            raise Refused(
+                f"The subject's address {attribute.value} is not among the alternative names; add it there.",
+                code="name-not-covered",
+                field="EMAIL",
+            )
+        # Baseline Requirements 7.1.4.3: the common name of a server is one of its alternative names.
+        if (
+            attribute.type == "CN"
+            and names_a_host
+            and given.isdisjoint({("DNS", attribute.value), ("IP", attribute.value)})
+        ):
+            raise Refused(
+                f"A server's common name is one of its host names; add {attribute.value!a} there, or leave CN out.",
+                code="name-not-covered",
+                field="CN",
+            )
+
+
+def _named_authority(
+    name: str,
+    authorities: Iterable[Authority],
+    *,
+    signer_id: int,
+    now: dt.datetime,
+    validity: Validity,
+    issued: Mapping[str, int],
+) -> Authority:
+    """An OCSP responder speaks for exactly one sub-CA as long as that is valid, also when it issues nothing else."""
+    for authority in authorities:
+        if authority.name == name and authority.signer_id == signer_id:
+            break
+    else:
+        raise Refused(
+            f"The sub-CA {name[:80]!a} is not one of this signer.", code="authority-unknown", field="ocsp_target_ca"
+        )
+    if now < authority.not_before:
+        raise Unavailable(f"the sub-CA {name} is not valid yet", code="no-authority", retry_after_s=3600)
+    if validity.not_after > authority.not_after:
+        raise Refused(
+            f"The certificate would outlive {name}; wish for an end before {authority.not_after:%Y-%m-%d}.",
+            code="validity-beyond-authority",
+            field="wish_to",
+        )
+    if not has_room(authority, issued):
+        raise Unavailable(f"the sub-CA {name} is full", code="authority-full", retry_after_s=3600)
+    return authority
