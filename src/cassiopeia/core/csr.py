@@ -219,7 +219,10 @@ def _verify_request(request: x509.CertificateSigningRequest, key: PublicKeyTypes
 
 def _verify_spkac(spkac: _SignedPublicKeyAndChallenge, key: PublicKeyTypes) -> None:
     """As `_verify_request`. RSA-PSS is not accepted here: nothing makes such a SPKAC."""
-    identifier = asn1.decode_der(_AlgorithmIdentifier, asn1.encode_der(spkac.signature_algorithm)).algorithm
+    try:
+        identifier = spkac.signature_algorithm.parse(_AlgorithmIdentifier).algorithm
+    except _HOSTILE as error:
+        _refuse("spkac", "signature-algorithm", "is signed with an algorithm that no SPKAC has", error)
     _check_signature_algorithm(identifier, key, "spkac")
     signed = asn1.encode_der(spkac.public_key_and_challenge)
     signature = spkac.signature.as_bytes()
@@ -272,8 +275,14 @@ def _pem_body(octets: bytes) -> bytes:
 
 
 def _spkac_body(octets: bytes) -> bytes:
-    if _PEM_BEGIN.search(octets):
-        _refuse("spkac", "pem-label", "is PEM; if it is a certification request, send it as such, else")
+    label = _PEM_BEGIN.search(octets)
+    if label:
+        raise Refused(
+            f"A SPKAC is one line of base64, and this is PEM labelled {label[1].decode('ascii')!r}; if it is a"
+            " certification request, submit it as a CSR.",
+            code="pem-label",
+            field="spkac",
+        )
     return octets.strip(_BLANKS).removeprefix(b"SPKAC=")
 
 

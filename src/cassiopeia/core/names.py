@@ -16,13 +16,13 @@ from typing import Final, NoReturn
 
 from cryptography import x509
 
+from cassiopeia.core import der
 from cassiopeia.core.request import SubjectAltName, SubjectAttribute
 from cassiopeia.errors import Refused
 
 _PRINTABLE_STRING: Final = 0x13
 _IA5_STRING: Final = 0x16
 _UTF8_STRING: Final = 0x0C
-_SEQUENCE: Final = 0x30
 _SET: Final = 0x31
 
 # From the widest to the narrowest, which is the order of the encoded name. DER of the attribute's object identifier and
@@ -125,7 +125,7 @@ def encode_subject(attributes: Iterable[SubjectAttribute]) -> bytes:
                 field=attribute_type,
             )
     ordered = sorted(given, key=lambda attribute: _ORDER[attribute.type])
-    return _tlv(_SEQUENCE, b"".join(_encode_attribute(attribute) for attribute in ordered))
+    return der.encode(der.SEQUENCE, b"".join(_encode_attribute(attribute) for attribute in ordered))
 
 
 def check_alt_name(alt_name: SubjectAltName) -> None:
@@ -157,15 +157,7 @@ def general_name(alt_name: SubjectAltName) -> x509.GeneralName:
 
 def _encode_attribute(attribute: SubjectAttribute) -> bytes:
     identifier, string_type = _ATTRIBUTES[attribute.type]
-    return _tlv(_SET, _tlv(_SEQUENCE, identifier + _tlv(string_type, attribute.value.encode())))
-
-
-def _tlv(tag: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 0x80:  # noqa: PLR2004 - X.690 8.1.3.4: the short form
-        return bytes((tag, length)) + content
-    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return der.encode(_SET, der.encode(der.SEQUENCE, identifier + der.encode(string_type, attribute.value.encode())))
 
 
 def _check_text(text: str, field: str) -> None:
