@@ -1,0 +1,96 @@
+"""The configuration files shown in docs/configuration.md are read by the code that reads the real ones."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from cassiopeia import config
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+SHAPES = {
+    "signer.toml": config._SignerFile,
+    "client.toml": config._ClientFile,
+    "authorities.toml": config._AuthoritiesFile,
+    "further table of signer.toml": None,
+}
+# `passphrase_credential` is the alternative to `passphrase_file`: one file cannot show both.
+SHOWN_OTHERWISE = {"keys.passphrase_credential", "link.version_1"}
+
+
+def examples() -> dict[str, str]:
+    blocks = re.findall(r"^```toml\n# ([^\n]*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
+def test_every_file_is_shown() -> None:
+    assert set(examples()) == set(SHAPES)
+
+
+@pytest.mark.parametrize("more", ["", examples()["further table of signer.toml"]])
+def test_the_signers_file_is_accepted(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "signer.toml"
+    path.write_text(examples()["signer.toml"] + more, encoding="utf-8")
+
+    loaded = config.load_signer_config(path)
+
+    assert loaded.passphrase_file == tmp_path / "passphrase"
+    assert (loaded.version_1 is not None) == bool(more)
+
+
+def test_the_clients_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "client.toml"
+    path.write_text(examples()["client.toml"], encoding="utf-8")
+
+    assert config.load_client_config(path).publish_directory == tmp_path / "public"
+
+
+def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "authorities.toml"
+    path.write_text(examples()["authorities.toml"], encoding="utf-8")
+
+    file = config.read_toml(path, config._AuthoritiesFile)
+
+    assert [each.name for each in file.authority] == ["assured_2026_2"]
+
+
+@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "authorities.toml"])
+def test_every_key_is_shown_and_every_default_is_true(name: str) -> None:
+    shown = tomllib.loads(examples()[name])
+    shape = SHAPES[name]
+    assert shape is not None
+
+    for key, default in declared_keys(shape):
+        if key in SHOWN_OTHERWISE:
+            continue
+        value = look_up(shown, key)
+        assert value is not None, f"{key} is not explained"
+        # Lists are shown with an example in them, and an optional value by its use.
+        if default is not msgspec.NODEFAULT and not isinstance(default, tuple) and default is not None:
+            assert value == (str(default) if isinstance(default, Path) else default), f"{key} has another default"
+
+
+def declared_keys(shape: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key as `table.key`, with its default; tables of tables are followed."""
+    for field in msgspec.structs.fields(shape):
+        tables = [each for each in (field.type, *get_args(field.type)) if isinstance(each, type)]
+        inner = [each for each in tables if issubclass(each, msgspec.Struct)]
+        if inner and prefix + field.name not in SHOWN_OTHERWISE:
+            yield from declared_keys(inner[0], f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, field.default
+
+
+def look_up(document: Any, key: str) -> Any:
+    """The value at `table.key`, in the last entry of each list of tables."""
+    for part in key.split("."):
+        if isinstance(document, list):
+            document = document[-1]
+        document = document.get(part) if isinstance(document, dict) else None
+    return document
