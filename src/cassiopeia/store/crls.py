@@ -1,0 +1,78 @@
+"""The current CRL of each authority. Numbers only rise (RFC 5280 5.2.3): the transaction that stores one sees to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from sqlalchemy import Connection, func, select, update
+
+from cassiopeia.store.connection import Database
+from cassiopeia.store.models import crl
+from cassiopeia.store.records import CrlHeader, CrlRecord, Outcome
+from cassiopeia.store.upsert import insert_or
+
+_NUMBER_DIGITS: Final = 40
+
+
+class Crls:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, record: CrlRecord, *, now: dt.datetime) -> Outcome:
+        """Store a CRL that the client has verified, unless a newer one or another of its number is there."""
+        with self._database.write() as connection:
+            return put_crl(connection, record, now=now)
+
+    def get(self, authority: str) -> CrlRecord | None:
+        with self._database.read() as connection:
+            row = connection.execute(select(crl).where(crl.c.authority == authority)).one_or_none()
+        if row is None:
+            return None
+        return CrlRecord(
+            authority=row.authority,
+            number=int(row.number, 16),
+            this_update=row.this_update,
+            next_update=row.next_update,
+            der=row.der,
+        )
+
+    def headers(self) -> tuple[CrlHeader, ...]:
+        """Return what is known of every CRL but its octets, by authority."""
+        octets = func.length(crl.c.der).label("octets")
+        columns = (crl.c.authority, crl.c.number, crl.c.this_update, crl.c.next_update, octets)
+        with self._database.read() as connection:
+            rows = connection.execute(select(*columns).order_by(crl.c.authority)).all()
+        return tuple(
+            CrlHeader(
+                authority=row.authority,
+                number=int(row.number, 16),
+                this_update=row.this_update,
+                next_update=row.next_update,
+                octets=row.octets,
+            )
+            for row in rows
+        )
+
+
+def put_crl(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> Outcome:
+    """Store `record` within the caller's transaction, by the rule of `Crls.put`."""
+    number = f"{record.number:0{_NUMBER_DIGITS}x}"
+    values = {
+        "number": number,
+        "this_update": record.this_update,
+        "next_update": record.next_update,
+        "der": record.der,
+        "saved_at": now,
+    }
+    first = insert_or(connection, crl).values(authority=record.authority, **values).on_conflict_do_nothing()
+    if connection.execute(first.returning(crl.c.authority)).first() is not None:
+        return Outcome.RECORDED
+    # The comparison stands in the statement: a CRL that another client stores meanwhile is seen by it.
+    newer = update(crl).where(crl.c.authority == record.authority, crl.c.number < number).values(values)
+    if connection.execute(newer.returning(crl.c.authority)).first() is not None:
+        return Outcome.RECORDED
+    stored = connection.execute(select(crl.c.number, crl.c.der).where(crl.c.authority == record.authority)).one()
+    if stored.number != number:
+        return Outcome.SUPERSEDED
+    return Outcome.ALREADY_RECORDED if stored.der == record.der else Outcome.CONFLICT

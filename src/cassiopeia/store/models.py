@@ -1,0 +1,246 @@
+"""The tables, and the types of their columns; nothing here runs a statement.
+
+The same definitions serve SQLite and PostgreSQL. `docs/store.md` explains the tables to people; the migrations in
+`migrations/versions` make them, and a test proves that both agree.
+
+Times are integers, microseconds since 1970-01-01 UTC: exact, the same in both databases (SQLite has no type for an
+aware time), quick to compare and index, and free of every session's time zone. Serial numbers and CRL numbers are
+hexadecimal text, because RFC 5280 allows them 20 octets and no integer column holds that.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    literal_column,
+)
+
+from cassiopeia.errors import InternalError
+
+SCHEMA_REVISION: Final = "0001"
+"""The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECONDS_A_DAY: Final = 86_400_000_000
+
+
+class UtcTime(TypeDecorator[dt.datetime]):
+    """An aware datetime, stored as microseconds since the epoch. A naive one is our own bug."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise InternalError("the store takes aware datetimes only")
+        since = value - _EPOCH
+        return since.days * _MICROSECONDS_A_DAY + since.seconds * 1_000_000 + since.microseconds
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
+        return None if value is None else _EPOCH + dt.timedelta(microseconds=value)
+
+
+def _row_id() -> Column[int]:
+    # SQLite makes a column the row id (and so numbers it by itself) only if it is declared INTEGER.
+    return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+
+
+def _hexadecimal(length: int) -> String:
+    # Prefixes are looked up as ranges: that needs the order of the characters, not that of somebody's language.
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+# The names are fixed so that later migrations can speak of them.
+METADATA: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+request: Final = Table(
+    "request",
+    METADATA,
+    _row_id(),
+    Column("request_id", _hexadecimal(64), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("account", String(255), nullable=False),
+    Column("profile", String(255), nullable=False),
+    Column("key_kind", String(8), nullable=False),
+    Column("key_proof", LargeBinary, nullable=False),
+    Column("signature_hash", String(255), nullable=False),
+    Column("wish_from", String(255), nullable=False),
+    Column("wish_to", String(255), nullable=False),
+    Column("attributes", Text, nullable=False),
+    Column("alt_names", Text, nullable=False),
+    Column("ocsp_target_ca", String(255), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("refusal_code", Text),
+    Column("refusal_field", Text),
+    Column("refusal_message", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    UniqueConstraint("request_id"),
+    CheckConstraint("state IN ('queued', 'refused', 'issued')", name="state"),
+    CheckConstraint("(state = 'refused') = (refusal_code IS NOT NULL)", name="refusal"),
+    Index(None, "account", "id"),
+    Index(None, "state", "id"),
+)
+
+certificate: Final = Table(
+    "certificate",
+    METADATA,
+    _row_id(),
+    Column("serial_number", _hexadecimal(40), nullable=False),
+    Column("authority", String(255), nullable=False),
+    # At most one certificate for a request, whatever two clients do at once.
+    Column("request_row", ForeignKey("request.id"), unique=True),
+    Column("account", String(255), nullable=False),
+    Column("profile", String(255), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False),
+    Column("issued_at", UtcTime, nullable=False),
+    Column("revocation_state", String(16), nullable=False),
+    Column("revocation_reason", SmallInteger),
+    Column("invalidity_date", UtcTime),
+    Column("revocation_requested_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    UniqueConstraint("serial_number", "authority"),
+    CheckConstraint("revocation_state IN ('none', 'requested', 'revoked')", name="revocation_state"),
+    CheckConstraint("(revocation_state = 'revoked') = (revoked_at IS NOT NULL)", name="revoked"),
+    Index(None, "account", "id"),
+    Index(None, "issued_at"),
+    Index(None, "not_after"),
+)
+
+# Partial indices serve only statements that carry their condition word for word, which a bound parameter is not:
+# hence the literals here and below, and hence these constants, which index and statements share.
+REVOCATION_ASKED: Final = certificate.c.revocation_state != literal_column("'none'")
+Index(
+    "ix_certificate_revocation",
+    certificate.c.revocation_state,
+    certificate.c.id,
+    sqlite_where=REVOCATION_ASKED,
+    postgresql_where=REVOCATION_ASKED,
+)
+
+job: Final = Table(
+    "job",
+    METADATA,
+    _row_id(),
+    Column("kind", String(8), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("turn", BigInteger, nullable=False),
+    Column("request_row", ForeignKey("request.id"), unique=True),
+    Column("certificate_row", ForeignKey("certificate.id")),
+    Column("authority", String(255)),
+    Column("signer_id", SmallInteger),
+    Column("lease_owner", String(255)),
+    # A queued job may be leased from here on; a leased one, when its holder has let the lease run out.
+    Column("ready_at", UtcTime, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("deaths", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    CheckConstraint("kind IN ('sign', 'revoke', 'crl')", name="kind"),
+    CheckConstraint("state IN ('queued', 'leased', 'done', 'failed')", name="state"),
+    CheckConstraint("(state = 'leased') = (lease_owner IS NOT NULL)", name="lease"),
+    CheckConstraint("(kind = 'sign') = (request_row IS NOT NULL)", name="request"),
+    CheckConstraint("(kind = 'revoke') = (certificate_row IS NOT NULL)", name="certificate"),
+    CheckConstraint("(kind = 'sign') = (authority IS NULL)", name="authority"),
+)
+
+OPEN_JOB: Final = job.c.state.in_([literal_column("'queued'"), literal_column("'leased'")])
+FAILED_JOB: Final = job.c.state == literal_column("'failed'")
+_OPEN_CRL_JOB: Final = (job.c.kind == literal_column("'crl'")) & OPEN_JOB
+_UNFINISHED_REVOCATION: Final = (job.c.kind == literal_column("'revoke'")) & (job.c.state != literal_column("'done'"))
+
+Index(
+    "ix_job_open",
+    job.c.priority,
+    job.c.turn,
+    job.c.id,
+    job.c.ready_at,
+    sqlite_where=OPEN_JOB,
+    postgresql_where=OPEN_JOB,
+)
+Index("ix_job_failed", job.c.id, sqlite_where=FAILED_JOB, postgresql_where=FAILED_JOB)
+Index("uq_job_open_crl", job.c.authority, unique=True, sqlite_where=_OPEN_CRL_JOB, postgresql_where=_OPEN_CRL_JOB)
+Index(
+    "uq_job_unfinished_revocation",
+    job.c.certificate_row,
+    unique=True,
+    sqlite_where=_UNFINISHED_REVOCATION,
+    postgresql_where=_UNFINISHED_REVOCATION,
+)
+
+# The two halves of fair queueing: the turn that each account took last, and the turn that was served last.
+account_turn: Final = Table(
+    "account_turn",
+    METADATA,
+    Column("kind", String(8), primary_key=True),
+    Column("account", String(255), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+)
+served_turn: Final = Table(
+    "served_turn",
+    METADATA,
+    Column("kind", String(8), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+)
+
+signing_log: Final = Table(
+    "signing_log",
+    METADATA,
+    _row_id(),
+    Column("request_row", ForeignKey("request.id"), nullable=False, index=True),
+    Column("sha256", LargeBinary, nullable=False, unique=True),
+    Column("entry", LargeBinary, nullable=False),
+    Column("signer_id", SmallInteger),
+    Column("saved_at", UtcTime, nullable=False),
+)
+
+crl: Final = Table(
+    "crl",
+    METADATA,
+    Column("authority", String(255), primary_key=True),
+    Column("number", _hexadecimal(40), nullable=False),
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+)
+
+signer_status: Final = Table(
+    "signer_status",
+    METADATA,
+    Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("report", Text, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)

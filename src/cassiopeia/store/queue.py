@@ -1,0 +1,300 @@
+"""The job queue: who works on what, who is next, and what waits.
+
+Rules: a job has one holder at a time. A lease runs out by itself, and the next one to ask takes the job over.
+Revocations come before CRLs, CRLs before new certificates, and within a kind accounts take turns (`turns`). Nothing
+here ends a job but an operator's patience: results are written by `results`.
+
+Clients' clocks decide when a lease has run out: give leases much longer than those clocks may differ. A lease that is
+taken over too early costs work and nothing else, because results are written once (`results`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, null, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cassiopeia.core.request import Revocation
+from cassiopeia.store.connection import Database
+from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, UtcTime, certificate, job, request
+from cassiopeia.store.records import (
+    CrlJob,
+    Job,
+    JobKind,
+    Outcome,
+    Postponement,
+    QueueStatistics,
+    RevokeJob,
+    SignJob,
+    storable,
+)
+from cassiopeia.store.requests import certificate_request
+from cassiopeia.store.turns import PRIORITY, enqueue, record_served
+
+MAXIMUM_LEASE: Final = 10_000
+"""Jobs in one lease at most: what one statement's parameters can name in every database."""
+
+_POSTPONE: Final = (
+    update(job)
+    .where(job.c.id == bindparam("job_id"))
+    .values(
+        state="queued",
+        lease_owner=None,
+        ready_at=bindparam("ready", type_=UtcTime),
+        tries=job.c.tries + bindparam("tried"),
+        error=bindparam("reason"),
+        signer_id=case((bindparam("unpinned") == 1, null()), else_=job.c.signer_id),
+    )
+)
+_SET_ASIDE: Final = (
+    update(job)
+    .where(job.c.id == bindparam("job_id"))
+    .values(state="failed", lease_owner=None, error=bindparam("reason"), finished_at=bindparam("time", type_=UtcTime))
+)
+
+
+class Queue:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lease(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        lease_s: float,
+        now: dt.datetime,
+        signer_id: int | None = None,
+        authorities: Collection[str] | None = None,
+    ) -> tuple[Job, ...]:
+        """Return up to `limit` jobs that `owner` now holds until `now` + `lease_s`, in the order to be done.
+
+        With `signer_id`, jobs that are pinned to another signer stay; with `authorities`, so do revocations and CRLs of
+        any other authority. A job taken over from a holder whose lease ran out counts one more death.
+        """
+        with self._database.write() as connection:
+            rows = _claim(
+                connection, limit=min(limit, MAXIMUM_LEASE), now=now, signer_id=signer_id, authorities=authorities
+            )
+            if not rows:
+                return ()
+            connection.execute(
+                update(job)
+                .where(job.c.id.in_([row.id for row in rows]))
+                .values(
+                    deaths=case((job.c.state == "leased", job.c.deaths + 1), else_=job.c.deaths),
+                    state="leased",
+                    lease_owner=owner,
+                    ready_at=now + dt.timedelta(seconds=lease_s),
+                )
+            )
+            served: dict[JobKind, int] = {}
+            for row in rows:
+                served[row.kind] = max(served.get(row.kind, 0), row.turn)
+            record_served(connection, served)
+            return _jobs(connection, rows)
+
+    def retry_later(
+        self, owner: str, postponements: Sequence[Postponement], *, now: dt.datetime
+    ) -> tuple[Outcome, ...]:
+        """Put jobs back, each to be leased again after its own delay."""
+        with self._database.write() as connection:
+            held = held_jobs(connection, owner, [each.job_id for each in postponements])
+            changes = [
+                {
+                    "job_id": each.job_id,
+                    "ready": now + dt.timedelta(seconds=each.delay_s),
+                    "tried": int(each.counts),
+                    "reason": storable(each.reason),
+                    "unpinned": int(each.abandoned),
+                }
+                for each in {each.job_id: each for each in postponements}.values()
+                if held.get(each.job_id)
+            ]
+            if changes:
+                connection.execute(_POSTPONE, changes)
+        return _held_outcomes(held, [each.job_id for each in postponements])
+
+    def set_aside(self, owner: str, jobs: Sequence[tuple[int, str]], *, now: dt.datetime) -> tuple[Outcome, ...]:
+        """Take jobs (id and why) out of the queue until an operator puts them back; they lose nothing."""
+        with self._database.write() as connection:
+            held = held_jobs(connection, owner, [job_id for job_id, _ in jobs])
+            changes = [
+                {"job_id": job_id, "reason": storable(why), "time": now} for job_id, why in jobs if held.get(job_id)
+            ]
+            if changes:
+                connection.execute(_SET_ASIDE, changes)
+        return _held_outcomes(held, [job_id for job_id, _ in jobs])
+
+    def put_back(self, job_ids: Collection[int], *, now: dt.datetime) -> int:
+        """Queue set-aside jobs again with a clean slate; return how many there were.
+
+        A CRL's job stays as it is: the next `request_crl` makes a new one.
+        """
+        with self._database.write() as connection:
+            return connection.execute(
+                update(job)
+                .where(job.c.id.in_(job_ids), FAILED_JOB, job.c.kind != "crl")
+                .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
+            ).rowcount
+
+    def release(self, owner: str, *, now: dt.datetime) -> int:
+        """Give back everything that `owner` holds, as when its process ends; return how many jobs it was."""
+        with self._database.write() as connection:
+            return connection.execute(
+                update(job)
+                .where(OPEN_JOB, job.c.state == "leased", job.c.lease_owner == owner)
+                .values(state="queued", lease_owner=None, ready_at=now)
+            ).rowcount
+
+    def request_crl(self, authority: str, *, now: dt.datetime) -> bool:
+        """Queue a fresh signature over an authority's CRL; False when one is under way already."""
+        waiting = select(job.c.id).where(OPEN_JOB, job.c.kind == "crl", job.c.authority == authority)
+        with self._database.write() as connection:
+            if connection.execute(waiting).first() is not None:
+                return False
+            try:
+                with connection.begin_nested():
+                    enqueue(connection, kind="crl", account="", authority=authority, now=now)
+            except IntegrityError:  # another client was quicker by a moment: the index lets one in
+                return False
+            return True
+
+    def statistics(self, *, now: dt.datetime) -> QueueStatistics:
+        postponed = (job.c.state == "queued") & (job.c.ready_at > now)
+        depth = select(
+            job.c.kind, job.c.state, postponed.label("later"), func.count().label("jobs"), func.min(job.c.created_at)
+        ).group_by(job.c.kind, job.c.state, postponed)
+        hour_ago = now - dt.timedelta(hours=1)
+        with self._database.read() as connection:
+            rows = connection.execute(depth.where(OPEN_JOB)).all()
+            failed = connection.execute(select(job.c.kind, func.count()).where(FAILED_JOB).group_by(job.c.kind)).all()
+            issued = connection.execute(
+                select(func.count()).select_from(certificate).where(certificate.c.issued_at > hour_ago)
+            ).scalar_one()
+        counts: dict[str, Counter[JobKind]] = {"queued": Counter(), "leased": Counter(), "later": Counter()}
+        oldest = now
+        for kind, state, later, jobs, created_at in rows:
+            counts[state][kind] += jobs
+            counts["later"][kind] += jobs if later else 0
+            oldest = min(oldest, created_at)
+        return QueueStatistics(
+            waiting=_by_kind(counts["queued"]),
+            leased=_by_kind(counts["leased"]),
+            postponed=_by_kind(counts["later"]),
+            set_aside=_by_kind(Counter(dict(failed))),
+            oldest_age_s=(now - oldest).total_seconds(),
+            issued_last_hour=issued,
+        )
+
+
+def held_jobs(connection: Connection, owner: str, job_ids: Collection[int]) -> dict[int, bool]:
+    """Lock these jobs for the rest of the transaction; map each that exists to whether `owner` holds it.
+
+    A lease that ran out still counts as held until somebody takes the job over.
+    """
+    rows = lock_jobs(connection, job_ids).values()
+    return {row.id: row.state == "leased" and row.lease_owner == owner for row in rows}
+
+
+def lock_jobs(connection: Connection, job_ids: Collection[int]) -> dict[int, Row[Any]]:
+    """Lock these jobs for the rest of the transaction (SQLite's lock on the whole database does it by itself)."""
+    statement: Select[Any] = (
+        select(job.c.id, job.c.state, job.c.lease_owner)
+        .where(job.c.id.in_(job_ids))
+        # Everybody locks in this order, so that two clients never wait for each other.
+        .order_by(job.c.id)
+        .with_for_update()
+    )
+    return {row.id: row for row in connection.execute(statement)}
+
+
+def _held_outcomes(held: dict[int, bool], job_ids: Sequence[int]) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome.UNKNOWN if job_id not in held else Outcome.RECORDED if held[job_id] else Outcome.NOT_HELD
+        for job_id in job_ids
+    )
+
+
+def _claim(
+    connection: Connection,
+    *,
+    limit: int,
+    now: dt.datetime,
+    signer_id: int | None,
+    authorities: Collection[str] | None,
+) -> Sequence[Row[Any]]:
+    """Choose the next jobs and lock them. PostgreSQL steps over those that another client is choosing right now."""
+    statement = (
+        select(job)
+        .where(OPEN_JOB, job.c.ready_at <= now)
+        .order_by(job.c.priority, job.c.turn, job.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    if signer_id is not None:
+        statement = statement.where(or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id))
+    if authorities is not None:
+        statement = statement.where(or_(job.c.authority.is_(None), job.c.authority.in_(authorities)))
+    return connection.execute(statement).all()
+
+
+def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
+    request_rows = [row.request_row for row in rows if row.request_row is not None]
+    certificate_rows = [row.certificate_row for row in rows if row.certificate_row is not None]
+    requests: dict[int, Row[Any]] = {}
+    certificates: dict[int, Row[Any]] = {}
+    if request_rows:
+        requests = {each.id: each for each in connection.execute(select(request).where(request.c.id.in_(request_rows)))}
+    if certificate_rows:
+        wanted: Select[Any] = select(
+            certificate.c.id,
+            certificate.c.serial_number,
+            certificate.c.revocation_reason,
+            certificate.c.invalidity_date,
+        ).where(certificate.c.id.in_(certificate_rows))
+        certificates = {each.id: each for each in connection.execute(wanted)}
+    return tuple(_job(row, requests.get(row.request_row), certificates.get(row.certificate_row)) for row in rows)
+
+
+def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None) -> Job:
+    deaths = row.deaths + 1 if row.state == "leased" else row.deaths
+    if wanted is not None:
+        return SignJob(
+            id=row.id,
+            request=certificate_request(wanted),
+            tries=row.tries,
+            deaths=deaths,
+            signer_id=row.signer_id,
+            created_at=row.created_at,
+        )
+    if revoked is not None:
+        return RevokeJob(
+            id=row.id,
+            authority=row.authority,
+            revocation=Revocation(
+                serial_number=int(revoked.serial_number, 16),
+                reason=revoked.revocation_reason,
+                invalidity_date=revoked.invalidity_date,
+            ),
+            tries=row.tries,
+            deaths=deaths,
+            signer_id=row.signer_id,
+            created_at=row.created_at,
+        )
+    return CrlJob(
+        id=row.id,
+        authority=row.authority,
+        tries=row.tries,
+        deaths=deaths,
+        signer_id=row.signer_id,
+        created_at=row.created_at,
+    )
+
+
+def _by_kind(counts: Counter[JobKind]) -> dict[JobKind, int]:
+    return {kind: counts[kind] for kind in PRIORITY}

@@ -1,0 +1,35 @@
+"""What each signer said last: one row a signer, for `status` and the web's status page."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from cassiopeia.store.connection import Database
+from cassiopeia.store.models import signer_status
+from cassiopeia.store.records import SignerStatus
+from cassiopeia.store.upsert import insert_or
+
+
+class Signers:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, signer_id: int, report: Mapping[str, Any], *, now: dt.datetime) -> None:
+        """Keep `report` (anything that JSON can say) as the signer's last word."""
+        values = {"report": msgspec.json.encode(report).decode(), "seen_at": now}
+        with self._database.write() as connection:
+            statement = insert_or(connection, signer_status).values(signer_id=signer_id, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["signer_id"], set_=values))
+
+    def list(self) -> tuple[SignerStatus, ...]:
+        with self._database.read() as connection:
+            rows = connection.execute(select(signer_status).order_by(signer_status.c.signer_id)).all()
+        return tuple(
+            SignerStatus(signer_id=row.signer_id, report=msgspec.json.decode(row.report), seen_at=row.seen_at)
+            for row in rows
+        )

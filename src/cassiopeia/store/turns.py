@@ -1,0 +1,77 @@
+"""How a job enters the queue: its priority, and the turn that its account gets.
+
+Fair queueing by start times: a job's turn is one past the last turn of its account, but never before the turn that
+was served last. Jobs are then served in the order of turn, then age. So an account that hands in a thousand requests
+stands in line behind itself alone, an account that comes later waits for one job of each other account at most, and
+one that was idle has saved nothing up. Serving stays one walk along an index, however many accounts wait.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from sqlalchemy import Connection, case, func, insert, literal, select
+
+from cassiopeia.store.models import account_turn, job, served_turn
+from cassiopeia.store.records import JobKind
+from cassiopeia.store.upsert import insert_or
+
+# Revocations and CRLs before new certificates: they protect people who rely on what exists already.
+PRIORITY: Final[dict[JobKind, int]] = {"revoke": 0, "crl": 1, "sign": 2}
+
+
+def enqueue(
+    connection: Connection,
+    *,
+    kind: JobKind,
+    account: str,
+    now: dt.datetime,
+    request_row: int | None = None,
+    certificate_row: int | None = None,
+    authority: str | None = None,
+) -> None:
+    """Add a job within the caller's transaction, to be leased from `now` on."""
+    connection.execute(
+        insert(job).values(
+            kind=kind,
+            state="queued",
+            priority=PRIORITY[kind],
+            turn=_take_turn(connection, kind, account),
+            request_row=request_row,
+            certificate_row=certificate_row,
+            authority=authority,
+            ready_at=now,
+            tries=0,
+            deaths=0,
+            error="",
+            created_at=now,
+        )
+    )
+
+
+def record_served(connection: Connection, served: dict[JobKind, int]) -> None:
+    """Remember the latest turn served of each kind; a job that comes back late, with an old turn, moves nothing."""
+    for kind, turn in sorted(served.items()):
+        statement = insert_or(connection, served_turn).values(kind=kind, turn=turn)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["kind"],
+                set_={"turn": statement.excluded.turn},
+                where=served_turn.c.turn < statement.excluded.turn,
+            )
+        )
+
+
+def _take_turn(connection: Connection, kind: JobKind, account: str) -> int:
+    # The account's row is locked until the commit: requests handed in side by side get turns one behind the other.
+    served = select(served_turn.c.turn).where(served_turn.c.kind == kind).scalar_subquery()
+    statement = insert_or(connection, account_turn).values(
+        kind=kind, account=account, turn=func.coalesce(served, literal(0))
+    )
+    next_turn = account_turn.c.turn + 1
+    statement = statement.on_conflict_do_update(
+        index_elements=["kind", "account"],
+        set_={"turn": case((next_turn > statement.excluded.turn, next_turn), else_=statement.excluded.turn)},
+    )
+    return int(connection.execute(statement.returning(account_turn.c.turn)).scalar_one())
