@@ -208,7 +208,11 @@ def _certified_key(information: _SubjectPublicKeyInfo, kind: KeyKind) -> Certifi
 def _verify_request(request: x509.CertificateSigningRequest, key: PublicKeyTypes) -> None:
     """Raises Refused for the algorithm; InvalidSignature, or what the library makes of hostile octets, for the rest."""
     if request.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
-        if not isinstance(request.signature_hash_algorithm, _PSS_HASHES):
+        try:
+            algorithm = request.signature_hash_algorithm
+        except _HOSTILE:  # its parameters are missing or of no standard
+            algorithm = None
+        if not isinstance(algorithm, _PSS_HASHES):
             problem = "is signed with RSA-PSS and a hash other than SHA-256, SHA-384 and SHA-512"
             _refuse("csr", "signature-algorithm", problem)
     else:
