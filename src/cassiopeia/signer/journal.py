@@ -5,8 +5,9 @@ appended in the order in which things happen and are never changed; each carries
 before it, its kind and its body. The tables beside `entry` answer questions quickly and can be made again from it.
 
 Several appends share one commit: `record_...` opens a transaction, `commit` waits for the disk. Nothing may leave
-the signer before the commit of what it rests on. A commit that fails leaves the state of the disk unknown: `StateUnknown`,
-and the process ends (fsync(2): after an error, what was written may be lost, and a second fsync may lie).
+the signer before the commit of what it rests on. A commit that fails leaves the state of the disk unknown:
+`StateUnknown`, and the process ends (fsync(2): after an error, what was written may be lost, and a second fsync may
+lie).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,6 +114,7 @@ class Journal:
         except (sqlite3.DatabaseError, OSError) as error:
             raise OperatorError(f"{path}: cannot open the journal: {error}") from error
         self._in_transaction = False
+        self._waiting: list[Callable[[], None]] = []
         row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
         self._position, self._head = row or (0, _EMPTY_HASH)
         self.commits = 0
@@ -128,19 +131,25 @@ class Journal:
 
     @property
     def dirty(self) -> bool:
-        """Whether something was appended that is not yet on the disk."""
-        return self._in_transaction
+        """Whether something was appended, or waits for, a commit."""
+        return self._in_transaction or bool(self._waiting)
 
     def close(self) -> None:
         self._database.close()
 
+    def when_durable(self, callback: Callable[[], None]) -> None:
+        """Call this after the commit of all that was appended so far."""
+        self._waiting.append(callback)
+
     def commit(self) -> None:
-        """Wait for the disk; afterwards all that was appended is durable."""
-        if not self._in_transaction:
-            return
-        self._execute("COMMIT")
-        self._in_transaction = False
-        self.commits += 1
+        """Wait for the disk, then let go what waited for it."""
+        if self._in_transaction:
+            self._execute("COMMIT")
+            self._in_transaction = False
+            self.commits += 1
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            callback()
 
     def record_start(self, *, now: dt.datetime, boot_id: bytes, configuration_hash: bytes) -> None:
         self._append(

@@ -1,0 +1,34 @@
+"""`cassiopeia client`: between the database and the signer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cassiopeia.cli.options import config_option, log_format_option, set_up_logging, verbose_option
+
+
+@click.group()
+def client() -> None:
+    """Run the signer client, which takes jobs from the database to the signer."""
+
+
+@client.command()
+@config_option
+@click.option("--drain", is_flag=True, help="Stop when the queue is empty.")
+@verbose_option
+@log_format_option
+def run(config_path: Path, drain: bool, verbose: bool, log_format: str) -> None:
+    """Work on the queue until SIGTERM: certificates, revocations, CRLs.
+
+    When the line to the signer drops, requests wait in the database and are sent again; nothing is lost.
+    """
+    from cassiopeia.client.worker import SignerClient  # noqa: PLC0415 - `--help` must not load the crypto library
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    set_up_logging(verbose=verbose, log_format=log_format)
+    config = load_client_config(config_path)
+    with open_store(config.store_url) as store:
+        SignerClient(config, store).run(drain=drain)

@@ -1,0 +1,98 @@
+"""Options that several commands share, and how answers are printed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CASSIOPEIA_CONFIG",
+    required=True,
+    help="The configuration file (or set CASSIOPEIA_CONFIG).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer as one JSON document, for scripts.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log every step of every request.")
+log_format_option = click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines are written to stderr."
+)
+
+
+def set_up_logging(*, verbose: bool, log_format: str) -> None:
+    """Log to stderr, times in UTC."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("cassiopeia")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class _TextFormatter(logging.Formatter):
+    converter = time.gmtime
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return line if record.levelno < logging.WARNING else f"{line} [{record.levelname}]"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "module": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def print_json(document: Mapping[str, Any] | list[Any]) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_json_value))
+
+
+def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as their contents; nothing but the header when there are no rows."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """One fact a line, names aligned; empty ones are left out."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        if value:
+            click.echo(f"{name.ljust(width)}  {value}")
+
+
+def show_time(moment: dt.datetime | None) -> str:
+    return "" if moment is None else f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def write_out(content: bytes, out: Path | None) -> None:
+    """To a file, or to stdout."""
+    if out is None:
+        click.get_binary_stream("stdout").write(content)
+    else:
+        out.write_bytes(content)
+
+
+def _json_value(value: object) -> str:
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    raise TypeError(f"no JSON for {type(value).__name__}")

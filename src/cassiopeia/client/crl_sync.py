@@ -1,0 +1,187 @@
+"""Keeps the client's copy of every CRL in step with the signer: patch, verify, store, publish.
+
+A CRL is believed only when its signature verifies under the sub-CA's certificate. When a patched one does not, the full
+CRL is asked for; that is rare (another client was faster, or the copy was lost).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cassiopeia.client.publish import Publisher
+from cassiopeia.core import crl
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.request import RevocationRequest
+from cassiopeia.errors import PeerError
+from cassiopeia.protocol.session import (
+    Event,
+    FullCrlReceived,
+    RequestFailed,
+    RequestRefused,
+    RevocationAnswered,
+    Session,
+)
+from cassiopeia.store.database import Store
+from cassiopeia.store.records import CrlJob, CrlRecord, Postponement, Refusal, RevokeJob
+
+_log = logging.getLogger(__name__)
+
+# One message stays well under the signer's limit for a request.
+_REVOCATIONS_A_MESSAGE = 100
+_RETRY_S = 30.0
+_LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+@dataclass(kw_only=True)
+class _Counter:
+    """What is under way for one sub-CA: one message at a time, because each answer patches the copy before it."""
+
+    authority: Authority
+    copy: crl.Crl | None = None
+    handle: int | None = None
+    jobs: list[RevokeJob | CrlJob] = field(default_factory=list)
+    waiting: list[RevokeJob | CrlJob] = field(default_factory=list)
+    full_wanted: bool = False
+    not_before: dt.datetime = _LONG_AGO
+
+
+class CrlSync:
+    """Revocations and CRLs of every sub-CA that the client knows."""
+
+    def __init__(
+        self, *, authorities: Iterable[Authority], store: Store, owner: str, publisher: Publisher, renew_after: dt.timedelta
+    ) -> None:
+        self._counters = {each.name: _Counter(authority=each) for each in authorities}
+        self._store = store
+        self._owner = owner
+        self._publisher = publisher
+        self._renew_after = renew_after
+        for name, counter in self._counters.items():
+            record = store.crls.get(name)
+            if record is not None:
+                counter.copy = crl.read_crl(record.der)
+                # The directory may lag behind the store: a crash between the two.
+                publisher.publish_crl(name, record.der)
+
+    @property
+    def busy(self) -> bool:
+        return any(each.handle is not None or each.waiting for each in self._counters.values())
+
+    def take(self, job: RevokeJob | CrlJob, *, now: dt.datetime) -> None:
+        """Put a leased job to the others of its sub-CA."""
+        counter = self._counters.get(job.authority)
+        if counter is None:
+            message = f"this client knows no sub-CA named {job.authority}: its authorities.toml must list it"
+            self._store.results.refuse(self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now)
+            return
+        counter.waiting.append(job)
+
+    def send(self, session: Session, *, now: dt.datetime) -> None:
+        """Send what is due for every sub-CA that has nothing under way."""
+        for counter in self._counters.values():
+            if counter.handle is not None or now < counter.not_before:
+                continue
+            if counter.waiting:
+                counter.jobs = counter.waiting[:_REVOCATIONS_A_MESSAGE]
+                del counter.waiting[:_REVOCATIONS_A_MESSAGE]
+                counter.handle = session.revoke(_request(counter))
+            elif counter.full_wanted or counter.copy is None:
+                counter.handle = session.get_full_crl(counter.authority.name)
+            elif now - counter.copy.this_update >= self._renew_after:
+                counter.handle = session.revoke(_request(counter))
+
+    def receive(self, event: Event, *, now: dt.datetime) -> bool:
+        """Take an event of the session; False when it is not about a CRL of ours."""
+        handle = getattr(event, "handle", None)
+        counter = next((each for each in self._counters.values() if each.handle == handle is not None), None)
+        if counter is None:
+            return False
+        counter.handle = None
+        match event:
+            case RevocationAnswered(answer=answer):
+                self._patch(counter, answer, now=now)
+            case FullCrlReceived(der=der):
+                self._replace(counter, der, now=now)
+            case RequestRefused(code=code, field=offending, message=message):
+                self._refused(counter, code, offending, message, now=now)
+            case RequestFailed(message=message, retry_after_s=retry_after_s):
+                _log.warning("CRL of %s: %s", counter.authority.name, message)
+                self._put_back(counter, now=now, delay_s=retry_after_s)
+            case _:
+                raise PeerError(f"{type(event).__name__} is no answer to a revocation")
+        return True
+
+    def line_lost(self) -> None:
+        """The session is gone: what was under way waits for the next one. A revocation may safely be sent twice."""
+        for counter in self._counters.values():
+            counter.handle = None
+            counter.waiting[:0] = counter.jobs
+            counter.jobs = []
+
+    def _patch(self, counter: _Counter, answer: crl.RevokedAnswer, *, now: dt.datetime) -> None:
+        name = counter.authority.name
+        try:
+            der = crl.patch(counter.copy, authority=counter.authority, answer=answer)
+        except PeerError as error:
+            _log.warning("CRL of %s: the patched copy does not verify (%s); asking for the full CRL", name, error)
+            counter.full_wanted = True
+            return
+        self._accept(counter, der, now=now)
+
+    def _replace(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
+        try:
+            crl.check_crl(der, authority=counter.authority)
+        except PeerError as error:
+            _log.error("CRL of %s: the signer's full CRL does not verify: %s", counter.authority.name, error)
+            self._put_back(counter, now=now, delay_s=_RETRY_S)
+            return
+        counter.full_wanted = False
+        self._accept(counter, der, now=now)
+
+    def _accept(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
+        """A verified CRL: store it with the revocations that it brings, then publish it."""
+        copy = crl.read_crl(der)
+        name = counter.authority.name
+        record = CrlRecord(
+            authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
+        )
+        self._store.results.finish_revoked([job.id for job in counter.jobs], crl=record, now=now)
+        counter.jobs = []
+        counter.copy = copy
+        self._publisher.publish_crl(name, der)
+        _log.info("CRL of %s: number %d published, valid until %s", name, copy.number, f"{copy.next_update:%F %H:%M}Z")
+
+    def _refused(self, counter: _Counter, code: str, offending: str, message: str, *, now: dt.datetime) -> None:
+        """The signer refuses a message for one member: that one ends, the others are sent again."""
+        guilty = [
+            job for job in counter.jobs if isinstance(job, CrlJob) or f"{job.revocation.serial_number:x}" == offending
+        ] or counter.jobs
+        refusals = [Refusal(job_id=job.id, code=code, field=offending, message=message) for job in guilty]
+        self._store.results.refuse(self._owner, refusals, now=now)
+        counter.waiting[:0] = [job for job in counter.jobs if job not in guilty]
+        counter.jobs = []
+        counter.not_before = now + dt.timedelta(seconds=_RETRY_S if not guilty else 0)
+        _log.warning("CRL of %s: refused: %s", counter.authority.name, message)
+
+    def _put_back(self, counter: _Counter, *, now: dt.datetime, delay_s: float) -> None:
+        postponements = [
+            Postponement(job_id=job.id, delay_s=delay_s, counts=False, reason="the signer could not answer")
+            for job in counter.jobs
+        ]
+        self._store.queue.retry_later(self._owner, postponements, now=now)
+        counter.jobs = []
+        counter.not_before = now + dt.timedelta(seconds=delay_s)
+
+
+def _request(counter: _Counter) -> RevocationRequest:
+    copy = counter.copy
+    return RevocationRequest(
+        signing_ca=counter.authority.name,
+        revocations=tuple(job.revocation for job in counter.jobs if isinstance(job, RevokeJob)),
+        crl_number=copy.number if copy else 0,
+        tbs_hash=hashlib.sha256(copy.tbs).digest() if copy else b"",
+    )

@@ -1,0 +1,304 @@
+"""From `sign` to the certificate: steps 5 to 10 of the issuance cycle, for every request under way.
+
+The order is the point. The intent is durable before `setLog` leaves; the confirmation is durable before the CA key is
+used; the result is durable before the signature leaves. A crash at any place leaves no certificate, or one that comes
+out the same when the client asks again under the same request id.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cassiopeia.core import certificate
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.request import CertificateRequest, request_digest
+from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.session import Session
+from cassiopeia.signer.journal import Intent, Journal
+from cassiopeia.signer.pool import WorkerPool
+from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed
+
+# Wire specification: an intent that nobody confirms ends after 15 minutes.
+INTENT_LIFE_S = 15 * 60
+_LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
+
+
+@dataclass(kw_only=True)
+class _Exchange:
+    """One request of one session. A session that has gone is noticed when something is to be sent."""
+
+    session: Session
+    handle: int
+    request: CertificateRequest
+    digest: bytes
+    intent: Intent | None = None
+    log_sent: bytes = b""
+
+
+class IssuanceDesk:
+    """Takes requests from sessions, work to the pool, and entries to the journal."""
+
+    def __init__(
+        self,
+        *,
+        signer_id: int,
+        boot_id: bytes,
+        configuration_hash: bytes,
+        authorities: Mapping[str, Authority],
+        journal: Journal,
+        pool: WorkerPool,
+        next_task: Callable[[], int],
+    ) -> None:
+        self._signer_id = signer_id
+        self._boot_id = boot_id
+        self._configuration_hash = configuration_hash
+        self._authorities = authorities
+        self._journal = journal
+        self._pool = pool
+        self._next_task = next_task
+        self._exchanges: dict[tuple[int, int], _Exchange] = {}
+        self._deciding: dict[int, _Exchange] = {}
+        self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
+        self._intent_deadlines: dict[bytes, float] = {}
+        self.issued = journal.used_counts()
+
+    def end_open_intents(self, *, now: dt.datetime) -> None:
+        """Abandon what no session can confirm any more: called once, at start."""
+        for serial_number in self._journal.open_intents():
+            self._abandon(serial_number, reason="the signer was started again", now=now)
+
+    # Step 5: the request is complete.
+    def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
+        exchange = _Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
+        self._exchanges[id(session), handle] = exchange
+        if session.version > 1 and not self._is_new(exchange):
+            return
+        task = self._next_task()
+        self._deciding[task] = exchange
+        self._pool.submit(
+            Decide(task=task, request=request, version=session.version, now=now, issued=dict(self.issued))
+        )
+
+    # Step 9 and 10: the client has saved the log.
+    def log_confirmed(self, session: Session, handle: int, log_hash: bytes, *, now: dt.datetime) -> None:
+        exchange = self._exchanges[id(session), handle]
+        intent = exchange.intent
+        if intent is None:  # pragma: no branch - the session's table lets no logSaved through before setLog
+            return
+        if not self._hash_is_right(exchange, log_hash):
+            self._fail(exchange, Unavailable(_LOG_MISMATCH, code="log-mismatch", retry_after_s=1))
+            return
+        stored = self._journal.find_serial(intent.serial_number)
+        if stored is not None and stored.state == "issued":
+            self._release(exchange, stored, index=0)
+            return
+        if stored is None or stored.state == "abandoned":
+            self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
+            return
+        if stored.state == "intent":
+            self._journal.record_confirmation(intent.serial_number, log_hash=intent.log_hash, now=now)
+            self._intent_deadlines.pop(intent.serial_number, None)
+        self._journal.when_durable(lambda: self._sign(intent, exchange))
+
+    def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
+        exchange = self._exchanges[id(session), handle]
+        intent = exchange.intent
+        if intent is not None and intent.serial_number in self._intent_deadlines:
+            self._abandon(intent.serial_number, reason=reason, now=now)
+        self._journal.when_durable(lambda: self._send(exchange, lambda: session.send_abandoned(handle), last=True))
+
+    def forget(self, session: Session) -> None:
+        """The session has ended; its intents live on until they are confirmed under the same id, or run out."""
+        for key in [key for key in self._exchanges if key[0] == id(session)]:
+            del self._exchanges[key]
+
+    def expire(self, *, now: dt.datetime) -> None:
+        """Abandon intents that nobody confirmed in time (monotonic clock)."""
+        late = [serial for serial, deadline in self._intent_deadlines.items() if time.monotonic() > deadline]
+        for serial_number in late:
+            self._abandon(serial_number, reason="nobody confirmed the log in time", now=now)
+
+    def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
+        """Take a worker's outcome; False when it is not one of ours."""
+        if outcome.task in self._deciding:
+            exchange = self._deciding.pop(outcome.task)
+            if isinstance(outcome, Decided):
+                self._decided(exchange, outcome, now=now)
+            else:
+                self._not_decided(exchange, outcome, now=now)
+            return True
+        if outcome.task in self._signing:
+            intent, exchanges = self._signing.pop(outcome.task)
+            if isinstance(outcome, Signed):
+                self._signed(intent, exchanges, outcome.signature, now=now)
+            else:
+                for exchange in exchanges:
+                    self._fail(exchange, _as_unavailable(outcome))
+            return True
+        return False
+
+    def _is_new(self, exchange: _Exchange) -> bool:
+        """Whether this request id is met for the first time; otherwise answer from what is known."""
+        request_id = exchange.request.request_id
+        if any(other.request.request_id == request_id for other in self._deciding.values()):
+            self._fail(exchange, Unavailable("this request is being decided already", retry_after_s=1))
+            return False
+        known = self._journal.find_request(request_id)
+        if known is None:
+            return True
+        if known.request_digest != exchange.digest:
+            refusal = Refused("this request id was used for another request", code="request-id-taken", field="id")
+            self._refuse(exchange, refusal)
+            return False
+        exchange.intent = known
+        self._journal.when_durable(lambda: self._send_log(exchange, known))
+        return False
+
+    # Steps 6 and 7: a worker approved it; the intent becomes durable.
+    def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+        authority = self._authorities[decided.signing_ca]
+        if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
+            self._fail(exchange, Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1))
+            return
+        if not self._session_lives(exchange):
+            return
+        request = exchange.request
+        # Over version 1 nobody names a request: each stands for itself.
+        request_id = request.request_id or os.urandom(32)
+        log = payload.encode_log_entry(
+            request,
+            request_id=request_id,
+            request_digest=exchange.digest,
+            signer_id=self._signer_id,
+            boot_id=self._boot_id,
+            index=self._journal.next_position,
+            previous_hash=self._journal.head,
+            time=now,
+            configuration_hash=self._configuration_hash,
+            signing_ca=authority.name,
+            tbs_certificate=decided.tbs_certificate,
+        )
+        intent = Intent(
+            serial_number=decided.serial_number,
+            signing_ca=authority.name,
+            request_id=request_id,
+            request_digest=exchange.digest,
+            log=log,
+            log_hash=hashlib.sha256(log).digest(),
+            algorithm=decided.algorithm,
+            state="intent",
+            signature=b"",
+        )
+        self._journal.record_intent(intent, now=now)
+        self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
+        self._intent_deadlines[intent.serial_number] = time.monotonic() + INTENT_LIFE_S
+        exchange.intent = intent
+        self._journal.when_durable(lambda: self._send_log(exchange, intent))
+
+    def _not_decided(self, exchange: _Exchange, outcome: Outcome, *, now: dt.datetime) -> None:
+        if not isinstance(outcome, Denied):
+            self._fail(exchange, _as_unavailable(outcome))
+            return
+        self._journal.record_refusal(
+            request_id=exchange.request.request_id,
+            request_digest=exchange.digest,
+            code=outcome.code,
+            field=outcome.field,
+            message=outcome.message,
+            now=now,
+        )
+        refusal = Refused(outcome.message, code=outcome.code, field=outcome.field)
+        self._journal.when_durable(lambda: self._refuse(exchange, refusal))
+
+    # Step 8: the log goes out; no CA key has been used yet.
+    def _send_log(self, exchange: _Exchange, intent: Intent) -> None:
+        exchange.log_sent = intent.log if exchange.session.version > 1 else _log_text(exchange.request, intent)
+        self._send(exchange, lambda: exchange.session.send_log(exchange.handle, exchange.log_sent))
+
+    def _sign(self, intent: Intent, exchange: _Exchange) -> None:
+        for other, exchanges in self._signing.values():
+            if other.serial_number == intent.serial_number:
+                exchanges.append(exchange)
+                return
+        task = self._next_task()
+        self._signing[task] = (intent, [exchange])
+        tbs_certificate = payload.decode_log_entry(intent.log).tbs_certificate
+        self._pool.submit(
+            Sign(task=task, signing_ca=intent.signing_ca, algorithm=intent.algorithm, octets=tbs_certificate)
+        )
+
+    # Step 10: the result becomes durable, then the signature leaves.
+    def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
+        index = self._journal.record_result(intent.serial_number, signature=signature, now=now)
+        stored = self._journal.find_serial(intent.serial_number)
+        if stored is None:
+            return
+        for exchange in exchanges:
+            self._journal.when_durable(lambda exchange=exchange: self._release(exchange, stored, index=index))  # type: ignore[misc] # mypy can't type a lambda's default
+
+    def _release(self, exchange: _Exchange, stored: Intent, *, index: int) -> None:
+        der = certificate.compose_certificate(payload.decode_log_entry(stored.log).tbs_certificate, stored.signature)
+        self._send(
+            exchange,
+            lambda: exchange.session.send_certificate(
+                exchange.handle,
+                signing_ca=stored.signing_ca,
+                signature=stored.signature,
+                index=index,
+                certificate=der,
+            ),
+            last=True,
+        )
+
+    def _hash_is_right(self, exchange: _Exchange, log_hash: bytes) -> bool:
+        if exchange.session.version == 1 and not log_hash:
+            return True  # the original sends no hash
+        return log_hash == hashlib.sha256(exchange.log_sent).digest()
+
+    def _abandon(self, serial_number: bytes, *, reason: str, now: dt.datetime) -> None:
+        intent = self._journal.find_serial(serial_number)
+        self._intent_deadlines.pop(serial_number, None)
+        if intent is None:
+            return
+        self._journal.record_abandonment(serial_number, reason=reason, now=now)
+        self.issued[intent.signing_ca] -= 1
+
+    def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
+        self._send(exchange, lambda: exchange.session.send_refused(exchange.handle, refusal), last=True)
+
+    def _fail(self, exchange: _Exchange, error: Unavailable) -> None:
+        self._send(exchange, lambda: exchange.session.send_failed(exchange.handle, error), last=True)
+
+    def _send(self, exchange: _Exchange, send: Callable[[], None], *, last: bool = False) -> None:
+        if self._session_lives(exchange):
+            send()
+        if last:
+            self._exchanges.pop((id(exchange.session), exchange.handle), None)
+
+    def _session_lives(self, exchange: _Exchange) -> bool:
+        return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
+
+
+def _as_unavailable(outcome: Outcome) -> Unavailable:
+    if isinstance(outcome, Deferred):
+        return Unavailable(outcome.message, code=outcome.code, retry_after_s=outcome.retry_after_s)
+    return Unavailable("the signer met an internal error", code="internal", retry_after_s=60)
+
+
+def _log_text(request: CertificateRequest, intent: Intent) -> bytes:
+    """The log as version 1 sends it: text, a fact a line."""
+    lines = [
+        f"profile: {request.profile or request.ocsp_target_ca}",
+        *(f"name: {each.type}={each.value}" for each in request.attributes),
+        *(f"alternative name: {each.type}={each.value}" for each in request.alt_names),
+        f"signing CA: {intent.signing_ca}",
+        f"serial number: {intent.serial_number.hex()}",
+        f"journal entry SHA-256: {intent.log_hash.hex()}",
+    ]
+    return ("\n".join(lines) + "\n").encode()

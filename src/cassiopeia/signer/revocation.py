@@ -1,0 +1,162 @@
+"""The signer's CRLs: which serial numbers are revoked, what is signed next, and what each client still lacks.
+
+One `RevocationList` a sub-CA. Entries are kept as DER, one behind the other in journal order, so that a CRL of 21,400
+entries is assembled by joining octets. Revocations only grow and CRL numbers only rise (RFC 5280 5.2.3).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+
+from cassiopeia.core import algorithms, crl
+from cassiopeia.core.algorithms import SignatureAlgorithm
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.request import Revocation
+from cassiopeia.errors import Refused
+from cassiopeia.signer.journal import CrlRecord, Journal
+
+SERIAL_OCTETS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A CRL that waits for its signature."""
+
+    number: int
+    this_update: dt.datetime
+    next_update: dt.datetime
+    entries: int
+    algorithm: SignatureAlgorithm
+    tbs: bytes
+
+
+class RevocationList:
+    """The CRL of one sub-CA, over its whole life."""
+
+    def __init__(self, authority: Authority, journal: Journal, *, lifetime: dt.timedelta) -> None:
+        self.authority = authority
+        self._journal = journal
+        self._lifetime = lifetime
+        self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
+        self._entries = bytearray()
+        self._ends = [0]  # octets taken by the first n entries
+        for entry in journal.revocation_entries(authority.name):
+            self._extend(entry)
+        self.current = journal.crl(authority.name)
+
+    @property
+    def revoked(self) -> int:
+        """How many certificates of this sub-CA are revoked."""
+        return len(self._ends) - 1
+
+    def check(self, revocations: tuple[Revocation, ...]) -> None:
+        """Raise `Refused` for the first serial number that this sub-CA never issued."""
+        for revocation in revocations:
+            number = revocation.serial_number
+            octets = number.to_bytes(SERIAL_OCTETS, "big") if 0 < number < 1 << (8 * SERIAL_OCTETS) else b""
+            intent = self._journal.find_serial(octets)
+            if intent is None or intent.signing_ca != self.authority.name or intent.state != "issued":
+                raise Refused(
+                    f"{self.authority.name} never issued a certificate with serial number {number:x}",
+                    code="unknown-serial",
+                    field=f"{number:x}",
+                )
+
+    def revoke(self, revocations: tuple[Revocation, ...], *, now: dt.datetime) -> int:
+        """Journal what is new; the first date and reason of a serial number stand. Returns how many were new."""
+        new: dict[bytes, bytes] = {}
+        for revocation in revocations:
+            serial_number = revocation.serial_number.to_bytes(SERIAL_OCTETS, "big")
+            if serial_number not in new and not self._journal.is_revoked(serial_number):
+                new[serial_number] = crl.encode_revocation(revocation, now)
+        if new:
+            self._journal.record_revocations(self.authority.name, list(new.items()), now=now)
+            for entry in new.values():
+                self._extend(entry)
+        return len(new)
+
+    def draft(self, *, now: dt.datetime) -> Draft:
+        """The next CRL, to be signed."""
+        number = self.current.number + 1 if self.current else 1
+        next_update = now + self._lifetime
+        tbs = self._assemble(
+            number=number,
+            this_update=now,
+            next_update=next_update,
+            entries=self.revoked,
+            algorithm=self._algorithm,
+        )
+        return Draft(
+            number=number,
+            this_update=now,
+            next_update=next_update,
+            entries=self.revoked,
+            algorithm=self._algorithm,
+            tbs=tbs,
+        )
+
+    def complete(self, draft: Draft, signature: bytes, *, now: dt.datetime) -> CrlRecord:
+        """Journal the signed CRL as the current one."""
+        record = CrlRecord(
+            signing_ca=self.authority.name,
+            number=draft.number,
+            this_update=draft.this_update,
+            next_update=draft.next_update,
+            entries=draft.entries,
+            tbs_hash=hashlib.sha256(draft.tbs).digest(),
+            algorithm=draft.algorithm.der,
+            signature=signature,
+        )
+        self._journal.record_crl(record, now=now)
+        self.current = record
+        return record
+
+    def entries_since(self, number: int, tbs_hash: bytes, record: CrlRecord) -> bytes:
+        """DER of the entries that `record` has and the client's CRL lacks.
+
+        A client that names a CRL which we did not sign gets none: its patched CRL will not verify, and it asks for the
+        full one.
+        """
+        known = self._journal.crl(self.authority.name, number) if number else None
+        first = record.entries if number else 0
+        if known is not None and known.tbs_hash == tbs_hash:
+            first = known.entries
+        return bytes(self._entries[self._ends[first] : self._ends[record.entries]])
+
+    def full(self) -> bytes | None:
+        """DER of the current CRL, made again from its parts; None before the first."""
+        if self.current is None:
+            return None
+        tbs = self._assemble(
+            number=self.current.number,
+            this_update=self.current.this_update,
+            next_update=self.current.next_update,
+            entries=self.current.entries,
+            algorithm=algorithms.algorithm_from_der(self.current.algorithm),
+        )
+        return crl.compose_crl(tbs, self.current.signature)
+
+    def _assemble(
+        self,
+        *,
+        number: int,
+        this_update: dt.datetime,
+        next_update: dt.datetime,
+        entries: int,
+        algorithm: SignatureAlgorithm,
+    ) -> bytes:
+        return crl.assemble_tbs_crl(
+            issuer=self.authority.subject,
+            algorithm=algorithm,
+            this_update=this_update,
+            next_update=next_update,
+            entries=bytes(self._entries[: self._ends[entries]]),
+            crl_number=number,
+            authority_key_identifier=self.authority.key_identifier,
+        )
+
+    def _extend(self, entry: bytes) -> None:
+        self._entries += entry
+        self._ends.append(len(self._entries))

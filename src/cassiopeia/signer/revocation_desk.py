@@ -1,0 +1,156 @@
+"""Revocations and fresh CRLs: journal, sign, journal, release, one CRL of a sub-CA at a time.
+
+Requests that arrive while a CRL is being signed wait for the next, and share it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from cassiopeia.core.request import RevocationRequest
+from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.protocol.payload import RevokedAnswer
+from cassiopeia.protocol.session import Session
+from cassiopeia.signer.journal import CrlRecord, Journal
+from cassiopeia.signer.pool import WorkerPool
+from cassiopeia.signer.revocation import Draft, RevocationList
+from cassiopeia.signer.tasks import Outcome, Sign, Signed
+
+_RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Waiting:
+    session: Session
+    handle: int
+    request: RevocationRequest
+
+
+@dataclass(kw_only=True)
+class _Counter:
+    """The work of one sub-CA: what waits for the next CRL, and the CRL being signed with those that wait for it."""
+
+    revocations: RevocationList
+    next: list[_Waiting] = field(default_factory=list)
+    current: list[_Waiting] = field(default_factory=list)
+    draft: Draft | None = None
+
+
+class RevocationDesk:
+    """Keeps the CRLs of all sub-CAs of this signer."""
+
+    def __init__(
+        self,
+        *,
+        lists: Iterable[RevocationList],
+        journal: Journal,
+        pool: WorkerPool,
+        next_task: Callable[[], int],
+        resign_after: dt.timedelta,
+    ) -> None:
+        self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
+        self._journal = journal
+        self._pool = pool
+        self._next_task = next_task
+        self._resign_after = resign_after
+        self._tasks: dict[int, _Counter] = {}
+
+    @property
+    def lists(self) -> list[RevocationList]:
+        return [counter.revocations for counter in self._counters.values()]
+
+    def requested(self, session: Session, handle: int, request: RevocationRequest, *, now: dt.datetime) -> None:
+        try:
+            counter = self._counter(request.signing_ca)
+            counter.revocations.check(request.revocations)
+        except Refused as refusal:
+            session.send_refused(handle, refusal)
+            return
+        counter.next.append(_Waiting(session=session, handle=handle, request=request))
+        self._work(counter, now=now)
+
+    def full_crl_requested(self, session: Session, handle: int, signing_ca: str) -> None:
+        try:
+            full = self._counter(signing_ca).revocations.full()
+        except Refused as refusal:
+            session.send_refused(handle, refusal)
+            return
+        if full is None:
+            session.send_failed(handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))
+            return
+        session.send_full_crl(handle, full)
+
+    def renew(self, *, now: dt.datetime) -> None:
+        """Sign anew every CRL that is missing or older than a day (as configured), while its sub-CA is valid."""
+        for counter in self._counters.values():
+            current = counter.revocations.current
+            due = current is None or now - current.this_update >= self._resign_after
+            if due and counter.draft is None and now <= counter.revocations.authority.not_after:
+                self._draft(counter, now=now)
+
+    def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
+        """Take a worker's outcome; False when it is not one of ours."""
+        counter = self._tasks.pop(outcome.task, None)
+        if counter is None or counter.draft is None:
+            return False
+        draft, waiting = counter.draft, counter.current
+        counter.draft, counter.current = None, []
+        if isinstance(outcome, Signed):
+            record = counter.revocations.complete(draft, outcome.signature, now=now)
+            self._journal.when_durable(lambda: _release(counter.revocations, record, waiting))
+        else:
+            # The revocation itself is journaled and stands: the next CRL has it.
+            error = Unavailable("the CRL could not be signed now", retry_after_s=_RETRY_AFTER_S)
+            for each in waiting:
+                _send(each, lambda each=each: each.session.send_failed(each.handle, error))  # type: ignore[misc] # mypy can't type a lambda's default
+        self._work(counter, now=now)
+        return True
+
+    def _counter(self, signing_ca: str) -> _Counter:
+        try:
+            return self._counters[signing_ca]
+        except KeyError:
+            raise Refused(
+                f"this signer has no sub-CA named {signing_ca!r}", code="unknown-ca", field="signingCA"
+            ) from None
+
+    def _work(self, counter: _Counter, *, now: dt.datetime) -> None:
+        if counter.next and counter.draft is None:
+            counter.current, counter.next = counter.next, []
+            for each in counter.current:
+                counter.revocations.revoke(each.request.revocations, now=now)
+            self._draft(counter, now=now)
+
+    def _draft(self, counter: _Counter, *, now: dt.datetime) -> None:
+        draft = counter.draft = counter.revocations.draft(now=now)
+        task = self._next_task()
+        self._tasks[task] = counter
+        signing_ca = counter.revocations.authority.name
+        # Durable first: a CRL must never list what the journal could forget.
+        self._journal.when_durable(
+            lambda: self._pool.submit(
+                Sign(task=task, signing_ca=signing_ca, algorithm=draft.algorithm.der, octets=draft.tbs)
+            )
+        )
+
+
+def _release(revocations: RevocationList, record: CrlRecord, waiting: list[_Waiting]) -> None:
+    for each in waiting:
+        entries = revocations.entries_since(each.request.crl_number, each.request.tbs_hash, record)
+        answer = RevokedAnswer(
+            date=record.this_update if each.request.revocations else None,
+            algorithm=record.algorithm,
+            signature=record.signature,
+            this_update=record.this_update,
+            next_update=record.next_update,
+            crl_number=record.number,
+            entries=entries,
+        )
+        _send(each, lambda each=each, answer=answer: each.session.send_revoked(each.handle, answer))  # type: ignore[misc] # mypy can't type a lambda's default
+
+
+def _send(waiting: _Waiting, send: Callable[[], None]) -> None:
+    if not waiting.session.closed:
+        send()

@@ -1,0 +1,301 @@
+"""The signer's front process: owns the line, TLS, records and the only journal writer. It holds no CA key.
+
+One loop. Each turn takes what the line and the workers brought, commits the journal once for all of it, and lets out
+what waited for that commit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import itertools
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from pathlib import Path
+
+from cassiopeia import __version__
+from cassiopeia.config import SignerConfig, load_authorities, load_profiles
+from cassiopeia.core.authority import Authority
+from cassiopeia.errors import OperatorError
+from cassiopeia.link.credentials import LinkTls
+from cassiopeia.link.line import Line
+from cassiopeia.link.stream import Link, open_listener
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.connection import Connection
+from cassiopeia.protocol.session import (
+    AbandonRequested,
+    Event,
+    FullCrlRequested,
+    HelloReceived,
+    LogConfirmed,
+    RevocationRequested,
+    Role,
+    SignRequested,
+    StatusRequested,
+    TimestampRequested,
+)
+from cassiopeia.signer.issuance import IssuanceDesk
+from cassiopeia.signer.journal import Journal
+from cassiopeia.signer.pool import WorkerPool
+from cassiopeia.signer.revocation import RevocationList
+from cassiopeia.signer.revocation_desk import RevocationDesk
+from cassiopeia.signer.tasks import Outcome
+
+_log = logging.getLogger(__name__)
+
+# Entries wait this long for company before they are committed; the disk takes about as long for one as for many.
+_LINGER_S = 0.003
+_HOUSEKEEPING_S = 5.0
+_HANDSHAKE_TIME_LIMIT_S = 60.0
+
+
+class Signer:
+    """One signer with its journal, workers and lines."""
+
+    def __init__(self, config: SignerConfig, *, config_path: Path) -> None:
+        self._config = config
+        self._selector = selectors.DefaultSelector()
+        self._boot_id = os.urandom(16)
+        self._boot_time = time.monotonic()
+        self._tasks = itertools.count(1)
+        self._lines: list[Line] = []
+        self._dirty_since: float | None = None
+        self._next_housekeeping = 0.0
+        self._stopping = False
+        self._profiles = load_profiles(config.profiles)
+        self._authorities = _own_authorities(config)
+        self._configuration_hash = _configuration_hash(config)
+        self._tls = LinkTls.for_signer(config)
+        self._journal = Journal(config.state)
+        self._pool = WorkerPool(
+            config_path=config_path,
+            count=config.workers or os.cpu_count() or 1,
+            selector=self._selector,
+            deliver=self._delivered,
+        )
+        self._issuance = IssuanceDesk(
+            signer_id=config.signer_id,
+            boot_id=self._boot_id,
+            configuration_hash=self._configuration_hash,
+            authorities=self._authorities,
+            journal=self._journal,
+            pool=self._pool,
+            next_task=lambda: next(self._tasks),
+        )
+        self._revocation = RevocationDesk(
+            lists=[
+                RevocationList(each, self._journal, lifetime=dt.timedelta(days=config.crl_lifetime_days))
+                for each in self._authorities.values()
+            ],
+            journal=self._journal,
+            pool=self._pool,
+            next_task=lambda: next(self._tasks),
+            resign_after=dt.timedelta(hours=config.crl_resign_hours),
+        )
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; raises `OperatorError` if it can't start, `StateUnknown` when it must stop."""
+        self._listener = open_listener(self._config.listen)
+        try:
+            self._start()
+            while not self._stopping:
+                ready = self._selector.select(self._patience())
+                for key, mask in ready:
+                    key.data(mask)
+                self._turn(idle=not ready)
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        self._wake_on_signals()
+        self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
+        self._pool.start()
+        now = _now()
+        self._journal.record_start(now=now, boot_id=self._boot_id, configuration_hash=self._configuration_hash)
+        self._issuance.end_open_intents(now=now)
+        self._journal.commit()
+        _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
+
+    def _stop(self) -> None:
+        for line in list(self._lines):
+            line.close()
+        self._listener.close()
+        self._pool.stop()
+        self._journal.commit()
+        self._journal.close()
+        self._selector.close()
+        _log.info("stopped")
+
+    def _turn(self, *, idle: bool) -> None:
+        """What follows every round of events: time limits, work for the pool, one commit, answers."""
+        self._pool.check_time()
+        if time.monotonic() >= self._next_housekeeping:
+            self._keep_house()
+        self._pool.pump()
+        if self._journal.dirty:
+            self._dirty_since = self._dirty_since or time.monotonic()
+            if idle or time.monotonic() - self._dirty_since >= _LINGER_S:
+                self._journal.commit()
+                self._dirty_since = None
+                self._pool.pump()
+        for line in list(self._lines):
+            line.flush()
+        self._lines = [line for line in self._lines if not line.closed]
+
+    def _patience(self) -> float:
+        if self._journal.dirty:
+            return 0.0
+        until_housekeeping = max(0.0, self._next_housekeeping - time.monotonic())
+        until_deadline = self._pool.seconds_to_deadline()
+        return until_housekeeping if until_deadline is None else min(until_housekeeping, until_deadline)
+
+    def _keep_house(self) -> None:
+        self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_S
+        now = _now()
+        self._issuance.expire(now=now)
+        self._revocation.renew(now=now)
+        for line in self._lines:
+            line.check_time(
+                handshake_limit_s=_HANDSHAKE_TIME_LIMIT_S, request_limit_s=self._config.limits.request_seconds
+            )
+
+    def _accept(self) -> None:
+        link = self._listener.accept()
+        if link is None:
+            return
+        if len(self._lines) >= self._config.sessions:
+            _log.warning("refused a connection: %d are open already", len(self._lines))
+            link.close()
+            return
+        if self._config.listen.is_serial:
+            self._selector.unregister(self._listener)
+        self._lines.append(self._open_line(link))
+
+    def _open_line(self, link: Link) -> Line:
+        return Line(
+            link=link,
+            connect=lambda: Connection(
+                role=Role.SIGNER, tls=self._tls, serial=self._config.listen.is_serial, limits=self._config.limits
+            ),
+            persistent=self._config.listen.is_serial,
+            selector=self._selector,
+            on_event=self._on_event,
+            on_session_end=self._issuance.forget,
+            on_failure=lambda reason: _log.warning("line: %s", reason),
+        )
+
+    def _on_event(self, line: Line, event: Event) -> None:
+        session = line.session
+        if session is None:
+            return
+        now = _now()
+        match event:
+            case HelloReceived():
+                session.hello(self._hello())
+            case SignRequested(handle=handle, request=request):
+                self._issuance.requested(session, handle, request, now=now)
+            case LogConfirmed(handle=handle, log_hash=log_hash):
+                self._issuance.log_confirmed(session, handle, log_hash, now=now)
+            case AbandonRequested(handle=handle, reason=reason):
+                self._issuance.abandon_requested(session, handle, reason, now=now)
+            case RevocationRequested(handle=handle, request=revocation):
+                self._revocation.requested(session, handle, revocation, now=now)
+            case FullCrlRequested(handle=handle, signing_ca=signing_ca):
+                self._revocation.full_crl_requested(session, handle, signing_ca)
+            case TimestampRequested(handle=handle):
+                session.send_timestamp(handle, self._timestamp(now))
+            case StatusRequested(handle=handle):
+                session.send_status(handle, self._status(now))
+            case _:
+                _log.error("an event that a signer never gets: %s", type(event).__name__)
+
+    def _delivered(self, outcome: Outcome) -> None:
+        now = _now()
+        if not self._issuance.delivered(outcome, now=now) and not self._revocation.delivered(outcome, now=now):
+            _log.warning("a worker answered a task that nobody waits for")
+
+    def _hello(self) -> payload.Hello:
+        return payload.Hello(
+            versions=[2],
+            limits=self._config.limits.as_payload(),
+            capabilities=["deflate"],
+            signer_id=self._config.signer_id,
+            boot_id=self._boot_id,
+            present_head=None,
+            extensions=None,
+        )
+
+    def _timestamp(self, now: dt.datetime) -> payload.Timestamp:
+        return payload.Timestamp(
+            time=now,
+            signer_id=self._config.signer_id,
+            boot_id=self._boot_id,
+            nonce=os.urandom(16),
+            index=self._journal.next_position - 1,
+            head=self._journal.head,
+        )
+
+    def _status(self, now: dt.datetime) -> payload.StatusReport:
+        authorities = []
+        for each in self._revocation.lists:
+            authority = each.authority
+            authorities.append(
+                payload.AuthorityStatus(
+                    name=authority.name,
+                    not_before=authority.not_before,
+                    not_after=authority.not_after,
+                    issued=self._issuance.issued.get(authority.name, 0),
+                    revoked=each.revoked,
+                    crl_number=each.current.number if each.current else 0,
+                    next_update=each.current.next_update if each.current else None,
+                )
+            )
+        return payload.StatusReport(
+            state="running" if self._pool.unlocked else "locked",
+            reason="" if self._pool.unlocked else "the workers are unlocking their keys",
+            software_version=__version__,
+            time=now,
+            boot_seconds=int(time.monotonic() - self._boot_time),
+            configuration_hash=self._configuration_hash,
+            profiles=sorted(self._profiles),
+            authorities=authorities,
+        )
+
+    def _wake_on_signals(self) -> None:
+        reading, writing = socket.socketpair()
+        reading.setblocking(False)
+        writing.setblocking(False)
+        self._wake = (reading, writing)
+        signal.set_wakeup_fd(writing.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._request_stop())
+        self._selector.register(reading, selectors.EVENT_READ, lambda _: reading.recv(64))
+
+    def _request_stop(self) -> None:
+        self._stopping = True
+
+
+def _own_authorities(config: SignerConfig) -> dict[str, Authority]:
+    entries = load_authorities(config.authorities)
+    own = {each.authority.name: each.authority for each in entries if each.authority.signer_id == config.signer_id}
+    if not own:
+        raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
+    return own
+
+
+def _configuration_hash(config: SignerConfig) -> bytes:
+    """SHA-256 over what decides how requests are judged: profiles and sub-CAs, in the order of their file names."""
+    digest = hashlib.sha256()
+    for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]:
+        content = path.read_bytes()
+        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
+    return digest.digest()
+
+
+def _now() -> dt.datetime:
+    """The signer's own clock, whole seconds, UTC: certificates and CRLs know no fractions (RFC 5280 4.1.2.5)."""
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
