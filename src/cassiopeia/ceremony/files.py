@@ -1,0 +1,93 @@
+"""Writing the files of a new authority: all of them, or none.
+
+Owns modes, durability and the rule that nothing is ever overwritten. A tree is built under a temporary name beside its
+place and renamed into it when it is complete and on the disk: the rename is what makes it appear.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cassiopeia.errors import OperatorError
+
+SECRET: Final = 0o600
+PUBLIC: Final = 0o644
+SECRET_DIRECTORY: Final = 0o700
+# Others may pass through to what they know by name (the web server: the published files), but not look around.
+PASSAGE_DIRECTORY: Final = 0o711
+PUBLIC_DIRECTORY: Final = 0o755
+
+
+@contextmanager
+def new_tree(directory: Path) -> Iterator[Path]:
+    """Give a temporary directory that becomes `directory` at the end; after any error nothing is left of it.
+
+    Raises OperatorError when `directory` is there already and not empty, and when the disk fails.
+    """
+    directory = directory.absolute()
+    _check_vacant(directory)
+    try:
+        building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    except OSError as error:
+        raise OperatorError(
+            f"{directory.parent}: cannot make a directory here: {error.strerror}; make it first, or choose another"
+        ) from error
+    try:
+        yield building
+        for path in [building, *building.rglob("*")]:
+            if path.is_dir():
+                _sync_directory(path)
+        building.chmod(PUBLIC_DIRECTORY)
+        # rename(2) replaces an empty directory and nothing else.
+        building.rename(directory)
+        _sync_directory(directory.parent)
+    except OSError as error:
+        raise OperatorError(
+            f"{directory}: {error.strerror}: nothing was made; mend that and run the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def make_directory(path: Path, *, mode: int = SECRET_DIRECTORY) -> Path:
+    path.mkdir()
+    path.chmod(mode)  # whatever the umask
+    return path
+
+
+def write_file(path: Path, content: bytes | str, *, mode: int = SECRET) -> None:
+    """Write a new file and wait for the disk; raises FileExistsError rather than overwrite."""
+    octets = content.encode() if isinstance(content, str) else content
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, SECRET)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(octets)
+        file.flush()
+        os.fchmod(descriptor, mode)  # whatever the umask
+        os.fsync(descriptor)
+
+
+def _check_vacant(directory: Path) -> None:
+    try:
+        occupied = directory.is_symlink() or (
+            directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+        )
+    except OSError as error:
+        raise OperatorError(f"{directory}: cannot look into it: {error.strerror}") from error
+    if occupied:
+        raise OperatorError(
+            f"{directory}: is there already, and an authority is never overwritten: choose another directory"
+        )
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

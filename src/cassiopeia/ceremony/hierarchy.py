@@ -1,0 +1,191 @@
+"""The root structure as data: which CAs there are, how long they live and what they may vouch for.
+
+Owns the hierarchy file (TOML, read once into frozen values), its checks and the calendar of periods. Makes no key and
+signs nothing: that is `key_ceremony`. Path lengths are no setting: root, structure CA and time sub-CA follow from each
+other (RFC 5280 4.2.1.9).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.resources
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from cassiopeia.config import parse_toml, read_toml
+from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
+from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
+from cassiopeia.errors import ConfigurationError
+
+KeyAlgorithm = Literal["RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-65"]
+KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-65")
+
+DEFAULT_NAME: Final = "default.toml"
+ROOT_NAME: Final = "root"
+
+_CommonName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
+# X.660: the first arc is 0, 1 or 2; below the first two the second is at most 39; no leading zeros anywhere.
+_OID: Final = r"([01]\.([0-9]|[12][0-9]|3[0-9])|2\.(0|[1-9][0-9]{0,8}))(\.(0|[1-9][0-9]{0,17})){1,30}"
+_ObjectIdentifier = Annotated[str, msgspec.Meta(pattern=rf"^{_OID}$")]
+_Usage = Annotated[str, msgspec.Meta(pattern=rf"^([A-Za-z]+|{_OID})$")]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every table has in common: it may hold what is declared here and nothing else."""
+
+
+class RootLevel(_File, frozen=True, kw_only=True):
+    common_name: _CommonName
+    key_algorithm: KeyAlgorithm
+    years: Annotated[int, msgspec.Meta(ge=1, le=30)]
+
+
+class StructureLevel(_File, frozen=True, kw_only=True):
+    key_algorithm: KeyAlgorithm
+    years: Annotated[int, msgspec.Meta(ge=1, le=30)]
+
+
+class TimeLevel(_File, frozen=True, kw_only=True):
+    """Time sub-CAs issue for `months`, from the current period on for `periods`, and outlive that by whole years."""
+
+    key_algorithm: KeyAlgorithm
+    months: Literal[1, 2, 3, 4, 6, 12]
+    periods: Annotated[int, msgspec.Meta(ge=1, le=24)] = 1
+    outlives_years: Annotated[int, msgspec.Meta(ge=1, le=5)]
+    maximum_certificates: Annotated[int, msgspec.Meta(ge=1, le=MAXIMUM_CERTIFICATES)] = MAXIMUM_CERTIFICATES
+    pss: bool = False
+
+
+class Family(_File, frozen=True, kw_only=True):
+    """One kind of certificate: a structure CA and its time sub-CAs."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][A-Za-z0-9]{0,31}$")]
+    common_name: _CommonName
+    extended_key_usage: Annotated[tuple[_Usage, ...], msgspec.Meta(min_length=1)]
+    policy_identifiers: tuple[_ObjectIdentifier, ...] = ()
+
+
+class Hierarchy(_File, frozen=True, kw_only=True):
+    """A whole root structure. `check_hierarchy` has seen every value of this type that `load_hierarchy` returns."""
+
+    organisation: _CommonName
+    country: Annotated[str, msgspec.Meta(pattern=r"^([A-Z]{2})?$")] = ""
+    url_base: Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]*[!-.0-~]$", max_length=512)]
+    ocsp_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+)?$", max_length=1024)] = ""
+    crl_months: Annotated[int, msgspec.Meta(ge=1, le=24)]
+    root: RootLevel
+    structure: StructureLevel
+    time: TimeLevel
+    family: Annotated[tuple[Family, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+    def crl_url(self, name: str) -> str:
+        return f"{self.url_base}/{name}.crl"
+
+    def issuer_url(self, name: str) -> str:
+        return f"{self.url_base}/{name}.crt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Period:
+    """A stretch of the calendar in which one time sub-CA of each family issues: from `start` until before `end`."""
+
+    year: int
+    number: int
+    start: dt.datetime
+    end: dt.datetime
+
+
+def load_hierarchy(path: Path | None = None) -> Hierarchy:
+    """The hierarchy of a file, or the default one; raises ConfigurationError."""
+    if path is not None:
+        hierarchy = read_toml(path, Hierarchy)
+        return check_hierarchy(hierarchy, source=str(path))
+    hierarchy = parse_toml(default_hierarchy_text(), Hierarchy, source=DEFAULT_NAME)
+    return check_hierarchy(hierarchy, source=DEFAULT_NAME)
+
+
+def default_hierarchy_text() -> str:
+    return (importlib.resources.files(__package__) / DEFAULT_NAME).read_text(encoding="utf-8")
+
+
+def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
+    """The same hierarchy, if its values agree with each other; raises ConfigurationError."""
+    names = [family.name for family in hierarchy.family]
+    common_names = [hierarchy.root.common_name, *(family.common_name for family in hierarchy.family)]
+    for index, family in enumerate(hierarchy.family):
+        key = f"family[{index}]"
+        if family.name == ROOT_NAME or family.name in names[:index]:
+            raise ConfigurationError(f"another CA is called {family.name!r}", source=source, key=f"{key}.name")
+        if family.common_name in common_names[: index + 1]:
+            # RFC 5280 4.1.2.6: a subject names one CA; an issuer name could not tell two of the same name apart.
+            raise ConfigurationError("another CA has this name", source=source, key=f"{key}.common_name")
+        _check_extended_key_usage(family, source=source, key=f"{key}.extended_key_usage")
+    # The last time sub-CA may be made for the far end of the current period, and the CA above must outlive it.
+    time_months = hierarchy.time.months * hierarchy.time.periods + hierarchy.time.outlives_years * 12
+    if time_months > hierarchy.structure.years * 12:
+        raise ConfigurationError(
+            f"too short: time sub-CAs may end {time_months} months from now, and none may outlive its structure CA",
+            source=source,
+            key="structure.years",
+        )
+    if hierarchy.structure.years > hierarchy.root.years:
+        raise ConfigurationError("too short: no structure CA may outlive the root", source=source, key="root.years")
+    return hierarchy
+
+
+def with_key_algorithm(hierarchy: Hierarchy, key_algorithm: KeyAlgorithm) -> Hierarchy:
+    """The same hierarchy with keys of one kind on every level."""
+    return msgspec.structs.replace(
+        hierarchy,
+        root=msgspec.structs.replace(hierarchy.root, key_algorithm=key_algorithm),
+        structure=msgspec.structs.replace(hierarchy.structure, key_algorithm=key_algorithm),
+        time=msgspec.structs.replace(hierarchy.time, key_algorithm=key_algorithm),
+    )
+
+
+def with_periods(hierarchy: Hierarchy, periods: int) -> Hierarchy:
+    """The same hierarchy with time sub-CAs for so many periods. Nothing is checked: `initialise` does."""
+    return msgspec.structs.replace(hierarchy, time=msgspec.structs.replace(hierarchy.time, periods=periods))
+
+
+def periods_from(now: dt.datetime, time: TimeLevel) -> tuple[Period, ...]:
+    """The period that holds `now` (aware), and those that follow it; they are numbered from 1 within each year."""
+    now = now.astimezone(dt.UTC)
+    first = now.year * 12 + (now.month - 1) // time.months * time.months
+    starts = [first + index * time.months for index in range(time.periods + 1)]
+    return tuple(
+        Period(
+            year=start // 12,
+            number=start % 12 // time.months + 1,
+            start=_first_of_month(start),
+            end=_first_of_month(end),
+        )
+        for start, end in itertools.pairwise(starts)
+    )
+
+
+def extended_key_usage_oid(name_or_oid: str) -> str:
+    return EXTENDED_KEY_USAGES.get(name_or_oid, name_or_oid)
+
+
+def _check_extended_key_usage(family: Family, *, source: str, key: str) -> None:
+    for usage in family.extended_key_usage:
+        if usage not in EXTENDED_KEY_USAGES and not usage[0].isdigit():
+            raise ConfigurationError(
+                f"{usage!r} is not known; use {', '.join(EXTENDED_KEY_USAGES)} or an OID", source=source, key=key
+            )
+        if extended_key_usage_oid(usage) == OCSP_SIGNING:
+            raise ConfigurationError(
+                "OCSPSigning would make this CA an OCSP responder of the CA above it: leave it out",
+                source=source,
+                key=key,
+            )
+
+
+def _first_of_month(months: int) -> dt.datetime:
+    """Midnight UTC of the first of a month, counted in months from the year 0."""
+    return dt.datetime(months // 12, months % 12 + 1, 1, tzinfo=dt.UTC)

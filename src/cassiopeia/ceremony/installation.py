@@ -1,0 +1,373 @@
+"""What `cassiopeia init DIR` writes: a complete small authority, ready to run on one machine or to be carried to two.
+
+Owns the layout of the directory:
+
+    offline/   keys of root and structure CAs, their passphrase, the hierarchy: into the safe, away from both machines
+    signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key
+    client/    client.toml and all that it names: certificates, profiles, link key, the store; never a CA key
+    client/public/   what a web server serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
+    run/       the Unix socket between the two
+
+It decides nothing about certificates (`hierarchy`, `key_ceremony`) and knows no table of the store.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.resources
+import secrets
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cassiopeia.ceremony import files
+from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
+from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
+from cassiopeia.ceremony.toml_writer import toml_document, toml_value
+from cassiopeia.config import load_authorities, load_chain, load_client_config, load_profiles, load_signer_config
+from cassiopeia.core.profile import Profile, parse_profile
+from cassiopeia.errors import ConfigurationError
+from cassiopeia.link.credentials import make_link_key
+from cassiopeia.link.stream import parse_address
+from cassiopeia.store.database import upgrade
+
+_SIGNER_ID: Final = 1
+_PASSPHRASE_OCTETS: Final = 32
+# Profiles that ask for no evidence are numbered from here on, so that no real one is ever mistaken for one of them.
+_UNPROVED_PREFIX: Final = "9"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkAddresses:
+    """Where the signer listens and where the client connects; relative sockets as seen from signer/ and client/."""
+
+    listen: str = "unix:../run/signer.sock"
+    connect: str = "unix:../run/signer.sock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installation:
+    """What was made.
+
+    `by_level` names root, structure CAs and time sub-CAs; `root_fingerprint` is SHA-256 of the root certificate, in
+    hex, for people to compare.
+    """
+
+    directory: Path
+    signer_config: Path
+    client_config: Path
+    client_version_1_config: Path | None
+    public_directory: Path
+    by_level: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    profiles: tuple[str, ...]
+    root_fingerprint: str
+
+    @property
+    def has_unproved_profiles(self) -> bool:
+        return any(name.startswith(_UNPROVED_PREFIX) for name in self.profiles)
+
+
+def initialise(
+    directory: Path,
+    *,
+    hierarchy: Hierarchy,
+    now: dt.datetime,
+    url_base: str = "",
+    link_addresses: LinkAddresses | None = None,
+    demo_profiles: bool = False,
+    version_1: bool = False,
+) -> Installation:
+    """Make a new authority in `directory`, or nothing at all; raises OperatorError.
+
+    `url_base`, if given, replaces the hierarchy's. `demo_profiles` adds the profiles that ask for no evidence.
+    `version_1` lets version 1 clients in (with link keys of their own), for those profiles only.
+    """
+    if url_base:
+        hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base.rstrip("/"))
+    check_hierarchy(hierarchy, source="hierarchy")
+    profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
+    addresses = link_addresses or LinkAddresses()
+    for address in (addresses.listen, addresses.connect):
+        parse_address(address)
+    directory = directory.absolute()
+    with files.new_tree(directory) as building:
+        ceremony = hold_ceremony(hierarchy, now=now)
+        plan = _Plan(
+            directory=building,
+            hierarchy=hierarchy,
+            ceremony=ceremony,
+            profiles=profiles,
+            addresses=addresses,
+            version_1=version_1,
+        )
+        # 1. The safe.
+        _write_offline(plan)
+        # 2. The two machines.
+        signer, client = _make_sides(plan)
+        _write_link_keys(plan)
+        _write_signer(plan)
+        _write_client(plan)
+        # 3. What everybody may read.
+        _write_public(plan)
+        # 4. Read everything again, as signer and client will.
+        _prove(plan, signer=signer, client=client)
+    return Installation(
+        directory=directory,
+        signer_config=directory / "signer" / "signer.toml",
+        client_config=directory / "client" / "client.toml",
+        client_version_1_config=directory / "client" / "client-v1.toml" if version_1 else None,
+        public_directory=directory / "client" / "public",
+        by_level=(
+            (ceremony.root.name,),
+            tuple(each.name for each in ceremony.structure),
+            tuple(each.authority.name for each in ceremony.time),
+        ),
+        profiles=tuple(sorted(profiles)),
+        root_fingerprint=ceremony.root.certificate.fingerprint(hashes.SHA256()).hex(),
+    )
+
+
+def default_profile_texts() -> dict[str, str]:
+    """Every profile that comes with the software, by name: TOML."""
+    directory = importlib.resources.files("cassiopeia.core") / "profiles"
+    return {
+        each.name.removesuffix(".toml"): each.read_text(encoding="utf-8")
+        for each in sorted(directory.iterdir(), key=lambda each: each.name)
+        if each.name.endswith(".toml")
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    directory: Path
+    hierarchy: Hierarchy
+    ceremony: Ceremony
+    profiles: Mapping[str, str]
+    addresses: LinkAddresses
+    version_1: bool
+
+    @property
+    def unproved(self) -> list[str]:
+        return sorted(name for name in self.profiles if name.startswith(_UNPROVED_PREFIX))
+
+
+def _choose_profiles(hierarchy: Hierarchy, *, demo_profiles: bool) -> dict[str, str]:
+    """The profiles whose family there is; raises ConfigurationError if that family could not vouch for them."""
+    families = {family.name: family for family in hierarchy.family}
+    chosen = {}
+    for name, text in default_profile_texts().items():
+        profile = parse_profile(text, name=name, source=f"{name}.toml")
+        if name.startswith(_UNPROVED_PREFIX) and not demo_profiles:
+            continue
+        if profile.family in families:
+            _check_usages(profile, families[profile.family].extended_key_usage)
+        if not profile.family or profile.family in families:
+            chosen[name] = text
+    return chosen
+
+
+def _check_usages(profile: Profile, allowed: tuple[str, ...]) -> None:
+    # Browsers take a CA's extended key usages as a limit: a certificate beyond it would be issued and never accepted.
+    missing = sorted(set(profile.extended_key_usage) - {extended_key_usage_oid(each) for each in allowed})
+    if missing:
+        raise ConfigurationError(
+            f"profile {profile.name} needs {', '.join(missing)} in extended_key_usage",
+            source="hierarchy",
+            key=f"family {profile.family}",
+        )
+
+
+def _write_offline(plan: _Plan) -> None:
+    offline = files.make_directory(plan.directory / "offline")
+    passphrase = _write_passphrase(offline)
+    for authority in plan.ceremony.offline:
+        files.write_file(offline / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
+        files.write_file(offline / f"{authority.name}.pem", authority.certificate.public_bytes(Encoding.PEM))
+    files.write_file(offline / "hierarchy.toml", toml_document(msgspec.to_builtins(plan.hierarchy)))
+
+
+def _make_sides(plan: _Plan) -> tuple[Path, Path]:
+    files.make_directory(plan.directory / "run")
+    signer = files.make_directory(plan.directory / "signer")
+    client = files.make_directory(plan.directory / "client", mode=files.PASSAGE_DIRECTORY)
+    for side in (signer, client):
+        files.make_directory(side / "peers")
+        files.make_directory(side / "certificates")
+        profiles = files.make_directory(side / "profiles")
+        for name, text in plan.profiles.items():
+            files.write_file(profiles / f"{name}.toml", text, mode=files.PUBLIC)
+    return signer, client
+
+
+def _write_link_keys(plan: _Plan) -> None:
+    """A key for each side and version, and its certificate as the other side's pin."""
+    sides = {"signer": "client", "client": "signer"}
+    for version in (1, 2) if plan.version_1 else (2,):
+        suffix = "-v1" if version == 1 else ""
+        for side, other in sides.items():
+            certificate = plan.directory / side / f"link{suffix}.pem"
+            key = plan.directory / side / f"link{suffix}.key"
+            make_link_key(certificate=certificate, key=key, common_name=f"cassiopeia {side} link", version=version)
+            peer = plan.directory / other / "peers" / f"{side}{suffix}.pem"
+            files.write_file(peer, certificate.read_bytes(), mode=files.PUBLIC)
+
+
+def _write_signer(plan: _Plan) -> None:
+    signer = plan.directory / "signer"
+    files.make_directory(signer / "state")
+    keys = files.make_directory(signer / "keys")
+    passphrase = _write_passphrase(signer)
+    for each in plan.ceremony.time:
+        authority = each.authority
+        files.write_file(keys / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
+        pem = authority.certificate.public_bytes(Encoding.PEM)
+        files.write_file(signer / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
+    authorities = toml_document({"authority": _authority_tables(plan, with_keys=True)})
+    files.write_file(signer / "authorities.toml", authorities, mode=files.PUBLIC)
+    files.write_file(signer / "signer.toml", _signer_toml(plan), mode=files.PUBLIC)
+
+
+def _write_client(plan: _Plan) -> None:
+    client = plan.directory / "client"
+    for authority in plan.ceremony.authorities:
+        pem = authority.certificate.public_bytes(Encoding.PEM)
+        files.write_file(client / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
+    chain = [
+        {"name": each.name, "certificate": f"certificates/{each.name}.pem", "issuer": each.issuer}
+        for each in plan.ceremony.offline
+    ]
+    authorities = toml_document({"authority": _authority_tables(plan, with_keys=False), "ca": chain})
+    files.write_file(client / "authorities.toml", authorities, mode=files.PUBLIC)
+    files.write_file(client / "client.toml", _client_toml(plan, version=2), mode=files.PUBLIC)
+    if plan.version_1:
+        files.write_file(client / "client-v1.toml", _client_toml(plan, version=1), mode=files.PUBLIC)
+
+
+def _write_public(plan: _Plan) -> None:
+    public = files.make_directory(plan.directory / "client" / "public", mode=files.PUBLIC_DIRECTORY)
+    for authority in plan.ceremony.authorities:
+        # RFC 5280 4.2.2.1: what caIssuers names is DER. The PEM beside it is for people and openssl.
+        der = authority.certificate.public_bytes(Encoding.DER)
+        files.write_file(public / f"{authority.name}.crt", der, mode=files.PUBLIC)
+        pem = authority.certificate.public_bytes(Encoding.PEM)
+        files.write_file(public / f"{authority.name}.pem", pem, mode=files.PUBLIC)
+    for name, crl in plan.ceremony.crls.items():
+        files.write_file(public / f"{name}.crl", crl.public_bytes(Encoding.DER), mode=files.PUBLIC)
+        files.write_file(public / f"{name}.crl.pem", crl.public_bytes(Encoding.PEM), mode=files.PUBLIC)
+
+
+def _prove(plan: _Plan, *, signer: Path, client: Path) -> None:
+    """Load every configuration as the programs will, and make the store where the client's says that it is."""
+    signer_config = load_signer_config(signer / "signer.toml")
+    client_config = load_client_config(client / "client.toml")
+    for config in (signer_config, client_config):
+        load_authorities(config.authorities)
+        load_profiles(config.profiles)
+    load_chain(client_config.authorities)
+    if plan.version_1:
+        load_client_config(client / "client-v1.toml")
+    upgrade(client_config.store_url)
+
+
+def _write_passphrase(directory: Path) -> bytes:
+    """A passphrase of 256 random bits: no key derivation has to make up for a weak one."""
+    passphrase = secrets.token_hex(_PASSPHRASE_OCTETS)
+    files.write_file(directory / "passphrase", f"{passphrase}\n")
+    return passphrase.encode()
+
+
+def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]]:
+    hierarchy = plan.hierarchy
+    tables: list[dict[str, object]] = []
+    for each in plan.ceremony.time:
+        name = each.authority.name
+        table: dict[str, object] = {
+            "name": name,
+            "certificate": f"certificates/{name}.pem",
+            "issuer": each.authority.issuer,
+            "signer_id": _SIGNER_ID,
+            "issues_from": each.issues_from,
+            "issues_until": each.issues_until,
+            "maximum_certificates": hierarchy.time.maximum_certificates,
+            "pss": hierarchy.time.pss,
+            "crl_urls": [hierarchy.crl_url(name)],
+            "issuer_urls": [hierarchy.issuer_url(name)],
+            "ocsp_urls": [hierarchy.ocsp_url] if hierarchy.ocsp_url else [],
+        }
+        if with_keys:
+            table["key"] = f"file:keys/{name}.key"
+        tables.append(table)
+    return tables
+
+
+def _signer_toml(plan: _Plan) -> str:
+    text = f"""\
+        # The signer: the machine that holds the keys. Relative paths are relative to this file.
+
+        [signer]
+        id = {_SIGNER_ID}                             # 1 to 126; first octet of every serial number
+        state = "state"                    # what it must never lose
+        workers = 0                        # processes that sign; 0: one a core
+        authorities = "authorities.toml"
+        profiles = "profiles"
+
+        [keys]
+        # Whoever has the keys and this file can sign. With systemd, keep it sealed by the TPM instead:
+        # passphrase_credential = "ca-keys" (systemd-creds encrypt, LoadCredentialEncrypted=).
+        passphrase_file = "passphrase"
+
+        [link]
+        listen = {toml_value(plan.addresses.listen)}
+        certificate = "link.pem"
+        key = "link.key"
+        peers = ["peers/client.pem"]       # while keys are changed: the current one and the next
+        sessions = 4
+        """
+    version_1 = f"""
+        # For clients that know only version 1, which carries no evidence: nothing but these profiles.
+        [link.version_1]
+        certificate = "link-v1.pem"
+        key = "link-v1.key"
+        peers = ["peers/client-v1.pem"]
+        profiles = {toml_value(plan.unproved)}
+        """
+    crl = """
+        [crl]
+        lifetime_days = 10                 # how long people have to reach a signer that stands still
+        resign_hours = 24
+        """
+    parts = [text, version_1, crl] if plan.version_1 else [text, crl]
+    return "".join(textwrap.dedent(each) for each in parts)
+
+
+def _client_toml(plan: _Plan, *, version: int) -> str:
+    suffix = "-v1" if version == 1 else ""
+    return textwrap.dedent(f"""\
+        # The signer client: the database's side. Relative paths are relative to this file. No CA key is here.
+
+        authorities = "authorities.toml"
+        profiles = "profiles"
+
+        [client]
+        name = "client{suffix}"  # who leases jobs; each client its own
+
+        [store]
+        url = "sqlite:///store.sqlite"     # or postgresql+psycopg://USER@HOST/DATABASE
+
+        [link]
+        connect = {toml_value(plan.addresses.connect)}
+        certificate = "link{suffix}.pem"
+        key = "link{suffix}.key"
+        peers = ["peers/signer{suffix}.pem"]
+        version = {version}
+        window = 200                       # requests under way at once
+
+        [publish]
+        directory = "public"               # for a web server to serve
+        """)

@@ -1,0 +1,293 @@
+"""The key ceremony: from a hierarchy to keys, CA certificates and the offline CAs' first CRLs, all in memory.
+
+Owns the contents of CA certificates (RFC 5280 4.2.1) and offline CRLs (RFC 5280 5). Writes no file (`installation`
+does), and makes no subscriber's certificate. It signs with pyca's builders: nothing here is in a hurry.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+
+from cassiopeia.ceremony.hierarchy import (
+    ROOT_NAME,
+    Family,
+    Hierarchy,
+    KeyAlgorithm,
+    Period,
+    extended_key_usage_oid,
+    periods_from,
+)
+from cassiopeia.config import OFFLINE_SIGNER_ID
+from cassiopeia.core.validity import ONE_SECOND, add_months
+
+_PUBLIC_EXPONENT: Final = 65537
+_SERIAL_ENTROPY_OCTETS: Final = 15
+_MONTHS_A_YEAR: Final = 12
+
+# RFC 5280 4.2.1.9: how many CAs may stand between this one and a subscriber's certificate.
+_ROOT_PATH_LENGTH: Final = 2
+_STRUCTURE_PATH_LENGTH: Final = 1
+_TIME_PATH_LENGTH: Final = 0
+
+Entropy = Callable[[int], bytes]
+
+_MAKERS: Final[dict[KeyAlgorithm, Callable[[], CertificateIssuerPrivateKeyTypes]]] = {
+    "RSA-2048": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=2048),
+    "RSA-4096": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=4096),
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ML-DSA-65": mldsa.MLDSA65PrivateKey.generate,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificationAuthority:
+    """One CA with its private key. `issuer` is the name of the CA above it: its own for the root."""
+
+    name: str
+    issuer: str
+    key: CertificateIssuerPrivateKeyTypes = field(compare=False, repr=False)
+    certificate: x509.Certificate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeAuthority:
+    """A time sub-CA, and when it issues."""
+
+    authority: CertificationAuthority
+    issues_from: dt.datetime
+    issues_until: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ceremony:
+    """What one ceremony made. `crls` holds the first CRL of each offline CA by name."""
+
+    root: CertificationAuthority
+    structure: tuple[CertificationAuthority, ...]
+    time: tuple[TimeAuthority, ...]
+    crls: dict[str, x509.CertificateRevocationList]
+
+    @property
+    def offline(self) -> tuple[CertificationAuthority, ...]:
+        """The CAs whose keys go back into the safe: root and structure CAs."""
+        return (self.root, *self.structure)
+
+    @property
+    def authorities(self) -> tuple[CertificationAuthority, ...]:
+        """Every CA, from the root down."""
+        return (*self.offline, *(each.authority for each in self.time))
+
+
+def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime, entropy: Entropy = secrets.token_bytes) -> Ceremony:
+    """Make every CA of `hierarchy` at the moment `now` (aware). `entropy` gives so many random octets for serials."""
+    # Verifiers' clocks run behind a little: the hour that has begun (CA/Browser Forum BR 7.1.2 allows a day).
+    not_before = now.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    scribe = _Scribe(hierarchy, not_before=not_before, entropy=entropy)
+    # 1. The root, which signs itself.
+    root = scribe.make_root()
+    # 2. A structure CA for each family.
+    structure = tuple(scribe.make_structure(family, root) for family in hierarchy.family)
+    # 3. The time sub-CAs of each family, for the current period and those that follow.
+    time = tuple(
+        scribe.make_time(family, above, period)
+        for family, above in zip(hierarchy.family, structure, strict=True)
+        for period in periods_from(now, hierarchy.time)
+    )
+    # 4. The first CRL of root and structure CAs. The signer makes those of the time sub-CAs: it has their keys.
+    crls = {each.name: scribe.make_first_crl(each) for each in (root, *structure)}
+    return Ceremony(root=root, structure=structure, time=time, crls=crls)
+
+
+def make_key(algorithm: KeyAlgorithm) -> CertificateIssuerPrivateKeyTypes:
+    return _MAKERS[algorithm]()
+
+
+def encrypt_key(key: CertificateIssuerPrivateKeyTypes, passphrase: bytes) -> bytes:
+    """Encrypted PKCS#8, PEM (RFC 5958, PBES2 of RFC 8018)."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+
+
+def make_serial_number(entropy: Entropy) -> int:
+    """Sixteen octets as the signers make them, with an id in front that no signer has."""
+    return int.from_bytes(bytes([OFFLINE_SIGNER_ID]) + entropy(_SERIAL_ENTROPY_OCTETS), "big")
+
+
+class _Scribe:
+    """Writes the certificates of one ceremony: same hierarchy, same beginning for all."""
+
+    def __init__(self, hierarchy: Hierarchy, *, not_before: dt.datetime, entropy: Entropy) -> None:
+        self._hierarchy = hierarchy
+        self._not_before = not_before
+        self._entropy = entropy
+
+    def make_root(self) -> CertificationAuthority:
+        level = self._hierarchy.root
+        key = make_key(level.key_algorithm)
+        subject = self._subject(level.common_name)
+        end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
+        builder = self._builder(key, subject=subject, issuer=subject, not_after=end - ONE_SECOND)
+        builder = _with_ca_extensions(builder, key, path_length=_ROOT_PATH_LENGTH)
+        return CertificationAuthority(name=ROOT_NAME, issuer=ROOT_NAME, key=key, certificate=_sign(builder, key))
+
+    def make_structure(self, family: Family, root: CertificationAuthority) -> CertificationAuthority:
+        end = add_months(self._not_before, self._hierarchy.structure.years * _MONTHS_A_YEAR)
+        return self._make_below(
+            root,
+            family,
+            name=family.name,
+            common_name=family.common_name,
+            key_algorithm=self._hierarchy.structure.key_algorithm,
+            not_after=end - ONE_SECOND,
+            path_length=_STRUCTURE_PATH_LENGTH,
+        )
+
+    def make_time(self, family: Family, above: CertificationAuthority, period: Period) -> TimeAuthority:
+        level = self._hierarchy.time
+        name = f"{family.name}_{period.year}_{period.number}"
+        authority = self._make_below(
+            above,
+            family,
+            name=name,
+            # The name that operators, logs and CRL files use: whoever reads a certificate finds the rest by it.
+            common_name=name,
+            key_algorithm=level.key_algorithm,
+            not_after=add_months(period.end, level.outlives_years * _MONTHS_A_YEAR) - ONE_SECOND,
+            path_length=_TIME_PATH_LENGTH,
+        )
+        return TimeAuthority(
+            authority=authority, issues_from=max(period.start, self._not_before), issues_until=period.end
+        )
+
+    def make_first_crl(self, authority: CertificationAuthority) -> x509.CertificateRevocationList:
+        """CRL number 1: version 2, with authority key identifier and CRL number (RFC 5280 5.2.1, 5.2.3)."""
+        next_update = add_months(self._not_before, self._hierarchy.crl_months) - ONE_SECOND
+        return (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(authority.certificate.subject)
+            .last_update(self._not_before)
+            .next_update(next_update)
+            .add_extension(_authority_key_identifier(authority.certificate), critical=False)
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .sign(authority.key, _hash_for(authority.key))
+        )
+
+    def _make_below(
+        self,
+        above: CertificationAuthority,
+        family: Family,
+        *,
+        name: str,
+        common_name: str,
+        key_algorithm: KeyAlgorithm,
+        not_after: dt.datetime,
+        path_length: int,
+    ) -> CertificationAuthority:
+        key = make_key(key_algorithm)
+        builder = self._builder(
+            key, subject=self._subject(common_name), issuer=above.certificate.subject, not_after=not_after
+        )
+        builder = _with_ca_extensions(builder, key, path_length=path_length)
+        builder = builder.add_extension(_authority_key_identifier(above.certificate), critical=False)
+        usages = [x509.ObjectIdentifier(extended_key_usage_oid(each)) for each in family.extended_key_usage]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        if family.policy_identifiers:
+            policies = [x509.PolicyInformation(x509.ObjectIdentifier(each), None) for each in family.policy_identifiers]
+            builder = builder.add_extension(x509.CertificatePolicies(policies), critical=False)
+        point = x509.DistributionPoint(
+            full_name=[x509.UniformResourceIdentifier(self._hierarchy.crl_url(above.name))],
+            relative_name=None,
+            reasons=None,
+            crl_issuer=None,
+        )
+        builder = builder.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        access = x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS,
+            x509.UniformResourceIdentifier(self._hierarchy.issuer_url(above.name)),
+        )
+        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+        return CertificationAuthority(
+            name=name,
+            issuer=above.name,
+            key=key,
+            certificate=_sign(builder, above.key),
+        )
+
+    def _builder(
+        self,
+        key: CertificateIssuerPrivateKeyTypes,
+        *,
+        subject: x509.Name,
+        issuer: x509.Name,
+        not_after: dt.datetime,
+    ) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(make_serial_number(self._entropy))
+            .not_valid_before(self._not_before)
+            .not_valid_after(not_after)
+        )
+
+    def _subject(self, common_name: str) -> x509.Name:
+        attributes = [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, self._hierarchy.organisation),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+        if self._hierarchy.country:
+            attributes.insert(0, x509.NameAttribute(NameOID.COUNTRY_NAME, self._hierarchy.country))
+        return x509.Name(attributes)
+
+
+def _with_ca_extensions(
+    builder: x509.CertificateBuilder, key: CertificateIssuerPrivateKeyTypes, *, path_length: int
+) -> x509.CertificateBuilder:
+    """What every CA certificate has (RFC 5280 4.2.1.9, 4.2.1.3, 4.2.1.2)."""
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _sign(builder: x509.CertificateBuilder, key: CertificateIssuerPrivateKeyTypes) -> x509.Certificate:
+    return builder.sign(key, _hash_for(key))
+
+
+def _hash_for(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | hashes.SHA384 | None:
+    """The hash that the key's strength asks for; EdDSA and ML-DSA bring their own."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return hashes.SHA256()
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return hashes.SHA256() if key.curve.key_size == ec.SECP256R1.key_size else hashes.SHA384()
+    return None

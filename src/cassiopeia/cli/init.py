@@ -1,0 +1,133 @@
+"""`cassiopeia init`: a new authority in one directory."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cassiopeia.ceremony.hierarchy import Hierarchy
+    from cassiopeia.ceremony.installation import Installation, LinkAddresses
+
+# As in `ceremony.hierarchy`, which `--help` must not load; a test holds them together.
+_KEY_ALGORITHMS = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-65")
+_LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--url-base", default="", metavar="URL", help="Where certificates say that CRLs and CA certificates are.")
+@click.option(
+    "--hierarchy",
+    "hierarchy_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A hierarchy of your own (TOML) instead of the default one.",
+)
+@click.option(
+    "--key-algorithm",
+    type=click.Choice(_KEY_ALGORITHMS),
+    help="Make every CA key of this kind, whatever the hierarchy says.",
+)
+@click.option(
+    "--periods", type=click.IntRange(1, 24), help="Make the time sub-CAs of so many periods, from the current one on."
+)
+@click.option(
+    "--unproved-profiles",
+    is_flag=True,
+    help="Add profiles that ask for no evidence, for trying out: whoever may submit gets a certificate for any name.",
+)
+@click.option("--version-1", is_flag=True, help="Let clients of protocol version 1 in, for the unproved profiles only.")
+@click.option(
+    "--signer-device", metavar="DEVICE", help="The signer's serial device, as /dev/ttyS0 (else a Unix socket)."
+)
+@click.option("--client-device", metavar="DEVICE", help="The client's serial device.")
+@click.option(
+    "--tcp",
+    "tcp_port",
+    type=click.IntRange(_LOWEST_PORT, _HIGHEST_PORT),
+    metavar="PORT",
+    help="Link the two over this port of 127.0.0.1.",
+)
+def init(
+    directory: Path,
+    url_base: str,
+    hierarchy_path: Path | None,
+    key_algorithm: str | None,
+    periods: int | None,
+    unproved_profiles: bool,
+    version_1: bool,
+    signer_device: str | None,
+    client_device: str | None,
+    tcp_port: int | None,
+) -> None:
+    """Make a new authority in DIRECTORY, which must not exist yet.
+
+    That is: a root, a structure CA for each kind of certificate, their first CRLs, the time sub-CAs that issue, link
+    keys, and ready configurations for signer and client. After an error nothing is left.
+    """
+    from cassiopeia.ceremony.installation import initialise  # noqa: PLC0415 - `--help` must not load the crypto library
+
+    installation = initialise(
+        directory,
+        hierarchy=_hierarchy(hierarchy_path, key_algorithm=key_algorithm, periods=periods),
+        now=dt.datetime.now(dt.UTC),
+        url_base=url_base,
+        link_addresses=_addresses(signer_device, client_device, tcp_port),
+        demo_profiles=unproved_profiles,
+        version_1=version_1,
+    )
+    _report(installation, url_base=url_base or hierarchy_path is not None)
+
+
+def _hierarchy(path: Path | None, *, key_algorithm: str | None, periods: int | None) -> Hierarchy:
+    from cassiopeia.ceremony import hierarchy as declared  # noqa: PLC0415 - as above
+
+    chosen = declared.load_hierarchy(path)
+    for known in declared.KEY_ALGORITHMS:
+        if known == key_algorithm:
+            chosen = declared.with_key_algorithm(chosen, known)
+    return chosen if periods is None else declared.with_periods(chosen, periods)
+
+
+def _addresses(signer_device: str | None, client_device: str | None, tcp_port: int | None) -> LinkAddresses:
+    from cassiopeia.ceremony.installation import LinkAddresses  # noqa: PLC0415 - as above
+
+    if (signer_device is None) != (client_device is None):
+        raise click.UsageError("A serial line has two ends: give both --signer-device and --client-device.")
+    if signer_device is not None and tcp_port is not None:
+        raise click.UsageError("There is one link: give either --tcp or the two serial devices.")
+    if signer_device is not None:
+        return LinkAddresses(listen=f"serial:{signer_device}", connect=f"serial:{client_device}")
+    if tcp_port is not None:
+        return LinkAddresses(listen=f"tcp:127.0.0.1:{tcp_port}", connect=f"tcp:127.0.0.1:{tcp_port}")
+    return LinkAddresses()
+
+
+def _report(made: Installation, *, url_base: object) -> None:
+    root, structure, time = made.by_level
+    click.echo(f"Made a new authority in {_shown(made.directory)}:")
+    click.echo(f"  offline/  keys of {root[0]}, {', '.join(structure)}: take this directory away, into a safe")
+    click.echo(f"  signer/   keys of {', '.join(time)}: for the signer's machine")
+    click.echo("  client/   configuration and store, no CA key; public/ is for a web server")
+    click.echo(f"SHA-256 of the root certificate: {made.root_fingerprint}")
+    if not url_base:
+        click.echo(
+            "Certificates name http://pki.example, which nobody can reach: for real use, begin again with --url-base."
+        )
+    if not made.has_unproved_profiles:
+        click.echo(
+            "Every profile asks for evidence; to try the authority out without, begin again with --unproved-profiles."
+        )
+    click.echo("Now start the two, each in a terminal of its own:")
+    click.echo(f"  cassiopeia signer run -c {shlex.quote(_shown(made.signer_config))}")
+    click.echo(f"  cassiopeia client run -c {shlex.quote(_shown(made.client_config))}")
+
+
+def _shown(path: Path) -> str:
+    """As the person would type it: relative where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
