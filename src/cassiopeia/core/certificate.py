@@ -21,9 +21,9 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.names import encode_subject, general_name
 from cassiopeia.core.policy import ApprovedRequest
 from cassiopeia.core.profile import Profile
-from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
+from cassiopeia.core.request import CertificateRequest, SubjectAltName
 from cassiopeia.core.validity import wished_begin, wished_end
-from cassiopeia.errors import PeerError
+from cassiopeia.errors import PeerError, Refused
 
 _VERSION_3: Final = 2
 _MAXIMUM_SERIAL_OCTETS: Final = 21  # RFC 5280 4.1.2.2 says 20, and to be lenient: the original's have 21
@@ -171,19 +171,24 @@ def check_tbs(
 
     The client does this before it lets the signer use the key. `subject_public_key_info` is that of the request's CSR
     or SPKAC, `authority` the sub-CA that the signer named. What only a profile knows (key usages, the longest validity)
-    is the signer's word. A request whose own names no certificate can carry is Refused.
+    is the signer's word.
     """
     tbs = read_tbs(tbs_certificate)
     # 1. Whose certificate it is: the key, and every name that was asked for, in any order.
     if tbs.subject_public_key_info != subject_public_key_info:
         raise PeerError("the certificate is for another key than the request's")
-    asked = tuple(each for each in request.attributes if each.value)  # version 1 drops the empty ones
-    if not _same_subject(tbs.subject, asked):
+    try:
+        # Wire specification: version 1 drops an empty value.
+        asked_subject = encode_subject(each for each in request.attributes if each.value)
+        asked_alt_names = _encode_alt_names(request.alt_names) if request.alt_names else None
+    except Refused as refusal:
+        raise PeerError(f"no certificate carries the names that were asked for: {refusal.message}") from refusal
+    if not _same_subject(tbs.subject, asked_subject):
         raise PeerError("the certificate's subject is not the one that was asked for")
     extensions = {extn_id: extn_value for extn_id, _, extn_value in tbs.extensions}
     if len(extensions) != len(tbs.extensions):
         raise PeerError("the certificate has an extension twice")  # RFC 5280 4.2
-    if not _same_alt_names(extensions.get(_SAN), request.alt_names):
+    if not _same_alt_names(extensions.get(_SAN), asked_alt_names):
         raise PeerError("the certificate's alternative names are not those that were asked for")
     # 2. Who issues it.
     if tbs.issuer != authority.subject:
@@ -310,10 +315,9 @@ class _NameInASequence:
     name: list[asn1.SetOf[_AttributeTypeAndValue]]
 
 
-def _same_subject(subject: bytes, asked: tuple[SubjectAttribute, ...]) -> bool:
+def _same_subject(subject: bytes, asked: bytes) -> bool:
     """Whether a Name has the attributes that were asked for; another signer may order and type them otherwise."""
-    expected = encode_subject(asked)
-    return subject == expected or _attributes(subject) == _attributes(expected)
+    return subject == asked or _attributes(subject) == _attributes(asked)
 
 
 def _attributes(name: bytes) -> list[tuple[str, str]]:
@@ -331,11 +335,11 @@ def _attributes(name: bytes) -> list[tuple[str, str]]:
     )
 
 
-def _same_alt_names(extn_value: bytes | None, asked: tuple[SubjectAltName, ...]) -> bool:
-    if extn_value is None or not asked:
-        return extn_value is None and not asked
-    expected = _encode_alt_names(asked)
-    return extn_value == expected or _general_names(extn_value) == _general_names(expected)
+def _same_alt_names(extn_value: bytes | None, asked: bytes | None) -> bool:
+    """Whether a SubjectAltName, or its absence, has the names that were asked for, in any order."""
+    if extn_value is None or asked is None:
+        return extn_value is asked
+    return extn_value == asked or _general_names(extn_value) == _general_names(asked)
 
 
 def _general_names(extn_value: bytes) -> list[tuple[int, bytes]]:

@@ -136,20 +136,19 @@ def compose_crl(tbs: bytes, signature: bytes) -> bytes:
 
 def read_crl(octets: bytes) -> Crl:
     """Decode a CRL strictly, v2 with AKI and number or v1; raises PeerError. `check_crl` verifies it as well."""
-    # 1. The library walks over the whole structure, every entry included, without an object for each.
+    # 1. The library walks over the whole structure, every entry and date included, without an object for each, and
+    #    sees that both algorithms are the same one (RFC 5280 5.1.1.2).
     try:
         x509.load_der_x509_crl(octets)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise PeerError(f"this is not a CRL: {error}") from error
     # 2. The outer parts.
-    tbs, outer_algorithm, signature = der.split_signed(octets)
+    tbs, algorithm, signature = der.split_signed(octets)
     parts = der.elements(der.content(tbs, der.SEQUENCE), at_most=7)
     version = 2 if parts[0][0] == der.INTEGER else 1
     if version == 2:  # noqa: PLR2004 - the version of the CRL
         del parts[0]
-    (_, algorithm), (_, issuer), this_update = parts[0], parts[1], parts[2][1]
-    if algorithm != outer_algorithm:
-        raise PeerError("the CRL names two signature algorithms")  # RFC 5280 5.1.1.2
+    issuer, this_update = parts[1][1], parts[2][1]
     if len(parts) < 4 or parts[3][0] not in (der.UTC_TIME, der.GENERALIZED_TIME):  # noqa: PLR2004 - the fourth part
         raise PeerError("the CRL does not say when the next one comes")  # RFC 5280 5.1.2.5
     next_update, rest = parts[3][1], parts[4:]
@@ -162,6 +161,8 @@ def read_crl(octets: bytes) -> Crl:
     number, authority_key_identifier = 0, b""
     if version == 2:  # noqa: PLR2004 - the version of the CRL
         number, authority_key_identifier = _read_extensions(rest)
+    elif rest:
+        raise PeerError("the CRL has extensions, which version 1 has not")  # RFC 5280 5.1.2.1
     crl = Crl(
         version=version,
         tbs=tbs,
@@ -277,7 +278,4 @@ def _read_time(octets: bytes) -> dt.datetime:
     form: type[asn1.UTCTime | asn1.GeneralizedTime] = (
         asn1.UTCTime if octets[0] == der.UTC_TIME else asn1.GeneralizedTime
     )
-    try:
-        return der.moment(asn1.decode_der(form, octets))
-    except ValueError as error:
-        raise PeerError(f"a date of the CRL cannot be read: {error}") from error
+    return der.moment(asn1.decode_der(form, octets))
