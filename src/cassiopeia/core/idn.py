@@ -141,5 +141,5 @@ def _normalise_uri(uri: str) -> str:
 
 def _shown(text: str) -> str:
     """The text as a message may show it: bounded, and in ASCII, so that the one script is told from the other."""
-    bound = 80
-    return ascii(text if len(text) <= bound else text[:bound] + "...")
+    shown = ascii(text[:100])
+    return shown if len(shown) <= 100 else f"{shown[:96]}...'"  # noqa: PLR2004 - what a message has room for

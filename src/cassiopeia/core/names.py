@@ -51,7 +51,7 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")  # RFC 1123 2.1, RFC 589
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DOT_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")  # RFC 5322 3.2.3
 _URI = re.compile(r"(?P<scheme>[^:/?#]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)  # RFC 3986 appendix B
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]*\]|[^:\[\]]*)(?::(?P<port>.*))?", re.DOTALL)
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f]*:[0-9a-f:.]*\]|[^:\[\]]*)(?::(?P<port>.*))?", re.DOTALL)
 _URI_REST = re.compile(
     r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*(?:#(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
 )
@@ -183,7 +183,7 @@ def _check_text(text: str, field: str) -> None:
         refuse("begins with a mark that belongs on a letter; write the letter before it", "name-character")
     if not unicodedata.is_normalized("NFC", text):
         refuse(
-            "is not in Unicode normal form C; type it with composed letters, as é and not e with an accent",
+            "is not in Unicode normal form C; type each letter and its accent as one character",
             "name-not-normal",
         )
 
@@ -250,6 +250,7 @@ def _check_reserved_label(label: str, what: str, whole: str, field: str) -> None
         and not unicodedata.category(decoded[0]).startswith("M")
         and all(
             unicodedata.category(each) in _LABEL_CATEGORIES
+            or (unicodedata.category(each) == "Lu" and each.casefold() == each)  # Cherokee, whose capitals came first
             or each in _LABEL_EXCEPTIONS
             or (each in _JOINERS and _joins(decoded, place))
             for place, each in enumerate(decoded)
@@ -316,7 +317,7 @@ def _check_uri(uri: str) -> None:
     host, port = authority["host"], authority["port"]
     if port is not None and not (_PORT.fullmatch(port) and int(port) <= _MAXIMUM_PORT):
         _refuse(what, uri, "has an invalid port; give a number from 1 to 65535 or leave the colon out", "URI")
-    if host.startswith("[") and ":" in host:
+    if host.startswith("["):
         _parse_address(host[1:-1], uri, what, "URI")
     elif re.fullmatch(r"[0-9.]*[0-9]", host):
         _parse_address(host, uri, what, "URI")
@@ -335,5 +336,5 @@ def _refuse(what: str, value: str, reason: str, field: str) -> NoReturn:
 
 def _shown(value: str) -> str:
     """The value as a message may show it: bounded, and in ASCII, so that it cannot rearrange the sentence."""
-    bound = 80
-    return ascii(value if len(value) <= bound else value[:bound] + "...")
+    shown = ascii(value[:100])
+    return shown if len(shown) <= 100 else f"{shown[:96]}...'"  # noqa: PLR2004 - what a message has room for
