@@ -8,6 +8,7 @@ no link and no store: the signer loads this module, so it needs nothing of the d
 from __future__ import annotations
 
 import datetime as dt
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,10 +32,15 @@ HIGHEST_SIGNER_ID: Final = OFFLINE_SIGNER_ID - 1
 
 _SQLITE: Final = "sqlite:///"
 
+# A pattern begins with a comment, which is what messages say of a value that does not match.
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]+$", max_length=1024)]
-CaName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Url = Annotated[str, msgspec.Meta(pattern=r"(?#an http or https URL)^https?://[!-~]{1,1000}\Z")]
+CaName = Annotated[str, msgspec.Meta(pattern=r"(?#a word of letters, digits and _)^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
 SignerId = Annotated[int, msgspec.Meta(ge=1, le=HIGHEST_SIGNER_ID)]
+_Credential = Annotated[
+    str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
+]
+_KeyUri = Annotated[str, msgspec.Meta(pattern=r"(?#a key URI, as file:keys/NAME.key)^[a-z0-9]+:.+\Z")]
 _Paths = Annotated[tuple[Path, ...], msgspec.Meta(min_length=1, max_length=16)]
 _T = TypeVar("_T")
 
@@ -135,7 +141,7 @@ def load_signer_config(path: Path) -> SignerConfig:
         profiles=_beside(path, file.signer.profiles),
         passphrase_file=None if file.keys.passphrase_file is None else _beside(path, file.keys.passphrase_file),
         passphrase_credential=file.keys.passphrase_credential or "",
-        listen=_address(path, file.link.listen, key="link.listen"),
+        listen=link_address(path, file.link.listen, key="link.listen"),
         certificate=_beside(path, file.link.certificate),
         key=_beside(path, file.link.key),
         peers=tuple(_beside(path, each) for each in file.link.peers),
@@ -165,7 +171,7 @@ def load_client_config(path: Path) -> ClientConfig:
         source=path.absolute(),
         name=file.client.name,
         store_url=_store_url(path, file.store.url),
-        connect=_address(path, file.link.connect, key="link.connect"),
+        connect=link_address(path, file.link.connect, key="link.connect"),
         certificate=_beside(path, file.link.certificate),
         key=_beside(path, file.link.key),
         peers=tuple(_beside(path, each) for each in file.link.peers),
@@ -231,6 +237,11 @@ def parse_toml(text: str, shape: type[_T], *, source: str) -> _T:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"this is not TOML: {error}", source=source) from error
+    return check_shape(document, shape, source=source)
+
+
+def check_shape(document: Mapping[str, Any], shape: type[_T], *, source: str) -> _T:
+    """Plain values as a msgspec `shape`; raises ConfigurationError."""
     try:
         return msgspec.convert(document, shape, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
@@ -253,7 +264,7 @@ class _Signer(_File, frozen=True, kw_only=True):
 class _Keys(_File, frozen=True, kw_only=True):
     passphrase_file: Path | None = None
     # systemd.exec(5): the name becomes a file name below $CREDENTIALS_DIRECTORY.
-    passphrase_credential: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}$")] | None = None
+    passphrase_credential: _Credential | None = None
 
 
 class _Version1(_File, frozen=True, kw_only=True):
@@ -273,8 +284,8 @@ class _SignerLink(_File, frozen=True, kw_only=True):
 
 
 class _Limits(_File, frozen=True, kw_only=True):
-    open_requests: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = Limits().open_requests
-    request_octets: Annotated[int, msgspec.Meta(ge=16_384, le=16_777_216)] = Limits().request_octets
+    open_requests: Annotated[int, msgspec.Meta(ge=1, le=4096)] = Limits().open_requests
+    request_octets: Annotated[int, msgspec.Meta(ge=16_384, le=Limits().message_octets)] = Limits().request_octets
     request_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = Limits().request_seconds
 
 
@@ -332,7 +343,7 @@ class _Authority(_File, frozen=True, kw_only=True):
     signer_id: SignerId
     issues_from: _Moment
     issues_until: _Moment
-    key: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+:.+$")] | None = None
+    key: _KeyUri | None = None
     maximum_certificates: Annotated[int, msgspec.Meta(ge=1, le=MAXIMUM_CERTIFICATES)] = MAXIMUM_CERTIFICATES
     pss: bool = False
     crl_urls: tuple[Url, ...] = ()
@@ -426,8 +437,8 @@ def _store_url(path: Path, url: str) -> str:
     return _SQLITE + quote(str(_beside(path, Path(unquote(name))))) + question_mark + query
 
 
-def _address(path: Path, text: str, *, key: str) -> Address:
-    """Where a link is; a relative Unix socket is relative to the configuration file."""
+def link_address(path: Path, text: str, *, key: str) -> Address:
+    """Where a link is; a relative Unix socket is relative to the file at `path`. Raises ConfigurationError."""
     scheme, _, location = text.partition(":")
     if scheme == "unix" and location:
         text = f"unix:{_beside(path, Path(location))}"
@@ -448,6 +459,7 @@ def _decode_path(expected: type, value: Any) -> Path:
     return Path(value)
 
 
+_FORM: Final = re.compile(r"matching regex '\(\?#([^)]*)\)")
 _WORDS: Final[Mapping[str, str]] = {
     "Object contains unknown field": "this key is not known here",
     "Object missing required field": "this key is missing",
@@ -462,4 +474,6 @@ def _explain(message: str) -> tuple[str, str]:
         if reason.startswith(words):
             field = reason.removeprefix(words).strip(" `")
             return meaning, f"{key}.{field}" if key else field
+    if (form := _FORM.search(reason)) is not None:
+        return f"this has to be {form[1]}", key
     return reason[:1].lower() + reason[1:].replace("`", ""), key

@@ -49,7 +49,7 @@ def new_tree(directory: Path) -> Iterator[Path]:
         _sync_directory(directory.parent)
     except OSError as error:
         raise OperatorError(
-            f"{directory}: {error.strerror}: nothing was made; mend that and run the same command again"
+            f"{directory}: {error.strerror or error}: nothing was made; mend that and run the same command again"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

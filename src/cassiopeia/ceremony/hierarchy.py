@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from cassiopeia.config import parse_toml, read_toml
+from cassiopeia.config import Url, check_shape, parse_toml, read_toml
 from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
 from cassiopeia.errors import ConfigurationError
@@ -27,11 +27,18 @@ KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = ("RSA-2048", "RSA-4096", "P-25
 DEFAULT_NAME: Final = "default.toml"
 ROOT_NAME: Final = "root"
 
-_CommonName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^\S(.*\S)?$")]
+# RFC 5280 A.1: ub-common-name and ub-organization-name are 64. C0 and C1 controls have no place in a name.
+_DirectoryText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"(?#a name of 1 to 64 characters, no blanks around it)"
+        r"^(?!\s)[^\x00-\x1f\x7f-\x9f]{1,64}(?<!\s)\Z"
+    ),
+]
 # X.660: the first arc is 0, 1 or 2; below the first two the second is at most 39; no leading zeros anywhere.
 _OID: Final = r"([01]\.([0-9]|[12][0-9]|3[0-9])|2\.(0|[1-9][0-9]{0,8}))(\.(0|[1-9][0-9]{0,17})){1,30}"
-_ObjectIdentifier = Annotated[str, msgspec.Meta(pattern=rf"^{_OID}$")]
-_Usage = Annotated[str, msgspec.Meta(pattern=rf"^([A-Za-z]+|{_OID})$")]
+_ObjectIdentifier = Annotated[str, msgspec.Meta(pattern=rf"(?#an object identifier)^{_OID}\Z")]
+_Usage = Annotated[str, msgspec.Meta(pattern=rf"(?#the name of an extended key usage or an OID)^([A-Za-z]+|{_OID})\Z")]
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +46,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RootLevel(_File, frozen=True, kw_only=True):
-    common_name: _CommonName
+    common_name: _DirectoryText
     key_algorithm: KeyAlgorithm
     years: Annotated[int, msgspec.Meta(ge=1, le=30)]
 
@@ -63,8 +70,8 @@ class TimeLevel(_File, frozen=True, kw_only=True):
 class Family(_File, frozen=True, kw_only=True):
     """One kind of certificate: a structure CA and its time sub-CAs."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-z][A-Za-z0-9]{0,31}$")]
-    common_name: _CommonName
+    name: Annotated[str, msgspec.Meta(pattern=r"(?#a word of letters and digits)^[a-z][A-Za-z0-9]{0,31}\Z")]
+    common_name: _DirectoryText
     extended_key_usage: Annotated[tuple[_Usage, ...], msgspec.Meta(min_length=1)]
     policy_identifiers: tuple[_ObjectIdentifier, ...] = ()
 
@@ -72,10 +79,10 @@ class Family(_File, frozen=True, kw_only=True):
 class Hierarchy(_File, frozen=True, kw_only=True):
     """A whole root structure. `check_hierarchy` has seen every value of this type that `load_hierarchy` returns."""
 
-    organisation: _CommonName
-    country: Annotated[str, msgspec.Meta(pattern=r"^([A-Z]{2})?$")] = ""
-    url_base: Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]*[!-.0-~]$", max_length=512)]
-    ocsp_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+)?$", max_length=1024)] = ""
+    organisation: _DirectoryText
+    country: Annotated[str, msgspec.Meta(pattern=r"(?#two capital letters, ISO 3166)^([A-Z]{2})?\Z")] = ""
+    url_base: Url
+    ocsp_urls: tuple[Url, ...] = ()
     crl_months: Annotated[int, msgspec.Meta(ge=1, le=24)]
     root: RootLevel
     structure: StructureLevel
@@ -83,10 +90,10 @@ class Hierarchy(_File, frozen=True, kw_only=True):
     family: Annotated[tuple[Family, ...], msgspec.Meta(min_length=1, max_length=64)]
 
     def crl_url(self, name: str) -> str:
-        return f"{self.url_base}/{name}.crl"
+        return f"{self.url_base.rstrip('/')}/{name}.crl"
 
     def issuer_url(self, name: str) -> str:
-        return f"{self.url_base}/{name}.crt"
+        return f"{self.url_base.rstrip('/')}/{name}.crt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +120,9 @@ def default_hierarchy_text() -> str:
 
 
 def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
-    """The same hierarchy, if its values agree with each other; raises ConfigurationError."""
+    """The same hierarchy, if each of its values is good and they agree; raises ConfigurationError."""
+    # Values that a caller replaced have not been through the parser.
+    check_shape(msgspec.to_builtins(hierarchy), Hierarchy, source=source)
     names = [family.name for family in hierarchy.family]
     common_names = [hierarchy.root.common_name, *(family.common_name for family in hierarchy.family)]
     for index, family in enumerate(hierarchy.family):

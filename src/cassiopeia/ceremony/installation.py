@@ -30,11 +30,17 @@ from cassiopeia.ceremony import files
 from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
 from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
 from cassiopeia.ceremony.toml_writer import toml_document, toml_value
-from cassiopeia.config import load_authorities, load_chain, load_client_config, load_profiles, load_signer_config
+from cassiopeia.config import (
+    link_address,
+    load_authorities,
+    load_chain,
+    load_client_config,
+    load_profiles,
+    load_signer_config,
+)
 from cassiopeia.core.profile import Profile, parse_profile
 from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.credentials import make_link_key
-from cassiopeia.link.stream import parse_address
 from cassiopeia.store.database import upgrade
 
 _SIGNER_ID: Final = 1
@@ -89,13 +95,13 @@ def initialise(
     `version_1` lets version 1 clients in (with link keys of their own), for those profiles only.
     """
     if url_base:
-        hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base.rstrip("/"))
+        hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
     check_hierarchy(hierarchy, source="hierarchy")
     profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
     addresses = link_addresses or LinkAddresses()
-    for address in (addresses.listen, addresses.connect):
-        parse_address(address)
     directory = directory.absolute()
+    link_address(directory / "signer" / "signer.toml", addresses.listen, key="link.listen")
+    link_address(directory / "client" / "client.toml", addresses.connect, key="link.connect")
     with files.new_tree(directory) as building:
         ceremony = hold_ceremony(hierarchy, now=now)
         plan = _Plan(
@@ -298,7 +304,7 @@ def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]
             "pss": hierarchy.time.pss,
             "crl_urls": [hierarchy.crl_url(name)],
             "issuer_urls": [hierarchy.issuer_url(name)],
-            "ocsp_urls": [hierarchy.ocsp_url] if hierarchy.ocsp_url else [],
+            "ocsp_urls": hierarchy.ocsp_urls,
         }
         if with_keys:
             table["key"] = f"file:keys/{name}.key"
