@@ -185,7 +185,7 @@ def check_crl(octets: bytes, *, authority: Authority) -> Crl:
     crl = read_crl(octets)
     if crl.issuer != authority.subject:
         raise PeerError(f"the CRL is not that of {authority.name}")
-    if crl.authority_key_identifier not in (b"", authority.key_identifier):
+    if crl.version == 2 and crl.authority_key_identifier != authority.key_identifier:  # noqa: PLR2004 - v1 has none
         raise PeerError(f"the CRL is for another key than that of {authority.name}")
     algorithms.verify(authority.public_key, crl.algorithm, crl.signature, crl.tbs)
     return crl
