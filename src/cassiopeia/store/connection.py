@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from cassiopeia.errors import InternalError, OperatorError, Unavailable
+from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Unavailable
 
 BUSY_TIMEOUT_S: Final = 30
 _BEGIN: Final = "cassiopeia_begin"
@@ -130,10 +130,10 @@ def _our_errors(url: URL) -> Iterator[None]:
             f"the store at {describe_url(url)} does not answer: {_reason(error)}", code="store"
         ) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unavailable(f"the store at {describe_url(url)} went away", code="store") from error
         raise InternalError(f"the store refused a statement: {_reason(error)}") from error
     except SQLAlchemyError as error:
+        if isinstance(error, StatementError) and isinstance(error.orig, CassiopeiaError):
+            raise error.orig from None  # a column's own complaint about a value
         raise InternalError(f"the store refused a statement: {type(error).__name__}") from error
 
 

@@ -119,9 +119,10 @@ class Results:
             #    a join in the locking statement would not see: it takes the other table's rows as they were before).
             jobs = _sign_jobs(connection, lock_jobs(connection, [each.job_id for each in results]))
             # 2. The certificates of requests that still wait for one; whatever collides is left out.
-            fresh = {
-                each.job_id: each for each in results if each.job_id in jobs and jobs[each.job_id].state == "queued"
-            }
+            fresh: dict[int, IssuedResult] = {}
+            for each in results:
+                if each.job_id in jobs and jobs[each.job_id].state == "queued":
+                    fresh.setdefault(each.job_id, each)
             written = _insert_certificates(connection, fresh.values(), jobs, now=now)
             # 3. Their requests and jobs.
             if written:

@@ -11,8 +11,8 @@ import dataclasses
 import datetime as dt
 
 from cassiopeia.core import csr
-from cassiopeia.core.idn import normalise_alt_name, normalise_attribute
-from cassiopeia.core.request import CertificateRequest
+from cassiopeia.core.idn import normalise_alt_name, normalise_email
+from cassiopeia.core.request import CertificateRequest, SubjectAttribute
 from cassiopeia.errors import Refused
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import RequestRecord
@@ -28,7 +28,7 @@ def submit(store: Store, wanted: CertificateRequest, *, request_id: bytes, now: 
             wanted,
             request_id=request_id,
             key_proof=csr.to_der(wanted.key_proof, wanted.key_kind),
-            attributes=tuple(normalise_attribute(each) for each in wanted.attributes),
+            attributes=tuple(_normalise(each) for each in wanted.attributes),
             alt_names=tuple(normalise_alt_name(each) for each in wanted.alt_names),
         )
         return store.requests.submit(normalised, request_id=request_id, now=now)
@@ -36,3 +36,8 @@ def submit(store: Store, wanted: CertificateRequest, *, request_id: bytes, now: 
         if refusal.code.startswith("request-id"):
             raise
         return store.requests.record_refusal(wanted, request_id=request_id, refusal=refusal, now=now)
+
+
+def _normalise(attribute: SubjectAttribute) -> SubjectAttribute:
+    value = normalise_email(attribute.value) if attribute.type == "EMAIL" else attribute.value
+    return SubjectAttribute(type=attribute.type, value=value)

@@ -20,10 +20,14 @@ def copy_store(source_url: str, target_url: str) -> dict[str, int]:
     Nothing may write to the source meanwhile: stop client and web first.
     """
     upgrade(target_url)
-    with open_store(source_url) as source, open_store(target_url) as target:
-        with source.database.read() as reading, target.database.write() as writing:
-            _require_empty(writing, describe_url(target.database.url))
-            return {table: _copy_table(reading, writing, table) for table in _table_names()}
+    with (
+        open_store(source_url) as source,
+        open_store(target_url) as target,
+        source.database.read() as reading,
+        target.database.write() as writing,
+    ):
+        _require_empty(writing, describe_url(target.database.url))
+        return {table: _copy_table(reading, writing, table) for table in _table_names()}
 
 
 def _table_names() -> list[str]:

@@ -1,8 +1,8 @@
 """How a job enters the queue: its priority, and the turn that its account gets.
 
-Fair queueing by start times: a job's turn is one past the last turn of its account, but never before the turn that
-was served last. Jobs are then served in the order of turn, then age. So an account that hands in a thousand requests
-stands in line behind itself alone, an account that comes later waits for one job of each other account at most, and
+Fair queueing by start times: a job's turn is one past the last turn of its account, and at least one past the turn
+that was served last. Jobs are then served in the order of turn, then age. So an account that hands in a thousand
+requests stands in line behind itself alone, one that comes later waits for one job of each other account at most, and
 one that was idle has saved nothing up. Serving stays one walk along an index, however many accounts wait.
 """
 
@@ -65,9 +65,9 @@ def record_served(connection: Connection, served: dict[JobKind, int]) -> None:
 
 def _take_turn(connection: Connection, kind: JobKind, account: str) -> int:
     # The account's row is locked until the commit: requests handed in side by side get turns one behind the other.
-    served = select(served_turn.c.turn).where(served_turn.c.kind == kind).scalar_subquery()
+    behind_served = select(served_turn.c.turn + 1).where(served_turn.c.kind == kind).scalar_subquery()
     statement = insert_or(connection, account_turn).values(
-        kind=kind, account=account, turn=func.coalesce(served, literal(0))
+        kind=kind, account=account, turn=func.coalesce(behind_served, literal(0))
     )
     next_turn = account_turn.c.turn + 1
     statement = statement.on_conflict_do_update(

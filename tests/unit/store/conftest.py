@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgres import PostgresServer, postgres_server
 
 from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.models import METADATA
-from tests.support.postgres import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
 

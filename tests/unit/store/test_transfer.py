@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from tests.support.postgres import PostgresServer
+from tests.support.store import NOW, certificate_request, issue, lease_sign, request_id, submit
+
+from cassiopeia.errors import OperatorError, Refused
+from cassiopeia.store import transfer
+from cassiopeia.store.database import Store, open_store, upgrade
+from cassiopeia.store.models import METADATA
+from cassiopeia.store.records import CrlRecord, SigningLog
+
+
+@pytest.fixture
+def target_url(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> str:
+    return postgres_server.create_database(f"copy_{abs(hash(request.node.name))}")
+
+
+def fill(store: Store) -> None:
+    results = issue(store, 12)
+    store.certificates.request_revocation(f"{results[0].serial_number:x}", now=NOW, reason=1)
+    submit(store, 100, account="bob")
+    [job] = lease_sign(store)
+    store.results.save_logs("client", [SigningLog(job_id=job.id, sha256=b"\1" * 32, entry=b"\0\xff")], now=NOW)
+    submit(store, 101, account="Zoë")
+    wanted = certificate_request(account="nul \0")
+    store.requests.record_refusal(wanted, request_id=request_id(102), refusal=Refused("no", code="no"), now=NOW)
+    store.crls.put(CrlRecord(authority="a", number=2**90, this_update=NOW, next_update=NOW, der=b"crl"), now=NOW)
+    store.signers.save(1, {"state": "ready"}, now=NOW)
+
+
+def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    with store.database.read() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key))]
+            for table in METADATA.sorted_tables
+        }
+
+
+def test_every_row_arrives_and_life_goes_on(store_url: str, target_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_ROWS_AT_ONCE", 5)
+    with open_store(store_url) as source:
+        fill(source)
+        before = contents(source)
+    counts = transfer.copy_store(store_url, target_url)
+    assert counts == {name: len(rows) for name, rows in before.items()}
+    assert all(counts.values())
+    with open_store(target_url) as target:
+        assert contents(target) == before
+        # New rows get new numbers, and the queue goes on where it was.
+        record = target.requests.submit(certificate_request(), request_id=request_id(500), now=NOW)
+        assert record.number == counts["request"] + 1
+        assert [job.request.account for job in lease_sign(target)] == ["Zoë", "alice"]
+
+
+def test_an_empty_store_can_be_copied_and_used(store_url: str, target_url: str) -> None:
+    assert set(transfer.copy_store(store_url, target_url).values()) == {0}
+    with open_store(target_url) as target:
+        assert target.requests.submit(certificate_request(), request_id=request_id(1), now=NOW).number == 1
+
+
+def test_the_way_back_to_sqlite(store_url: str, tmp_path: Path) -> None:
+    with open_store(store_url) as source:
+        fill(source)
+        before = contents(source)
+    back = f"sqlite:///{tmp_path / 'back.db'}"
+    transfer.copy_store(store_url, back)
+    with open_store(back) as target:
+        assert contents(target) == before
+
+
+def test_a_store_that_holds_something_is_not_copied_over(store_url: str, tmp_path: Path) -> None:
+    target_url = f"sqlite:///{tmp_path / 'target.db'}"
+    upgrade(target_url)
+    with open_store(target_url) as target:
+        submit(target, 1)
+        before = contents(target)
+    with open_store(store_url) as source:
+        submit(source, 2)
+    with pytest.raises(OperatorError, match="not empty"):
+        transfer.copy_store(store_url, target_url)
+    with open_store(target_url) as target:
+        assert contents(target) == before
