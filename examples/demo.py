@@ -1,33 +1,25 @@
 """The main job in a minute: a CSR goes in, a certificate comes out of a signer that cannot be reached.
 
-Run by `make demo`. Everything below is driven from outside, by the commands that a person would type; the lines
-marked `signer` and `client` are what those two processes logged themselves.
+Run by `make demo`. Everything is driven from outside, by the commands that a person would type; the lines marked
+`signer` and `client` are what those two processes logged themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
-from examples.null_modem import NullModem
+from examples.system import CommandFailed, System
 
 WIDTH = 112
-START_TIME_LIMIT_S = 60.0
-CASSIOPEIA = [sys.executable, "-m", "cassiopeia"]
 
 # What subscribers bring: a name, and how openssl makes the key.
-REQUESTS = {
+KEYS = {
     "rsa-2048": ["-newkey", "rsa:2048"],
     "rsa-4096": ["-newkey", "rsa:4096"],
     "p-256": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
@@ -44,8 +36,10 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="cassiopeia-demo-"))
     started = time.monotonic()
     try:
-        with ExitStack() as stack:
-            Demo(directory, stack, link=arguments.link).run()
+        with System(directory=directory, link=arguments.link) as system:
+            Demo(system).run()
+    except CommandFailed as failure:
+        raise SystemExit(str(failure)) from None
     finally:
         if arguments.keep:
             print(f"The files of this CA are in {directory}")
@@ -55,13 +49,12 @@ def main() -> None:
 
 
 class Demo:
-    """One run, in a directory of its own."""
+    """One run. `certificates` holds what was issued, by the name of its key."""
 
-    def __init__(self, directory: Path, stack: ExitStack, *, link: str) -> None:
-        self._directory = directory
-        self._stack = stack
-        self._link = link
+    def __init__(self, system: System) -> None:
+        self._system = system
         self._certificates: dict[str, Path] = {}
+        self._first_request = ""
 
     def run(self) -> None:
         self._make_authority()
@@ -76,75 +69,76 @@ class Demo:
         heading(
             "1. A small certificate authority is made",
             "The root signs five structure CAs, each of which signs a time sub-CA for this half-year. Only the time "
-            "sub-CAs' keys go to the signer; the client's side gets no key at all.",
+            "sub-CAs' keys go to the signer; the client's side gets no CA key at all.",
         )
-        arguments = ["init", "ca"]
-        if self._link == "serial":
-            self._modem = self._stack.enter_context(NullModem())
-            signer_end, client_end = self._modem.devices
-            arguments += ["--signer-device", signer_end, "--client-device", client_end]
-        self._show(arguments)
+        command = self._system.init_command
+        print(f"    $ cassiopeia {' '.join(command)}")
+        show(self._system.run(*command).stdout)
 
     def _start(self) -> None:
-        over = "a serial line (two pseudo-terminals)" if self._link == "serial" else "a Unix socket"
+        over = "a serial line (two pseudo-terminals)" if self._system.link == "serial" else "a Unix socket"
         heading(
             "2. Signer and signer client start, as separate processes",
             f"Between them: {over}, mutual TLS with pinned keys, and the signer protocol. The signer listens to "
-            "nothing else, and nothing logs in to it.",
+            "nothing else, and nobody can log in to it.",
         )
-        self._signer = self._start_process("signer", ["signer", "run", "-c", "ca/signer/signer.toml", "--verbose"])
-        self._client = self._start_process("client", ["client", "run", "-c", "ca/client/client.toml", "--verbose"])
-        self._wait_for_log("signer", "running")
-        self._wait_for_log("client", "session open")
-        self._print_log("signer", "unlocked", "running")
-        self._print_log("client", "session open")
+        self._system.start_signer("--verbose")
+        self._system.start_client("--verbose")
+        self._system.wait_for_log("signer", "running")
+        self._system.wait_for_log("client", "session open")
+        for name, words in (("signer", "locked"), ("signer", "running"), ("client", "session open")):
+            for line in self._system.log(name).splitlines():
+                if words in line:
+                    print(f"    {name}  {line.partition(' ')[2]}")
 
     def _submit(self) -> None:
         heading(
             "3. Subscribers make keys and requests with openssl, and submit them",
-            "The demo's profiles demand no proof of control, and say so in their names. The real ones do: without "
-            "signed proof the signer refuses them.",
+            "These profiles demand no proof of control, and say so in their names. The real ones do: without signed "
+            "proof the signer refuses them.",
         )
-        for name, key in REQUESTS.items():
-            subject = ["-subj", f"/CN={name}"]
-            run(["openssl", "req", "-new", *key, "-nodes", "-keyout", f"{name}.key", *subject, "-out", f"{name}.csr"],
-                cwd=self._directory)  # fmt: skip
-            names = ["--dns", f"{name}.example.org", "--cn", f"{name}.example.org"]
-            self._submit_one(name, ["--profile", "9004-unproved-server", *names, f"{name}.csr"])
-        run(["openssl", "genrsa", "-out", "spkac.key", "2048"], cwd=self._directory)
+        for name, key in KEYS.items():
+            csr = f"{name}.csr"
+            self._system.openssl("req", "-new", *key, "-nodes", "-keyout", f"{name}.key", "-subj", "/", "-out", csr)
+            domain = f"{name}.example.org"
+            self._submit_one(name, ["--profile", "9004-unproved-server", "--cn", domain, "--dns", domain, csr])
+        self._system.openssl("genrsa", "-out", "spkac.key", "2048")
         # openssl signs an SPKAC with MD5 unless told otherwise, and the signer refuses MD5.
-        run(["openssl", "spkac", "-key", "spkac.key", "-digest", "sha256", "-out", "spkac.txt"], cwd=self._directory)
+        self._system.openssl("spkac", "-key", "spkac.key", "-digest", "sha256", "-out", "spkac.txt")
         person = ["--cn", "Momo", "--email", "momo@example.org"]
-        self._submit_one("spkac", ["--profile", "9001-unproved-client", "--spkac", *person, "spkac.txt"])
+        self._submit_one("spkac", ["--profile", "9001-unproved-client", *person, "spkac.txt"])
 
-    def _submit_one(self, name: str, arguments: list[str]) -> None:
-        command = ["request", "submit", "-c", "ca/client/client.toml", "--wait", "--json", *arguments]
-        answer = json.loads(self._cassiopeia(command))
-        self._certificates[name] = self._directory / f"{name}.crt"
-        self._certificates[name].write_text(answer["certificate"])
-        answer_line = f"{name:9} request {answer['id'][:8]}  {answer['state']} by {answer['authority']}"
-        print(f"    {answer_line}  serial {answer['serial_number']}")
-        self._first_request = getattr(self, "_first_request", answer["id"])
+    def _submit_one(self, name: str, options: list[str]) -> None:
+        if not self._certificates:
+            print(f"    $ cassiopeia request submit -c ca/client/client.toml --wait {' '.join(options)}")
+        answer = self._system.ask("request", "submit", options=["--wait", *options])
+        certificate = self._system.directory / f"{name}.crt"
+        certificate.write_text(answer["certificate"])
+        self._certificates[name] = certificate
+        self._first_request = self._first_request or answer["id"]
+        issued = f"{answer['state']} by {answer['authority']}, serial {answer['serial_number']}"
+        print(f"    {name:9} request {answer['id'][:8]}: {issued}")
 
     def _show_cycle(self) -> None:
         heading(
             "4. What happened to the first of them: the issuance cycle",
-            "The signer decides for itself, writes down what it is going to sign, and waits until the client has saved "
-            "that log. Only then does it use a CA key.",
+            "The signer decides for itself, writes down what it is going to sign, and waits until the client has "
+            "saved that log. Only then does it use a CA key.",
         )
-        lines = []
-        for name in ("signer", "client"):
-            for line in self._log(name).read_text().splitlines():
-                if self._first_request[:8] in line:
-                    time_of_day, _, message = line.partition(" ")
-                    lines.append((time_of_day, f"    {name}  {message}"))
+        lines = [
+            (line.partition(" ")[0], f"    {name}  {line.partition(' ')[2]}")
+            for name in ("client", "signer")
+            for line in self._system.log(name).splitlines()
+            if self._first_request[:8] in line
+        ]
         for _, line in sorted(lines, key=lambda each: each[0]):
             print(line)
 
     def _verify(self) -> None:
-        heading("5. Every certificate verifies, through the whole chain", "")
-        for name, certificate in self._certificates.items():
-            self._show_openssl(["verify", *self._trust(certificate), certificate.name], name)
+        heading("5. Every certificate verifies, through the whole chain", "$ openssl verify -CAfile root.pem ...")
+        for certificate in self._certificates.values():
+            options = self._system.trust_options(certificate)
+            show(self._system.openssl("verify", *options, certificate.name).stdout)
 
     def _revoke(self) -> None:
         heading(
@@ -152,81 +146,38 @@ class Demo:
             "The signer journals it, signs the CRL anew and sends what changed; the client patches its copy, verifies "
             "it and publishes it.",
         )
-        victim = self._certificates["rsa-2048"]
-        serial = run(["openssl", "x509", "-in", victim.name, "-noout", "-serial"], cwd=self._directory).split("=")[1]
-        command = ["certificate", "revoke", "-c", "ca/client/client.toml", serial.strip(), "--reason", "superseded"]
-        self._show([*command, "--wait"])
-        crl = f"ca/client/public/{self._authority(victim)}.crl"
-        text = self._openssl(["crl", "-inform", "DER", "-in", crl, "-noout", "-text"])
-        print(f"    $ openssl crl -inform DER -in {crl} -noout -text")
-        print(textwrap.indent(text.split("    Signature Algorithm: ")[1].split("\n", 1)[1].rstrip(), "    "))
-        for name, certificate in self._certificates.items():
-            crl = f"ca/client/public/{self._authority(certificate)}.crl"
-            arguments = ["verify", "-crl_check", "-CRLfile", crl, *self._trust(certificate), certificate.name]
-            self._show_openssl(arguments, name, fails=certificate == victim)
+        revoked = self._certificates["rsa-2048"]
+        serial = self._system.openssl("x509", "-in", revoked.name, "-noout", "-serial").stdout.strip().split("=")[1]
+        options = [serial, "--reason", "superseded", "--wait"]
+        print(f"    $ cassiopeia certificate revoke -c ca/client/client.toml {' '.join(options)}")
+        show(self._system.client("certificate", "revoke", options=options).stdout)
+        crl = self._system.crl_of(revoked)
+        print(f"    $ openssl crl -inform DER -noout -text -in {crl}")
+        text = self._system.openssl("crl", "-inform", "DER", "-noout", "-text", "-in", crl).stdout
+        show(text.split("    Signature Algorithm: ", 2)[1].split("\n", 1)[1])
+        print("    $ openssl verify -crl_check ...")
+        for certificate in self._certificates.values():
+            self._check_revocation(certificate, revoked=certificate == revoked)
+
+    def _check_revocation(self, certificate: Path, *, revoked: bool) -> None:
+        crl = ["-crl_check", "-CRLfile", self._system.crl_of(certificate)]
+        options = [*crl, *self._system.trust_options(certificate)]
+        # openssl verify ends with 2 when a certificate does not verify.
+        done = self._system.openssl("verify", *options, certificate.name, status=2 if revoked else 0)
+        if revoked and "certificate revoked" not in done.stderr + done.stdout:
+            raise CommandFailed(f"openssl does not say that {certificate.name} is revoked:\n{done.stderr}{done.stdout}")
+        show(done.stdout + done.stderr)
 
     def _stop(self) -> None:
         heading("7. Everything stops cleanly", "")
-        for name, process in (("client", self._client), ("signer", self._signer)):
-            process.send_signal(signal.SIGTERM)
-            print(f"    {name} ended with status {process.wait(30)}")
-            if process.returncode != 0:
-                raise SystemExit(f"{name} did not end cleanly:\n{self._log(name).read_text()}")
-        if self._link == "serial":
-            from_signer, from_client = self._modem.octets
+        status = json.loads(self._system.client("status", options=["--json"]).stdout)
+        print(f"    certificates in the last hour: {status['queue']['issued_last_hour']}, none waiting")
+        for name in ("client", "signer"):
+            self._system.stop(name)
+            print(f"    {name} ended with status 0")
+        if self._system.modem is not None:
+            from_signer, from_client = self._system.modem.octets
             print(f"    octets on the serial line: {from_client:,} from the client, {from_signer:,} from the signer")
-
-    def _authority(self, certificate: Path) -> str:
-        issuer = self._openssl(["x509", "-in", certificate.name, "-noout", "-issuer", "-nameopt", "multiline"])
-        return issuer.split("commonName")[1].split("=")[1].strip()
-
-    def _trust(self, certificate: Path) -> list[str]:
-        """What `openssl verify` is given: the root to trust, and the CAs between."""
-        authority = self._authority(certificate)
-        public = "ca/client/public"
-        family = authority.split("_")[0]
-        return [
-            "-CAfile", f"{public}/root.pem",
-            "-untrusted", f"{public}/{family}.pem",
-            "-untrusted", f"{public}/{authority}.pem",
-        ]  # fmt: skip
-
-    def _show_openssl(self, arguments: list[str], name: str, *, fails: bool = False) -> None:
-        done = subprocess.run(["openssl", *arguments], cwd=self._directory, capture_output=True, text=True, check=False)
-        if fails != (done.returncode != 0):
-            raise SystemExit(f"unexpected answer of openssl for {name}:\n{done.stdout}{done.stderr}")
-        if fails:
-            print(textwrap.indent((done.stderr + done.stdout).rstrip(), "    "))
-        else:
-            print(f"    {done.stdout.rstrip()}")
-
-    def _openssl(self, arguments: list[str]) -> str:
-        return run(["openssl", *arguments], cwd=self._directory)
-
-    def _show(self, arguments: list[str]) -> None:
-        print(f"    $ cassiopeia {' '.join(arguments)}")
-        print(textwrap.indent(self._cassiopeia(arguments).rstrip(), "    "))
-
-    def _cassiopeia(self, arguments: list[str]) -> str:
-        return run([*CASSIOPEIA, *arguments], cwd=self._directory)
-
-    def _start_process(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-        print(f"    $ cassiopeia {' '.join(arguments)} &")
-        with self._log(name).open("wb") as log:
-            process = subprocess.Popen([*CASSIOPEIA, *arguments], cwd=self._directory, stdout=log, stderr=log)
-        self._stack.callback(end, process)
-        return process
-
-    def _log(self, name: str) -> Path:
-        return self._directory / f"{name}.log"
-
-    def _wait_for_log(self, name: str, words: str) -> None:
-        wait_until(lambda: words in self._log(name).read_text(), what=f"{name} logs {words!r}", log=self._log(name))
-
-    def _print_log(self, name: str, *words: str) -> None:
-        for line in self._log(name).read_text().splitlines():
-            if any(word in line for word in words):
-                print(f"    {name}  {line.partition(' ')[2]}")
 
 
 def heading(title: str, explanation: str) -> None:
@@ -235,25 +186,8 @@ def heading(title: str, explanation: str) -> None:
         print(textwrap.indent(textwrap.fill(explanation, WIDTH), "  "))
 
 
-def run(command: list[str], *, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ)
-    if done.returncode != 0:
-        raise SystemExit(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def wait_until(condition: Callable[[], bool], *, what: str, log: Path) -> None:
-    deadline = time.monotonic() + START_TIME_LIMIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"waited in vain until {what}:\n{log.read_text()}")
-        time.sleep(0.05)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        process.wait()
+def show(output: str) -> None:
+    print(textwrap.indent(output.rstrip(), "    "), flush=True)
 
 
 if __name__ == "__main__":

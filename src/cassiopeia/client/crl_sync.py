@@ -15,16 +15,11 @@ from dataclasses import dataclass, field
 from cassiopeia.client.publish import Publisher
 from cassiopeia.core import crl
 from cassiopeia.core.authority import Authority
-from cassiopeia.core.request import RevocationRequest
+from cassiopeia.core.request import Revocation, RevocationRequest
 from cassiopeia.errors import PeerError
-from cassiopeia.protocol.session import (
-    Event,
-    FullCrlReceived,
-    RequestFailed,
-    RequestRefused,
-    RevocationAnswered,
-    Session,
-)
+from cassiopeia.protocol.events import Event, FullCrlReceived, RequestFailed, RequestRefused, RevocationAnswered
+from cassiopeia.protocol.payload import RevokedAnswer
+from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import CrlJob, CrlRecord, Postponement, Refusal, RevokeJob
 
@@ -53,7 +48,13 @@ class CrlSync:
     """Revocations and CRLs of every sub-CA that the client knows."""
 
     def __init__(
-        self, *, authorities: Iterable[Authority], store: Store, owner: str, publisher: Publisher, renew_after: dt.timedelta
+        self,
+        *,
+        authorities: Iterable[Authority],
+        store: Store,
+        owner: str,
+        publisher: Publisher,
+        renew_after: dt.timedelta,
     ) -> None:
         self._counters = {each.name: _Counter(authority=each) for each in authorities}
         self._store = store
@@ -71,28 +72,44 @@ class CrlSync:
     def busy(self) -> bool:
         return any(each.handle is not None or each.waiting for each in self._counters.values())
 
+    @property
+    def under_way(self) -> bool:
+        """Whether an answer is still to come in this session."""
+        return any(each.handle is not None for each in self._counters.values())
+
     def take(self, job: RevokeJob | CrlJob, *, now: dt.datetime) -> None:
         """Put a leased job to the others of its sub-CA."""
         counter = self._counters.get(job.authority)
         if counter is None:
             message = f"this client knows no sub-CA named {job.authority}: its authorities.toml must list it"
-            self._store.results.refuse(self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now)
+            self._store.results.refuse(
+                self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now
+            )
             return
         counter.waiting.append(job)
 
-    def send(self, session: Session, *, now: dt.datetime) -> None:
-        """Send what is due for every sub-CA that has nothing under way."""
+    def send(self, session: Session, *, now: dt.datetime, only_full: bool = False, at_most: int | None = None) -> int:
+        """Send what is due for every sub-CA that has nothing under way; return how many messages that were."""
+        sent = 0
         for counter in self._counters.values():
-            if counter.handle is not None or now < counter.not_before:
-                continue
-            if counter.waiting:
-                counter.jobs = counter.waiting[:_REVOCATIONS_A_MESSAGE]
-                del counter.waiting[:_REVOCATIONS_A_MESSAGE]
-                counter.handle = session.revoke(_request(counter))
-            elif counter.full_wanted or counter.copy is None:
-                counter.handle = session.get_full_crl(counter.authority.name)
-            elif now - counter.copy.this_update >= self._renew_after:
-                counter.handle = session.revoke(_request(counter))
+            if sent == at_most:
+                break
+            if counter.handle is None and now >= counter.not_before and (counter.full_wanted or not only_full):
+                self._send_one(counter, session, now=now)
+                sent += counter.handle is not None
+        return sent
+
+    def _send_one(self, counter: _Counter, session: Session, *, now: dt.datetime) -> None:
+        if counter.full_wanted:
+            counter.handle = session.get_full_crl(counter.authority.name)
+        elif counter.waiting:
+            counter.jobs = counter.waiting[:_REVOCATIONS_A_MESSAGE]
+            del counter.waiting[:_REVOCATIONS_A_MESSAGE]
+            counter.handle = session.revoke(_request(counter))
+        elif counter.copy is None:
+            counter.handle = session.get_full_crl(counter.authority.name)
+        elif now - counter.copy.this_update >= self._renew_after:
+            counter.handle = session.revoke(_request(counter))
 
     def receive(self, event: Event, *, now: dt.datetime) -> bool:
         """Take an event of the session; False when it is not about a CRL of ours."""
@@ -122,15 +139,34 @@ class CrlSync:
             counter.waiting[:0] = counter.jobs
             counter.jobs = []
 
-    def _patch(self, counter: _Counter, answer: crl.RevokedAnswer, *, now: dt.datetime) -> None:
+    def _patch(self, counter: _Counter, answer: RevokedAnswer, *, now: dt.datetime) -> None:
         name = counter.authority.name
         try:
-            der = crl.patch(counter.copy, authority=counter.authority, answer=answer)
+            der = crl.patch(
+                counter.copy,
+                authority=counter.authority,
+                algorithm_der=answer.algorithm,
+                this_update=answer.this_update,
+                next_update=answer.next_update,
+                crl_number=answer.crl_number,
+                new_entries=self._new_entries(counter, answer),
+                signature=answer.signature,
+            )
         except PeerError as error:
             _log.warning("CRL of %s: the patched copy does not verify (%s); asking for the full CRL", name, error)
             counter.full_wanted = True
             return
         self._accept(counter, der, now=now)
+
+    def _new_entries(self, counter: _Counter, answer: RevokedAnswer) -> bytes:
+        """Version 2 sends the entries; version 1 leaves them to the client, all of one date and without reasons."""
+        if answer.crl_number or answer.date is None:
+            return answer.entries
+        known = set(crl.entry_serials(counter.copy.entries)) if counter.copy else set()
+        serials = [job.revocation.serial_number for job in counter.jobs if isinstance(job, RevokeJob)]
+        return b"".join(
+            crl.encode_revocation(Revocation(serial_number=each), answer.date) for each in serials if each not in known
+        )
 
     def _replace(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
         try:
@@ -149,7 +185,8 @@ class CrlSync:
         record = CrlRecord(
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
         )
-        self._store.results.finish_revoked([job.id for job in counter.jobs], crl=record, now=now)
+        jobs = [job.id for job in counter.jobs]
+        self._store.results.finish_revoked(jobs, revoked_at=copy.this_update, crl=record, now=now)
         counter.jobs = []
         counter.copy = copy
         self._publisher.publish_crl(name, der)

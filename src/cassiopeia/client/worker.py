@@ -7,8 +7,10 @@ under way is sent again under the same request id, and the signer gives the same
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
+import json
 import logging
 import os
 import random
@@ -17,6 +19,8 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
+
+import msgspec
 
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.publish import Publisher
@@ -30,8 +34,7 @@ from cassiopeia.link.line import Line
 from cassiopeia.link.stream import open_link
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.connection import Connection, reset_nonce
-from cassiopeia.protocol.limits import Limits
-from cassiopeia.protocol.session import (
+from cassiopeia.protocol.events import (
     CertificateIssued,
     Event,
     HelloReceived,
@@ -39,10 +42,11 @@ from cassiopeia.protocol.session import (
     RequestAbandoned,
     RequestFailed,
     RequestRefused,
-    Role,
-    Session,
     StatusReceived,
 )
+from cassiopeia.protocol.limits import Limits
+from cassiopeia.protocol.message import Role
+from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import IssuedResult, Postponement, Refusal, SigningLog, SignJob
 
@@ -63,7 +67,6 @@ class _Flight:
     """One job between its request and its certificate. `tbs` is what the log says will be signed."""
 
     job: SignJob
-    sent_at: float
     subject_public_key_info: bytes
     log: bytes = b""
     tbs: bytes = b""
@@ -89,7 +92,9 @@ class SignerClient:
         self._authorities: dict[str, Authority] = {
             each.authority.name: each.authority for each in load_authorities(config.authorities)
         }
-        self._tls = client_tls(certificate=config.certificate, key=config.key, peers=config.peers, version=config.version)
+        self._tls = client_tls(
+            certificate=config.certificate, key=config.key, peers=config.peers, version=config.version
+        )
         self._crl_sync = CrlSync(
             authorities=self._authorities.values(),
             store=store,
@@ -100,6 +105,7 @@ class SignerClient:
         self._selector = selectors.DefaultSelector()
         self._line: Line | None = None
         self._greeted: Session | None = None
+        self._session_used = False
         self._signer_id: int | None = None
         self._window = config.window if config.version > 1 else 1
         self._session_open = False
@@ -146,23 +152,19 @@ class SignerClient:
             return
         self._line = Line(
             link=link,
-            connect=self._new_connection,
-            persistent=False,
+            connection=Connection(
+                role=Role.CLIENT,
+                tls=self._tls,
+                serial=self._config.connect.is_serial,
+                limits=Limits(),
+                reset_nonce=reset_nonce(os.urandom),
+            ),
             selector=self._selector,
             on_event=self._collect,
             on_session_end=lambda _: self._session_lost(),
             on_failure=lambda reason: _log.warning("line: %s", reason),
         )
         self._line.flush()
-
-    def _new_connection(self) -> Connection:
-        return Connection(
-            role=Role.CLIENT,
-            tls=self._tls,
-            serial=self._config.connect.is_serial,
-            limits=Limits(),
-            reset_nonce=reset_nonce(os.urandom),
-        )
 
     def _collect(self, line: Line, event: Event) -> None:
         if line.session is not None:
@@ -177,7 +179,9 @@ class SignerClient:
         if line is None:
             return
         session = self._open_session(line)
-        if session is not None:
+        if session is not None and self._version == 1:
+            self._work_version_1(line, session, now)
+        elif session is not None:
             self._lease(session, now)
             self._crl_sync.send(session, now=now)
             self._ask_status(session)
@@ -196,14 +200,29 @@ class SignerClient:
                 case HelloReceived(hello=hello):
                     self._opened(hello)
                 case StatusReceived(report=report):
-                    self._store.signers.save(report.signer_id, report.as_json(), now=now)
+                    self._save_status(report, now)
                 case LogReceived() | CertificateIssued() | RequestRefused() | RequestFailed() | RequestAbandoned():
                     self._take_answer(event, answers)
                 case _:
                     _log.error("an event that a client never gets: %s", type(event).__name__)
         self._write_back(answers, now)
 
-    def _take_answer(self, event: Event, answers: _Answers) -> None:
+    def _save_status(self, report: payload.StatusReport | None, now: dt.datetime) -> None:
+        """Keep the signer's last word for `cassiopeia status`."""
+        if report is None or self._signer_id is None:
+            return
+        document = json.loads(
+            msgspec.json.encode(
+                dataclasses.asdict(report) | {"configuration_hash": report.configuration_hash.hex(), "extensions": []}
+            )
+        )
+        self._store.signers.save(self._signer_id, document, now=now)
+
+    def _take_answer(
+        self,
+        event: LogReceived | CertificateIssued | RequestRefused | RequestFailed | RequestAbandoned,
+        answers: _Answers,
+    ) -> None:
         flight = self._flights.get(event.handle)
         if flight is None:
             return  # the line was lost in between; the job is back in the queue
@@ -324,13 +343,9 @@ class SignerClient:
             else:
                 session.hello(
                     payload.Hello(
-                        versions=[2],
-                        limits=payload.limits(Limits()),
-                        capabilities=["deflate"],
-                        signer_id=None,
-                        boot_id=None,
-                        present_head=None,
-                        extensions=None,
+                        versions=(2,),
+                        limits=Limits().as_payload(),
+                        capabilities=(payload.DEFLATE_CAPABILITY,),
                     )
                 )
         return session if self._session_open else None
@@ -344,8 +359,10 @@ class SignerClient:
 
     def _is_open(self) -> None:
         self._session_open = True
+        self._session_used = False
         self._connected_at = time.monotonic()
-        self._reconnect_delay = _RECONNECT_FIRST_S
+        # Version 1 takes a connection for each request: the next one follows at once.
+        self._reconnect_delay = 0.0 if self._version == 1 else _RECONNECT_FIRST_S
         self._next_status = 0.0
         _log.info("session open with the signer at %s, protocol version %d", self._config.connect, self._version)
 
@@ -382,10 +399,19 @@ class SignerClient:
         parse = csr.parse_spkac if request.key_kind == "spkac" else csr.parse_certification_request
         key = parse(request.key_proof)
         handle = session.submit(request)
-        self._flights[handle] = _Flight(
-            job=job, sent_at=time.monotonic(), subject_public_key_info=key.subject_public_key_info
-        )
+        self._flights[handle] = _Flight(job=job, subject_public_key_info=key.subject_public_key_info)
         _log.debug("%s sent, profile %s", _short(job), request.profile or request.ocsp_target_ca)
+
+    def _work_version_1(self, line: Line, session: Session, now: dt.datetime) -> None:
+        """A session of version 1 carries one certificate, or one revocation and, if need be, the full CRL behind it."""
+        if self._flights or self._crl_sync.under_way:
+            return
+        if self._session_used:
+            if not self._crl_sync.send(session, now=now, only_full=True, at_most=1):
+                line.close()
+            return
+        self._lease(session, now)
+        self._session_used = bool(self._flights) or self._crl_sync.send(session, now=now, at_most=1) > 0
 
     def _ask_status(self, session: Session) -> None:
         if self._version > 1 and time.monotonic() >= self._next_status:
@@ -393,11 +419,8 @@ class SignerClient:
             session.get_status()
 
     def _check_time(self, line: Line) -> None:
-        """A signer that keeps silent for a minute is as good as gone: the line may be half open."""
-        oldest = min((flight.sent_at for flight in self._flights.values()), default=None)
-        waiting_since = oldest if self._session_open else self._line_opened_at
-        quiet_since = max(waiting_since, line.last_heard) if waiting_since is not None else None
-        if quiet_since is not None and time.monotonic() - quiet_since > _ANSWER_TIME_LIMIT_S:
+        """A signer that leaves everything unanswered for a minute is as good as gone: the line may be half open."""
+        if line.unanswered_s > _ANSWER_TIME_LIMIT_S:
             line.close("the signer keeps silent")
 
     def _session_lost(self) -> None:
@@ -422,7 +445,7 @@ class SignerClient:
         if reason:
             _log.warning("%s; trying again", reason)
         self._reconnect_at = time.monotonic() + self._reconnect_delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
-        self._reconnect_delay = min(self._reconnect_delay * 2, _RECONNECT_LAST_S)
+        self._reconnect_delay = min(max(self._reconnect_delay * 2, _RECONNECT_FIRST_S), _RECONNECT_LAST_S)
 
     def _wake_on_signals(self) -> None:
         reading, writing = socket.socketpair()

@@ -1,17 +1,20 @@
 """One line between signer and client: the octet stream of a `Link` joined to the sans-I/O `Connection`.
 
-Owns reading, writing and interest in a selector, for both roles. It takes no decision: events go to the callback.
+Owns reading, writing, interest in a selector and the clock that the connection does not have, for both roles. It takes
+no decision about what is said: events go to the callback.
 """
 
 from __future__ import annotations
 
 import selectors
+import time
 from collections.abc import Callable
 
 from cassiopeia.errors import PeerError
 from cassiopeia.link.stream import Link
 from cassiopeia.protocol.connection import Connection
-from cassiopeia.protocol.session import Event, Session
+from cassiopeia.protocol.events import Event
+from cassiopeia.protocol.session import Session
 
 _READ_OCTETS = 256 * 1024
 # A peer that does not read is not read from.
@@ -19,76 +22,98 @@ _BACKLOG_OCTETS = 4 * 1024 * 1024
 
 
 class Line:
-    """A link with its connection. A serial link outlives its connections: after one dies, the next reset counts."""
+    """A link with its connection. At the signer's end of a serial line, sessions come and go on one connection."""
 
     def __init__(
         self,
         *,
         link: Link,
-        connect: Callable[[], Connection],
-        persistent: bool,
+        connection: Connection,
         selector: selectors.BaseSelector,
         on_event: Callable[[Line, Event], None],
         on_session_end: Callable[[Session], None],
         on_failure: Callable[[str], None],
     ) -> None:
-        self.link = link
-        self.connection = connect()
-        self._connect = connect
-        self._persistent = persistent
+        self.connection = connection
+        self.closed = False
+        self._link = link
         self._selector = selector
         self._on_event = on_event
         self._on_session_end = on_session_end
         self._on_failure = on_failure
         self._outgoing = bytearray()
         self._session: Session | None = None
-        self.closed = False
-        selector.register(link, selectors.EVENT_READ, self.on_ready)
+        self._progress_at = self._heard_at = time.monotonic()
+        self._asked_at = 0.0
+        selector.register(link, selectors.EVENT_READ, self._on_ready)
 
     @property
     def session(self) -> Session | None:
         """The session under way, once the handshake is done."""
         return None if self.closed else self.connection.session
 
-    def on_ready(self, mask: int) -> None:
-        if mask & selectors.EVENT_READ:
-            self._read()
-        if not self.closed:
-            self.flush()
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds since something was sent after which nothing was heard; 0 when the peer has the last word."""
+        return time.monotonic() - self._asked_at if self._asked_at > self._heard_at else 0.0
 
     def flush(self) -> None:
         """Write what the connection has to say, as far as the link takes it."""
         if self.closed:
             return
+        if self.session is not None:
+            # A confirmation that came before the log it confirms counts once that log was sent (version 1).
+            self._hand_over(self.session.take_events())
         self._outgoing += self.connection.data_to_send()
+        self._notice_session()
         try:
-            while self._outgoing:
-                written = self.link.write(bytes(self._outgoing[:_READ_OCTETS]))
-                if not written:
-                    break
-                del self._outgoing[:written]
+            self._write()
         except OSError as error:
             self.close(f"the line broke while writing: {error.strerror}")
             return
         if self.connection.closed and not self._outgoing:
-            self._end_connection()
+            self.close()
             return
-        self._show_interest()
+        reading = selectors.EVENT_READ if len(self._outgoing) < _BACKLOG_OCTETS else 0
+        events = reading | (selectors.EVENT_WRITE if self._outgoing else 0)
+        if self._selector.get_key(self._link).events != events:
+            self._selector.modify(self._link, events, self._on_ready)
+
+    def check_time(self, *, handshake_limit_s: float, request_limit_s: float) -> None:
+        """End a connection whose handshake, or whose half-sent request, does not come to an end."""
+        session, now = self.session, time.monotonic()
+        if session is None and self.connection.handshake_started:
+            limit_s = handshake_limit_s
+        elif session is not None and session.incomplete:
+            limit_s = request_limit_s
+        else:
+            self._progress_at = now
+            return
+        if now - self._progress_at > limit_s:
+            self._progress_at = now
+            self._on_failure(f"nothing complete came within {limit_s:g} seconds")
+            self.connection.close()
+            self.flush()
 
     def close(self, reason: str = "") -> None:
         """Give the line up at once."""
         if self.closed:
             return
-        self._session_ended()
         self.closed = True
-        self._selector.unregister(self.link)
-        self.link.close()
+        self._notice_session()
+        self._selector.unregister(self._link)
+        self._link.close()
         if reason:
             self._on_failure(reason)
 
+    def _on_ready(self, mask: int) -> None:
+        if mask & selectors.EVENT_READ:
+            self._read()
+        self.flush()
+
     def _read(self) -> None:
         try:
-            octets = self.link.read(_READ_OCTETS)
+            octets = self._link.read(_READ_OCTETS)
         except OSError as error:
             self.close(f"the line broke while reading: {error.strerror}")
             return
@@ -96,45 +121,39 @@ class Line:
             return
         if not octets:
             self.connection.receive_eof()
-            self.close("the other side closed the line")
+            self.close()
             return
+        self._heard_at = time.monotonic()
         try:
             events = self.connection.receive(octets)
         except PeerError as error:
             self._on_failure(str(error))
-            self._outgoing += self.connection.data_to_send()
-            self._end_connection()
-            return
-        if self.connection.session is not self._session:
-            self._session_ended()
-            self._session = self.connection.session
+            events = []
+        failure = self.connection.take_failure()
+        if failure is not None:
+            self._on_failure(str(failure))
+        self._notice_session()
+        self._hand_over(events)
+
+    def _hand_over(self, events: list[Event]) -> None:
         for event in events:
+            self._progress_at = time.monotonic()
             self._on_event(self, event)
 
-    def _end_connection(self) -> None:
-        """The session is over: a serial line waits for the next reset, any other is closed."""
-        self._session_ended()
-        if self._persistent:
-            self.connection = self._connect()
-            self._show_interest()
-        else:
-            self._write_last()
-            self.close()
+    def _write(self) -> None:
+        while self._outgoing:
+            written = self._link.write(bytes(self._outgoing[:_READ_OCTETS]))
+            if not written:
+                return
+            del self._outgoing[:written]
+            if self._asked_at <= self._heard_at:
+                self._asked_at = time.monotonic()
 
-    def _session_ended(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._on_session_end(session)
-
-    def _write_last(self) -> None:
-        try:
-            self.link.write(bytes(self._outgoing))
-        except OSError:
-            # The peer is gone already: the alert was only a courtesy.
-            self._outgoing.clear()
-
-    def _show_interest(self) -> None:
-        reading = len(self._outgoing) < _BACKLOG_OCTETS
-        events = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if self._outgoing else 0)
-        if self._selector.get_key(self.link).events != events:
-            self._selector.modify(self.link, events, self.on_ready)
+    def _notice_session(self) -> None:
+        """Tell the owner when the session it knew has ended, whatever ended it."""
+        if self.session is self._session:
+            return
+        ended, self._session = self._session, self.session
+        self._progress_at = time.monotonic()
+        if ended is not None:
+            self._on_session_end(ended)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from cassiopeia.core import certificate
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.errors import InternalError, Refused, StateUnknown, Unavailable
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed
+
+_log = logging.getLogger(__name__)
 
 # Wire specification: an intent that nobody confirms ends after 15 minutes.
 INTENT_LIFE_S = 15 * 60
@@ -89,8 +92,8 @@ class IssuanceDesk:
     def log_confirmed(self, session: Session, handle: int, log_hash: bytes, *, now: dt.datetime) -> None:
         exchange = self._exchanges[id(session), handle]
         intent = exchange.intent
-        if intent is None:  # pragma: no branch - the session's table lets no logSaved through before setLog
-            return
+        if intent is None:
+            raise InternalError("a log was confirmed before it was sent")
         if not self._hash_is_right(exchange, log_hash):
             self._fail(exchange, Unavailable(_LOG_MISMATCH, code="log-mismatch", retry_after_s=1))
             return
@@ -104,6 +107,7 @@ class IssuanceDesk:
         if stored.state == "intent":
             self._journal.record_confirmation(intent.serial_number, log_hash=intent.log_hash, now=now)
             self._intent_deadlines.pop(intent.serial_number, None)
+            _log.debug("%s log confirmed by its SHA-256; confirmation journaled", _short(exchange.request))
         self._journal.when_durable(lambda: self._sign(intent, exchange))
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
@@ -199,6 +203,13 @@ class IssuanceDesk:
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
         self._intent_deadlines[intent.serial_number] = time.monotonic() + INTENT_LIFE_S
         exchange.intent = intent
+        _log.debug(
+            "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
+            _short(request),
+            self._journal.next_position - 1,
+            intent.signing_ca,
+            intent.serial_number.hex(),
+        )
         self._journal.when_durable(lambda: self._send_log(exchange, intent))
 
     def _not_decided(self, exchange: _Exchange, outcome: Outcome, *, now: dt.datetime) -> None:
@@ -213,6 +224,7 @@ class IssuanceDesk:
             message=outcome.message,
             now=now,
         )
+        _log.debug("%s refused: %s", _short(exchange.request), outcome.message)
         refusal = Refused(outcome.message, code=outcome.code, field=outcome.field)
         self._journal.when_durable(lambda: self._refuse(exchange, refusal))
 
@@ -238,7 +250,11 @@ class IssuanceDesk:
         index = self._journal.record_result(intent.serial_number, signature=signature, now=now)
         stored = self._journal.find_serial(intent.serial_number)
         if stored is None:
-            return
+            raise StateUnknown("the journal has lost an intent that it held")
+        for exchange in exchanges:
+            _log.debug(
+                "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), index
+            )
         for exchange in exchanges:
             self._journal.when_durable(lambda exchange=exchange: self._release(exchange, stored, index=index))  # type: ignore[misc] # mypy can't type a lambda's default
 
@@ -289,6 +305,11 @@ def _as_unavailable(outcome: Outcome) -> Unavailable:
     if isinstance(outcome, Deferred):
         return Unavailable(outcome.message, code=outcome.code, retry_after_s=outcome.retry_after_s)
     return Unavailable("the signer met an internal error", code="internal", retry_after_s=60)
+
+
+def _short(request: CertificateRequest) -> str:
+    """How log lines name a request: the first octets of its id (version 1 has none)."""
+    return f"request {request.request_id.hex()[:8] or 'without id'}:"
 
 
 def _log_text(request: CertificateRequest, intent: Intent) -> bytes:

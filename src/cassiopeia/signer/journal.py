@@ -116,18 +116,19 @@ class Journal:
         self._in_transaction = False
         self._waiting: list[Callable[[], None]] = []
         row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
-        self._position, self._head = row or (0, _EMPTY_HASH)
+        self._position: int = row[0] if row else 0
+        self._head: bytes = row[1] if row else _EMPTY_HASH
         self.commits = 0
 
     @property
     def next_position(self) -> int:
         """Index of the entry that will be appended next, counted from 1."""
-        return int(self._position) + 1
+        return self._position + 1
 
     @property
     def head(self) -> bytes:
         """SHA-256 of the newest entry and, through it, of all before."""
-        return bytes(self._head)
+        return self._head
 
     @property
     def dirty(self) -> bool:

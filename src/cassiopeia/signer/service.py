@@ -21,23 +21,23 @@ from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_authorities, load_profiles
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import OperatorError
-from cassiopeia.link.credentials import LinkTls
+from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.connection import Connection
-from cassiopeia.protocol.session import (
+from cassiopeia.protocol.events import (
     AbandonRequested,
     Event,
     FullCrlRequested,
     HelloReceived,
     LogConfirmed,
     RevocationRequested,
-    Role,
     SignRequested,
     StatusRequested,
     TimestampRequested,
 )
+from cassiopeia.protocol.message import Role
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.pool import WorkerPool
@@ -66,10 +66,11 @@ class Signer:
         self._dirty_since: float | None = None
         self._next_housekeeping = 0.0
         self._stopping = False
+        self._announced = False
         self._profiles = load_profiles(config.profiles)
         self._authorities = _own_authorities(config)
         self._configuration_hash = _configuration_hash(config)
-        self._tls = LinkTls.for_signer(config)
+        self._tls = _link_tls(config)
         self._journal = Journal(config.state)
         self._pool = WorkerPool(
             config_path=config_path,
@@ -133,6 +134,7 @@ class Signer:
     def _turn(self, *, idle: bool) -> None:
         """What follows every round of events: time limits, work for the pool, one commit, answers."""
         self._pool.check_time()
+        self._announce()
         if time.monotonic() >= self._next_housekeeping:
             self._keep_house()
         self._pool.pump()
@@ -145,6 +147,13 @@ class Signer:
         for line in list(self._lines):
             line.flush()
         self._lines = [line for line in self._lines if not line.closed]
+
+    def _announce(self) -> None:
+        """Log once that the keys are unlocked."""
+        if not self._announced and self._pool.unlocked:
+            self._announced = True
+            _log.info("running: signer %d serves %s", self._config.signer_id, self._config.listen)
+            self._next_housekeeping = 0.0
 
     def _patience(self) -> float:
         if self._journal.dirty:
@@ -178,10 +187,9 @@ class Signer:
     def _open_line(self, link: Link) -> Line:
         return Line(
             link=link,
-            connect=lambda: Connection(
+            connection=Connection(
                 role=Role.SIGNER, tls=self._tls, serial=self._config.listen.is_serial, limits=self._config.limits
             ),
-            persistent=self._config.listen.is_serial,
             selector=self._selector,
             on_event=self._on_event,
             on_session_end=self._issuance.forget,
@@ -220,13 +228,11 @@ class Signer:
 
     def _hello(self) -> payload.Hello:
         return payload.Hello(
-            versions=[2],
+            versions=(2,),
             limits=self._config.limits.as_payload(),
-            capabilities=["deflate"],
+            capabilities=(payload.DEFLATE_CAPABILITY,),
             signer_id=self._config.signer_id,
             boot_id=self._boot_id,
-            present_head=None,
-            extensions=None,
         )
 
     def _timestamp(self, now: dt.datetime) -> payload.Timestamp:
@@ -261,8 +267,8 @@ class Signer:
             time=now,
             boot_seconds=int(time.monotonic() - self._boot_time),
             configuration_hash=self._configuration_hash,
-            profiles=sorted(self._profiles),
-            authorities=authorities,
+            profiles=tuple(sorted(self._profiles)),
+            authorities=tuple(authorities),
         )
 
     def _wake_on_signals(self) -> None:
@@ -277,6 +283,18 @@ class Signer:
 
     def _request_stop(self) -> None:
         self._stopping = True
+
+
+def _link_tls(config: SignerConfig) -> LinkTls:
+    version_1 = config.version_1
+    return signer_tls(
+        certificate=config.certificate,
+        key=config.key,
+        peers=config.peers,
+        version_1=None
+        if version_1 is None
+        else Version1Tls(certificate=version_1.certificate, key=version_1.key, peers=version_1.peers),
+    )
 
 
 def _own_authorities(config: SignerConfig) -> dict[str, Authority]:

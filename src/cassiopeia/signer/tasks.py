@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
@@ -92,7 +93,7 @@ _task_decoder = msgspec.msgpack.Decoder(list[Task])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])
 
 
-def frame(items: list[Task] | list[Outcome]) -> bytes:
+def frame(items: Sequence[Task | Outcome]) -> bytes:
     body = _encoder.encode(items)
     return _LENGTH.pack(len(body)) + body
 

@@ -1,0 +1,75 @@
+"""A CA that stays: made once under ./var, kept across restarts, signer and client running until Ctrl-C.
+
+Run by `make run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CASSIOPEIA = [sys.executable, "-m", "cassiopeia"]
+POLL_S = 0.2
+STOP_TIME_LIMIT_S = 30.0
+
+TRY_IT = """
+The CA is running; Ctrl-C stops it. From a second terminal:
+
+    openssl req -new -newkey rsa:2048 -nodes -keyout example.key -subj / -out example.csr
+    {command} request submit -c {directory}/client/client.toml --wait \\
+        --profile 9004-unproved-server --cn www.example.org --dns www.example.org example.csr
+    {command} status -c {directory}/client/client.toml
+
+CA certificates and CRLs, for a web server to serve: {directory}/client/public
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make a CA under a directory if it is not there, and run it.")
+    parser.add_argument("--directory", type=Path, default=Path("var"))
+    directory = parser.parse_args().directory
+    if not directory.exists():
+        print(f"Making a CA under {directory}. Its profiles demand no proofs, and say so: it is for trying out.")
+        subprocess.run([*CASSIOPEIA, "init", str(directory), "--unproved-profiles"], check=True)
+    processes = {
+        "signer": [*CASSIOPEIA, "signer", "run", "-c", str(directory / "signer" / "signer.toml")],
+        "client": [*CASSIOPEIA, "client", "run", "-c", str(directory / "client" / "client.toml")],
+    }
+    # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
+    running = {name: subprocess.Popen(command, start_new_session=True) for name, command in processes.items()}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(TRY_IT.format(command=Path(sys.executable).parent / "cassiopeia", directory=directory), flush=True)
+    try:
+        while all(process.poll() is None for process in running.values()):
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print()
+    raise SystemExit(stop(running))
+
+
+def stop(running: dict[str, subprocess.Popen[bytes]]) -> int:
+    """End client and signer, in this order; return 1 when one of them had ended by itself or did not end well."""
+    failed = 0
+    for name in ("client", "signer"):
+        process = running[name]
+        if process.poll() is not None:
+            print(
+                f"{name} ended by itself with status {process.returncode}; its last words stand above", file=sys.stderr
+            )
+            failed = 1
+            continue
+        process.terminate()
+        try:
+            failed |= process.wait(STOP_TIME_LIMIT_S) != 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    main()

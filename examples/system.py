@@ -1,0 +1,142 @@
+"""A whole CA in one directory, driven from outside: the commands, the two processes, their logs.
+
+The demo, the benchmarks and the acceptance tests use it; it knows nothing but the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from examples.null_modem import NullModem
+
+CASSIOPEIA = [sys.executable, "-m", "cassiopeia"]
+TIME_LIMIT_S = 60.0
+_POLL_S = 0.05
+
+
+class CommandFailed(Exception):
+    """A command ended with another status than 0; the message has all that it printed."""
+
+
+@dataclass(kw_only=True)
+class System:
+    """Use as a context manager: whatever was started has ended at the end. The CA is in `directory`/ca."""
+
+    directory: Path
+    link: str = "unix"
+    init_options: Sequence[str] = ("--unproved-profiles",)
+    baud: int = 0
+    modem: NullModem | None = None
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        if self.link == "serial":
+            self.modem = self._stack.enter_context(NullModem(baud=self.baud))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self._stack.close()
+
+    @property
+    def init_command(self) -> list[str]:
+        """`cassiopeia init`, with the devices when the link is serial."""
+        devices = []
+        if self.modem is not None:
+            signer_device, client_device = self.modem.devices
+            devices = ["--signer-device", signer_device, "--client-device", client_device]
+        return ["init", "ca", *self.init_options, *devices]
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """One `cassiopeia` command; raises `CommandFailed` when it ends with another status than expected."""
+        command = [*CASSIOPEIA, *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        if done.returncode != status:
+            shown = " ".join(arguments)
+            raise CommandFailed(f"cassiopeia {shown}: status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def client(self, *words: str, options: Sequence[str] = (), status: int = 0) -> subprocess.CompletedProcess[str]:
+        """A command of the database's side: `words`, then its configuration, then `options`."""
+        return self.run(*words, "-c", "ca/client/client.toml", *options, status=status)
+
+    def ask(self, *words: str, options: Sequence[str] = ()) -> Any:
+        """The same, answered as JSON."""
+        return json.loads(self.client(*words, options=["--json", *options]).stdout)
+
+    def openssl(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        command = ["openssl", *arguments]
+        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        if done.returncode != status:
+            raise CommandFailed(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def start_signer(self, *options: str) -> subprocess.Popen[bytes]:
+        return self._start("signer", ["signer", "run", "-c", "ca/signer/signer.toml", *options])
+
+    def start_client(self, *options: str) -> subprocess.Popen[bytes]:
+        return self._start("client", ["client", "run", "-c", "ca/client/client.toml", *options])
+
+    def log(self, name: str) -> str:
+        path = self.directory / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def wait_for_log(self, name: str, words: str) -> None:
+        self.wait_until(lambda: words in self.log(name), f"{name} logs {words!r}")
+
+    def wait_until(self, condition: Callable[[], bool], what: str, *, time_limit_s: float = TIME_LIMIT_S) -> None:
+        deadline = time.monotonic() + time_limit_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise CommandFailed(f"waited in vain until {what}\n{self._logs()}")
+            for name, process in self.processes.items():
+                if process.poll() not in {None, 0}:
+                    raise CommandFailed(f"{name} ended with status {process.returncode}\n{self._logs()}")
+            time.sleep(_POLL_S)
+
+    def stop(self, name: str) -> None:
+        """SIGTERM, and the process must end well."""
+        process = self.processes.pop(name)
+        process.terminate()
+        if process.wait(TIME_LIMIT_S) != 0:
+            raise CommandFailed(f"{name} ended with status {process.returncode}\n{self.log(name)}")
+
+    def authority_of(self, certificate: Path) -> str:
+        """Name of the sub-CA that signed this certificate (PEM)."""
+        issuer = self.openssl("x509", "-in", str(certificate), "-noout", "-issuer", "-nameopt", "multiline").stdout
+        return issuer.split("commonName")[1].split("=")[1].strip()
+
+    def trust_options(self, certificate: Path) -> list[str]:
+        """What `openssl verify` is given for this certificate: the root to trust, and the CAs between."""
+        authority = self.authority_of(certificate)
+        public = "ca/client/public"
+        family = authority.split("_")[0]
+        between = ["-untrusted", f"{public}/{family}.pem", "-untrusted", f"{public}/{authority}.pem"]
+        return ["-CAfile", f"{public}/root.pem", *between]
+
+    def crl_of(self, certificate: Path) -> str:
+        return f"ca/client/public/{self.authority_of(certificate)}.crl"
+
+    def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen([*CASSIOPEIA, *arguments], cwd=self.directory, stdout=log, stderr=log)
+        self.processes[name] = process
+        return process
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {name}\n{self.log(name)}" for name in ("signer", "client"))
