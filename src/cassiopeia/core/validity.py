@@ -20,6 +20,7 @@ ONE_SECOND: Final = dt.timedelta(seconds=1)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DURATION = re.compile(r"([1-9][0-9]{0,3})([ymd])")
 _MONTHS_A_YEAR: Final = 12
+_DAYS_IN_FOUR_YEARS: Final = 1461
 _LATEST: Final = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)  # RFC 5280 4.1.2.5: what GeneralizedTime can say
 
 
@@ -68,7 +69,7 @@ def choose_validity(
             )
         end = latest
     if end > latest:
-        if not lenient:
+        if not (lenient or _is_a_leap_day_too_long(wish_to, end - latest, maximum_days)):
             raise Refused(
                 f"The end {wish_to} is too far away; this profile lasts at most {maximum_days} days.",
                 code="validity-too-long",
@@ -132,6 +133,15 @@ def _begin(wish_from: str, *, now: dt.datetime, lenient: bool) -> dt.datetime:
             f"The beginning {wish_from} is in the past; leave it out to begin now.", code="date-past", field="wish_from"
         )
     return day
+
+
+def _is_a_leap_day_too_long(wish_to: str, excess: dt.timedelta, maximum_days: int) -> bool:
+    """Whether years or months are too long only where the calendar puts a day more into them.
+
+    A profile of 365 days grants `1y`, as 365 days, also when 29 February lies in between.
+    """
+    in_months = _DURATION.fullmatch(wish_to) is not None and not wish_to.endswith("d")
+    return in_months and excess <= dt.timedelta(days=1 + maximum_days // _DAYS_IN_FOUR_YEARS)
 
 
 def _parse_day(text: str) -> dt.datetime | None:

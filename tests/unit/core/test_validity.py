@@ -45,6 +45,8 @@ def choose(
         pytest.param("2026-12-07", "2027-01-01", "2026-12-07T00:00:00", "2026-12-31T23:59:59", id="day-to-day"),
         pytest.param("", "2028-11-22", "2026-11-23T12:30:15", "2028-11-21T23:59:59", id="within-the-maximum"),
         pytest.param("2026-12-01", "3m", "2026-12-01T00:00:00", "2027-02-28T23:59:59", id="months-from-a-first"),
+        pytest.param("", "2y", "2026-11-23T12:30:15", "2028-11-22T12:30:14", id="a-leap-day-beyond-730-days"),
+        pytest.param("", "24m", "2026-11-23T12:30:15", "2028-11-22T12:30:14", id="a-leap-day-in-24-months"),
     ],
 )
 def test_dates_that_are_granted(wish_from: str, wish_to: str, not_before: str, not_after: str) -> None:
@@ -66,7 +68,8 @@ def test_dates_that_are_granted(wish_from: str, wish_to: str, not_before: str, n
         pytest.param("2026-11-30", "2026-11-30", "date-past", "wish_to", id="ends-as-it-begins"),
         pytest.param("", "2028-11-23", "validity-too-long", "wish_to", id="a-day-beyond-the-maximum"),
         pytest.param("", "731d", "validity-too-long", "wish_to", id="days"),
-        pytest.param("", "2y", "validity-too-long", "wish_to", id="two-years-with-a-leap-day"),
+        pytest.param("", "25m", "validity-too-long", "wish_to", id="months"),
+        pytest.param("", "3y", "validity-too-long", "wish_to", id="years"),
         pytest.param("", "9999y", "validity-too-long", "wish_to", id="beyond-the-calendar"),
         pytest.param("", "9999-12-31", "validity-too-long", "wish_to", id="the-last-day-to"),
         pytest.param("", "0y", "date-invalid", "wish_to", id="zero"),
@@ -111,6 +114,18 @@ def test_version_1_takes_anything_else_for_the_default(
 def test_version_1_is_refused_what_would_not_be_the_wish(wish_from: str, wish_to: str) -> None:
     with pytest.raises(Refused):
         choose(wish_from, wish_to, lenient=True)
+
+
+@pytest.mark.parametrize("begin", ["2027-02-28", "2027-03-01", "2028-02-28", "2028-02-29", "2028-03-01", "2099-12-31"])
+@pytest.mark.parametrize(
+    ("wish_to", "maximum_days"), [("1y", 365), ("12m", 365), ("2y", 730), ("4y", 1460), ("1m", 31)]
+)
+def test_a_profile_of_365_days_grants_a_year_from_any_day(begin: str, wish_to: str, maximum_days: int) -> None:
+    granted = choose("", wish_to, now=at(begin), maximum_days=maximum_days)
+    by_calendar = wished_end(wish_to, begin=at(begin))
+    assert by_calendar is not None
+    end = min(by_calendar, at(begin) + dt.timedelta(days=maximum_days))
+    assert granted == Validity(not_before=at(begin), not_after=end - dt.timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(
