@@ -88,7 +88,7 @@ def show_time(moment: dt.datetime | None) -> str:
 def write_out(content: bytes, out: Path | None) -> None:
     """To a file, or to stdout."""
     if out is None:
-        click.get_binary_stream("stdout").write(content)
+        sys.stdout.buffer.write(content)
     else:
         out.write_bytes(content)
 
