@@ -35,7 +35,9 @@ def submit(store: Store, wanted: CertificateRequest, *, request_id: bytes, now: 
     except Refused as refusal:
         if refusal.code.startswith("request-id"):
             raise
-        return store.requests.record_refusal(wanted, request_id=request_id, refusal=refusal, now=now)
+        # Without what was handed in: it may be anything, a private key sent by mistake among others.
+        kept = dataclasses.replace(wanted, key_proof=b"")
+        return store.requests.record_refusal(kept, request_id=request_id, refusal=refusal, now=now)
 
 
 def _normalise(attribute: SubjectAttribute) -> SubjectAttribute:
