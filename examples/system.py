@@ -35,6 +35,7 @@ class System:
     link: str = "unix"
     init_options: Sequence[str] = ("--unproved-profiles",)
     baud: int = 0
+    client_config: str = "ca/client/client.toml"
     modem: NullModem | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -73,7 +74,7 @@ class System:
 
     def client(self, *words: str, options: Sequence[str] = (), status: int = 0) -> subprocess.CompletedProcess[str]:
         """A command of the database's side: `words`, then its configuration, then `options`."""
-        return self.run(*words, "-c", "ca/client/client.toml", *options, status=status)
+        return self.run(*words, "-c", self.client_config, *options, status=status)
 
     def ask(self, *words: str, options: Sequence[str] = ()) -> Any:
         """The same, answered as JSON."""
@@ -90,7 +91,7 @@ class System:
         return self._start("signer", ["signer", "run", "-c", "ca/signer/signer.toml", *options])
 
     def start_client(self, *options: str) -> subprocess.Popen[bytes]:
-        return self._start("client", ["client", "run", "-c", "ca/client/client.toml", *options])
+        return self._start("client", ["client", "run", "-c", self.client_config, *options])
 
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"

@@ -127,6 +127,7 @@ class SignerClient:
                 for key, mask in self._selector.select(_POLL_S):
                     key.data(mask)
                 self._turn()
+            _log.info("stopping" if self._stopping else "drained: the queue is empty")
         finally:
             if self._line is not None:
                 self._line.close()

@@ -1,0 +1,1 @@
+"""The tracked figures, each beside the machine's own raw rate measured in the same run: `make bench`."""
