@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy import Connection, func, select, update
 
 from cassiopeia.store.connection import Database
+from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import crl
 from cassiopeia.store.records import CrlHeader, CrlRecord, Outcome
-from cassiopeia.store.upsert import insert_or
 
 _NUMBER_DIGITS: Final = 40
 
@@ -65,7 +65,9 @@ def put_crl(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> O
         "der": record.der,
         "saved_at": now,
     }
-    first = insert_or(connection, crl).values(authority=record.authority, **values).on_conflict_do_nothing()
+    first = (
+        insert_or(connection.dialect.name, crl).values(authority=record.authority, **values).on_conflict_do_nothing()
+    )
     if connection.execute(first.returning(crl.c.authority)).first() is not None:
         return Outcome.RECORDED
     # The comparison stands in the statement: a CRL that another client stores meanwhile is seen by it.

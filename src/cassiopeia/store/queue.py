@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cassiopeia.core.request import Revocation
 from cassiopeia.store.connection import Database
+from cassiopeia.store.dialects import among
 from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, UtcTime, certificate, job, request
 from cassiopeia.store.records import (
     CrlJob,
@@ -84,7 +85,7 @@ class Queue:
                 return ()
             connection.execute(
                 update(job)
-                .where(job.c.id.in_([row.id for row in rows]))
+                .where(among(connection, job.c.id, [row.id for row in rows]))
                 .values(
                     deaths=case((job.c.state == "leased", job.c.deaths + 1), else_=job.c.deaths),
                     state="leased",
@@ -138,7 +139,7 @@ class Queue:
         with self._database.write() as connection:
             return connection.execute(
                 update(job)
-                .where(job.c.id.in_(job_ids), FAILED_JOB, job.c.kind != "crl")
+                .where(among(connection, job.c.id, job_ids), FAILED_JOB, job.c.kind != "crl")
                 .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
             ).rowcount
 
@@ -205,7 +206,7 @@ def lock_jobs(connection: Connection, job_ids: Collection[int]) -> dict[int, Row
     """Lock these jobs for the rest of the transaction (SQLite's lock on the whole database does it by itself)."""
     statement: Select[Any] = (
         select(job.c.id, job.c.state, job.c.lease_owner)
-        .where(job.c.id.in_(job_ids))
+        .where(among(connection, job.c.id, job_ids))
         # Everybody locks in this order, so that two clients never wait for each other.
         .order_by(job.c.id)
         .with_for_update()
@@ -249,14 +250,17 @@ def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
     requests: dict[int, Row[Any]] = {}
     certificates: dict[int, Row[Any]] = {}
     if request_rows:
-        requests = {each.id: each for each in connection.execute(select(request).where(request.c.id.in_(request_rows)))}
+        requests = {
+            each.id: each
+            for each in connection.execute(select(request).where(among(connection, request.c.id, request_rows)))
+        }
     if certificate_rows:
         wanted: Select[Any] = select(
             certificate.c.id,
             certificate.c.serial_number,
             certificate.c.revocation_reason,
             certificate.c.invalidity_date,
-        ).where(certificate.c.id.in_(certificate_rows))
+        ).where(among(connection, certificate.c.id, certificate_rows))
         certificates = {each.id: each for each in connection.execute(wanted)}
     return tuple(_job(row, requests.get(row.request_row), certificates.get(row.certificate_row)) for row in rows)
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, Select, select
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute, request_digest
 from cassiopeia.errors import Refused
 from cassiopeia.store.connection import Database
+from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import certificate, job, request
 from cassiopeia.store.records import (
     MAXIMUM_NAME_LENGTH,
@@ -27,7 +28,6 @@ from cassiopeia.store.records import (
     storable,
 )
 from cassiopeia.store.turns import enqueue
-from cassiopeia.store.upsert import insert_or
 
 _REQUEST_ID_OCTETS: Final = 32
 _MINIMUM_PREFIX: Final = 4
@@ -120,24 +120,27 @@ class Requests:
             )
         digest = request_digest(wanted)
         with self._database.write() as connection:
-            statement = insert_or(connection, request).values(
-                request_id=request_id.hex(),
-                digest=digest,
-                account=wanted.account,
-                profile=wanted.profile,
-                key_kind=wanted.key_kind,
-                key_proof=wanted.key_proof,
-                signature_hash=wanted.signature_hash,
-                wish_from=wanted.wish_from,
-                wish_to=wanted.wish_to,
-                attributes=_encode_pairs(wanted.attributes),
-                alt_names=_encode_pairs(wanted.alt_names),
-                ocsp_target_ca=wanted.ocsp_target_ca,
-                created_at=now,
-                updated_at=now,
-                **_refusal_values(refusal),
-            )
-            inserted = connection.execute(statement.on_conflict_do_nothing().returning(request.c.id)).first()
+            statement = insert_or(connection.dialect.name, request).on_conflict_do_nothing().returning(request.c.id)
+            inserted = connection.execute(
+                statement,
+                {
+                    "request_id": request_id.hex(),
+                    "digest": digest,
+                    "account": wanted.account,
+                    "profile": wanted.profile,
+                    "key_kind": wanted.key_kind,
+                    "key_proof": wanted.key_proof,
+                    "signature_hash": wanted.signature_hash,
+                    "wish_from": wanted.wish_from,
+                    "wish_to": wanted.wish_to,
+                    "attributes": _encode_pairs(wanted.attributes),
+                    "alt_names": _encode_pairs(wanted.alt_names),
+                    "ocsp_target_ca": wanted.ocsp_target_ca,
+                    "created_at": now,
+                    "updated_at": now,
+                    **_refusal_values(refusal),
+                },
+            ).first()
             if inserted is not None and refusal is None:
                 enqueue(connection, kind="sign", account=wanted.account, request_row=inserted.id, now=now)
             record = find_request(connection, request_id)

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from cassiopeia.store.connection import Database
 from cassiopeia.store.crls import put_crl
+from cassiopeia.store.dialects import among, insert_or
 from cassiopeia.store.models import UtcTime, certificate, job, request, signing_log
 from cassiopeia.store.queue import held_jobs, lock_jobs
 from cassiopeia.store.records import (
@@ -31,7 +32,6 @@ from cassiopeia.store.records import (
     serial_text,
     storable,
 )
-from cassiopeia.store.upsert import insert_or
 
 _REFUSE_REQUEST: Final = (
     update(request)
@@ -79,10 +79,10 @@ class Results:
                 if each.job_id in request_rows
             ]
             if values:
-                connection.execute(insert_or(connection, signing_log).on_conflict_do_nothing(), values)
+                connection.execute(insert_or(connection.dialect.name, signing_log).on_conflict_do_nothing(), values)
             pinned = [job_id for job_id in request_rows if held[job_id]]
             if pinned and signer_id is not None:
-                connection.execute(update(job).where(job.c.id.in_(pinned)).values(signer_id=signer_id))
+                connection.execute(update(job).where(among(connection, job.c.id, pinned)).values(signer_id=signer_id))
         return tuple(
             Outcome.UNKNOWN
             if each.job_id not in request_rows
@@ -128,7 +128,7 @@ class Results:
             if written:
                 connection.execute(
                     update(request)
-                    .where(request.c.id.in_([jobs[job_id].request_row for job_id in written]))
+                    .where(among(connection, request.c.id, [jobs[job_id].request_row for job_id in written]))
                     .values(state="issued", updated_at=now)
                 )
                 _finish_jobs(connection, written, now=now)
@@ -208,7 +208,7 @@ class Results:
                 connection.execute(
                     update(certificate)
                     .where(
-                        certificate.c.id.in_([row for row in certificates if row is not None]),
+                        among(connection, certificate.c.id, [row for row in certificates if row is not None]),
                         certificate.c.revocation_state == "requested",
                     )
                     .values(revocation_state="revoked", revoked_at=revoked_at)
@@ -227,7 +227,9 @@ class Results:
 
 def _request_rows(connection: Connection, job_ids: Collection[int]) -> dict[int, int]:
     """Map those jobs that are sign jobs to their requests."""
-    rows = connection.execute(select(job.c.id, job.c.request_row).where(job.c.id.in_(job_ids), job.c.kind == "sign"))
+    rows = connection.execute(
+        select(job.c.id, job.c.request_row).where(among(connection, job.c.id, job_ids), job.c.kind == "sign")
+    )
     return {row.id: row.request_row for row in rows}
 
 
@@ -236,7 +238,7 @@ def _sign_jobs(connection: Connection, job_ids: Collection[int]) -> dict[int, Ro
     statement: Select[Any] = (
         select(job.c.id, job.c.request_row, request.c.state, request.c.account, request.c.profile)
         .select_from(job.join(request, request.c.id == job.c.request_row))
-        .where(job.c.id.in_(job_ids))
+        .where(among(connection, job.c.id, job_ids))
     )
     return {row.id: row for row in connection.execute(statement)}
 
@@ -247,8 +249,7 @@ def _insert_certificates(
     """Return the ids of the jobs whose certificates were written."""
     if not results:
         return set()
-    statement = insert_or(connection, certificate).on_conflict_do_nothing().returning(certificate.c.request_row)
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "serial_number": serial_text(each.serial_number),
             "authority": each.authority,
@@ -264,25 +265,37 @@ def _insert_certificates(
         }
         for each in results
     ]
-    written = set(connection.execute(statement, values).scalars())
+    connection.execute(insert_or(connection.dialect.name, certificate).on_conflict_do_nothing(), values)
+    # None of these requests had a certificate before: those that have one now were written. (RETURNING would say so
+    # too, but with it the drivers cannot send the rows one behind the other through a prepared statement.)
+    request_rows = [each["request_row"] for each in values]
+    written = set(
+        connection.execute(
+            select(certificate.c.request_row).where(among(connection, certificate.c.request_row, request_rows))
+        ).scalars()
+    )
     return {each.job_id for each in results if jobs[each.job_id].request_row in written}
 
 
 def _stored_certificates(connection: Connection, request_rows: Collection[int]) -> dict[int, bytes]:
     if not request_rows:
         return {}
-    statement = select(certificate.c.request_row, certificate.c.der).where(certificate.c.request_row.in_(request_rows))
+    statement = select(certificate.c.request_row, certificate.c.der).where(
+        among(connection, certificate.c.request_row, request_rows)
+    )
     return {row.request_row: row.der for row in connection.execute(statement)}
 
 
 def _revocation_jobs(connection: Connection, job_ids: Collection[int]) -> dict[int, Row[Any]]:
     statement: Select[Any] = select(job.c.id, job.c.state, job.c.certificate_row).where(
-        job.c.id.in_(job_ids), job.c.kind != "sign"
+        among(connection, job.c.id, job_ids), job.c.kind != "sign"
     )
     return {row.id: row for row in connection.execute(statement)}
 
 
 def _finish_jobs(connection: Connection, job_ids: Collection[int], *, now: dt.datetime) -> None:
     connection.execute(
-        update(job).where(job.c.id.in_(job_ids)).values(state="done", lease_owner=None, finished_at=now, error="")
+        update(job)
+        .where(among(connection, job.c.id, job_ids))
+        .values(state="done", lease_owner=None, finished_at=now, error="")
     )

@@ -10,9 +10,9 @@ import msgspec
 from sqlalchemy import select
 
 from cassiopeia.store.connection import Database
+from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import signer_status
 from cassiopeia.store.records import SignerStatus
-from cassiopeia.store.upsert import insert_or
 
 
 class Signers:
@@ -23,7 +23,7 @@ class Signers:
         """Keep `report` (anything that JSON can say) as the signer's last word."""
         values = {"report": msgspec.json.encode(report).decode(), "seen_at": now}
         with self._database.write() as connection:
-            statement = insert_or(connection, signer_status).values(signer_id=signer_id, **values)
+            statement = insert_or(connection.dialect.name, signer_status).values(signer_id=signer_id, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=["signer_id"], set_=values))
 
     def list(self) -> tuple[SignerStatus, ...]:

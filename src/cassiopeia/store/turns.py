@@ -9,13 +9,14 @@ one that was idle has saved nothing up. Serving stays one walk along an index, h
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import Final
 
-from sqlalchemy import Connection, case, func, insert, literal, select
+from sqlalchemy import Connection, Executable, String, bindparam, case, func, insert, literal, select
 
+from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import account_turn, job, served_turn
 from cassiopeia.store.records import JobKind
-from cassiopeia.store.upsert import insert_or
 
 # Revocations and CRLs before new certificates: they protect people who rely on what exists already.
 PRIORITY: Final[dict[JobKind, int]] = {"revoke": 0, "crl": 1, "sign": 2}
@@ -33,27 +34,30 @@ def enqueue(
 ) -> None:
     """Add a job within the caller's transaction, to be leased from `now` on."""
     connection.execute(
-        insert(job).values(
-            kind=kind,
-            state="queued",
-            priority=PRIORITY[kind],
-            turn=_take_turn(connection, kind, account),
-            request_row=request_row,
-            certificate_row=certificate_row,
-            authority=authority,
-            ready_at=now,
-            tries=0,
-            deaths=0,
-            error="",
-            created_at=now,
-        )
+        insert(job),
+        {
+            "kind": kind,
+            "state": "queued",
+            "priority": PRIORITY[kind],
+            "turn": connection.execute(
+                _take_turn(connection.dialect.name), {"of_kind": kind, "of_account": account}
+            ).scalar_one(),
+            "request_row": request_row,
+            "certificate_row": certificate_row,
+            "authority": authority,
+            "ready_at": now,
+            "tries": 0,
+            "deaths": 0,
+            "error": "",
+            "created_at": now,
+        },
     )
 
 
 def record_served(connection: Connection, served: dict[JobKind, int]) -> None:
     """Remember the latest turn served of each kind; a job that comes back late, with an old turn, moves nothing."""
     for kind, turn in sorted(served.items()):
-        statement = insert_or(connection, served_turn).values(kind=kind, turn=turn)
+        statement = insert_or(connection.dialect.name, served_turn).values(kind=kind, turn=turn)
         connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["kind"],
@@ -63,15 +67,19 @@ def record_served(connection: Connection, served: dict[JobKind, int]) -> None:
         )
 
 
-def _take_turn(connection: Connection, kind: JobKind, account: str) -> int:
+@functools.cache  # building this statement costs more than running it
+def _take_turn(dialect: str) -> Executable:
     # The account's row is locked until the commit: requests handed in side by side get turns one behind the other.
-    behind_served = select(served_turn.c.turn + 1).where(served_turn.c.kind == kind).scalar_subquery()
-    statement = insert_or(connection, account_turn).values(
-        kind=kind, account=account, turn=func.coalesce(behind_served, literal(0))
+    behind_served = (
+        select(served_turn.c.turn + 1).where(served_turn.c.kind == bindparam("of_kind", type_=String)).scalar_subquery()
+    )
+    statement = insert_or(dialect, account_turn).values(
+        kind=bindparam("of_kind", type_=String),
+        account=bindparam("of_account", type_=String),
+        turn=func.coalesce(behind_served, literal(0)),
     )
     next_turn = account_turn.c.turn + 1
-    statement = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["kind", "account"],
         set_={"turn": case((next_turn > statement.excluded.turn, next_turn), else_=statement.excluded.turn)},
-    )
-    return int(connection.execute(statement.returning(account_turn.c.turn)).scalar_one())
+    ).returning(account_turn.c.turn)
