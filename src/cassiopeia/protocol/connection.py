@@ -128,13 +128,23 @@ class Connection:
         failure, self._failure = self._failure, None
         return failure
 
-    def data_to_send(self) -> bytes:
-        """Take what goes onto the line: everything that the session has said since the last call is one flight."""
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether another call of `data_to_send` gives something."""
+        channel = self._channel.pending if self._channel is not None else 0
+        return bool(self._outgoing or channel) or (self._session is not None and self._session.has_data_to_send)
+
+    def data_to_send(self, bulk_octets: int | None = None) -> bytes:
+        """Take what goes onto the line: everything that the session has said since the last call is one flight.
+
+        With `bulk_octets`, about so much of what is bulk (full CRLs): call again while `has_data_to_send`, when the
+        line has taken this part, so that nothing urgent waits behind a whole CRL.
+        """
         if self._channel is not None and self._session is not None:
-            flight = self._session.data_to_send()
+            flight = self._session.data_to_send(bulk_octets)
             if flight:
                 self._channel.send(flight)
-            if self._session.finished:
+            if self._session.finished and not self._session.has_data_to_send:
                 self.close()
         self._collect()
         octets = bytes(self._outgoing)
