@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.resources
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -26,6 +27,7 @@ KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = ("RSA-2048", "RSA-4096", "P-25
 
 DEFAULT_NAME: Final = "default.toml"
 ROOT_NAME: Final = "root"
+_ANY_EXTENDED_KEY_USAGE: Final = "2.5.29.37.0"
 
 # RFC 5280 A.1: ub-common-name and ub-organization-name are 64. C0 and C1 controls have no place in a name.
 _DirectoryText = Annotated[
@@ -133,6 +135,8 @@ def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
             # RFC 5280 4.1.2.6: a subject names one CA; an issuer name could not tell two of the same name apart.
             raise ConfigurationError("another CA has this name", source=source, key=f"{key}.common_name")
         _check_extended_key_usage(family, source=source, key=f"{key}.extended_key_usage")
+        # RFC 5280 4.2.1.4: a policy must not stand there twice.
+        _check_distinct(family.policy_identifiers, source=source, key=f"{key}.policy_identifiers")
     # The last time sub-CA may be made for the far end of the current period, and the CA above must outlive it.
     time_months = hierarchy.time.months * hierarchy.time.periods + hierarchy.time.outlives_years * 12
     if time_months > hierarchy.structure.years * 12:
@@ -187,12 +191,19 @@ def _check_extended_key_usage(family: Family, *, source: str, key: str) -> None:
             raise ConfigurationError(
                 f"{usage!r} is not known; use {', '.join(EXTENDED_KEY_USAGES)} or an OID", source=source, key=key
             )
-        if extended_key_usage_oid(usage) == OCSP_SIGNING:
-            raise ConfigurationError(
-                "OCSPSigning would make this CA an OCSP responder of the CA above it: leave it out",
-                source=source,
-                key=key,
-            )
+    identifiers = [extended_key_usage_oid(usage) for usage in family.extended_key_usage]
+    if OCSP_SIGNING in identifiers:
+        raise ConfigurationError(
+            "OCSPSigning would make this CA an OCSP responder of the CA above it: leave it out", source=source, key=key
+        )
+    if _ANY_EXTENDED_KEY_USAGE in identifiers:
+        raise ConfigurationError("anyExtendedKeyUsage allows every use: name them", source=source, key=key)
+    _check_distinct(identifiers, source=source, key=key)
+
+
+def _check_distinct(values: Sequence[str], *, source: str, key: str) -> None:
+    if len(set(values)) != len(values):
+        raise ConfigurationError("the same value stands there twice", source=source, key=key)
 
 
 def _first_of_month(months: int) -> dt.datetime:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -38,7 +39,7 @@ from cassiopeia.config import (
     load_profiles,
     load_signer_config,
 )
-from cassiopeia.core.profile import Profile, parse_profile
+from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Profile, parse_profile
 from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.credentials import make_link_key
 from cassiopeia.store.database import upgrade
@@ -73,6 +74,12 @@ class Installation:
     by_level: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     profiles: tuple[str, ...]
     root_fingerprint: str
+    url_base: str
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Whether the URLs in certificates are only an example (RFC 2606)."""
+        return (urlsplit(self.url_base).hostname or "").endswith(".example")
 
     @property
     def has_unproved_profiles(self) -> bool:
@@ -136,6 +143,7 @@ def initialise(
         ),
         profiles=tuple(sorted(profiles)),
         root_fingerprint=ceremony.root.certificate.fingerprint(hashes.SHA256()).hex(),
+        url_base=hierarchy.url_base,
     )
 
 
@@ -180,7 +188,9 @@ def _choose_profiles(hierarchy: Hierarchy, *, demo_profiles: bool) -> dict[str, 
 
 def _check_usages(profile: Profile, allowed: tuple[str, ...]) -> None:
     # Browsers take a CA's extended key usages as a limit: a certificate beyond it would be issued and never accepted.
-    missing = sorted(set(profile.extended_key_usage) - {extended_key_usage_oid(each) for each in allowed})
+    identifiers = {extended_key_usage_oid(each) for each in allowed}
+    names = {identifier: name for name, identifier in EXTENDED_KEY_USAGES.items()}
+    missing = [names.get(each, each) for each in profile.extended_key_usage if each not in identifiers]
     if missing:
         raise ConfigurationError(
             f"profile {profile.name} needs {', '.join(missing)} in extended_key_usage",

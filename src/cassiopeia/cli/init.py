@@ -65,7 +65,7 @@ def init(
     client_device: str | None,
     tcp_port: int | None,
 ) -> None:
-    """Make a new authority in DIRECTORY, which must not exist yet.
+    """Make a new authority in DIRECTORY, which must be new or empty.
 
     That is: a root, a structure CA for each kind of certificate, their first CRLs, the time sub-CAs that issue, link
     keys, and ready configurations for signer and client. After an error nothing is left.
@@ -81,7 +81,7 @@ def init(
         demo_profiles=unproved_profiles,
         version_1=version_1,
     )
-    _report(installation, url_base=url_base or hierarchy_path is not None)
+    _report(installation)
 
 
 def _hierarchy(path: Path | None, *, key_algorithm: str | None, periods: int | None) -> Hierarchy:
@@ -108,20 +108,20 @@ def _addresses(signer_device: str | None, client_device: str | None, tcp_port: i
     return LinkAddresses()
 
 
-def _report(made: Installation, *, url_base: object) -> None:
+def _report(made: Installation) -> None:
     root, structure, time = made.by_level
     click.echo(f"Made a new authority in {_shown(made.directory)}:")
     click.echo(f"  offline/  keys of {root[0]}, {', '.join(structure)}: take this directory away, into a safe")
     click.echo(f"  signer/   keys of {', '.join(time)}: for the signer's machine")
     click.echo("  client/   configuration and store, no CA key; public/ is for a web server")
     click.echo(f"SHA-256 of the root certificate: {made.root_fingerprint}")
-    if not url_base:
+    if made.is_unreachable:
         click.echo(
-            "Certificates name http://pki.example, which nobody can reach: for real use, begin again with --url-base."
+            f"Certificates name {made.url_base}, which nobody can reach; for real use, start over with --url-base."
         )
     if not made.has_unproved_profiles:
         click.echo(
-            "Every profile asks for evidence; to try the authority out without, begin again with --unproved-profiles."
+            "Every profile asks for evidence; to try the authority out without, start over with --unproved-profiles."
         )
     click.echo("Now start the two, each in a terminal of its own:")
     click.echo(f"  cassiopeia signer run -c {shlex.quote(_shown(made.signer_config))}")

@@ -74,8 +74,7 @@ def cassiopeia() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    cassiopeia.main(args=arguments, prog_name=_PACKAGE)
-    raise InternalError("click came back")  # it always ends the process
+    sys.exit(cassiopeia.main(args=arguments, prog_name=_PACKAGE))
 
 
 def _load(name: str) -> click.Command:
@@ -101,12 +100,11 @@ def _one_line() -> Iterator[None]:
     except CassiopeiaError as error:
         raise OneLineError(str(error)) from error
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] == _PACKAGE:
+        package = (error.name or _PACKAGE).split(".")[0]
+        if package == _PACKAGE:
             raise
         # The signer's machine: it has only what the signer needs.
-        raise OneLineError(
-            f"this needs the package {error.name!r}; run: pip install '{_PACKAGE}-ca[client]'"
-        ) from error
+        raise OneLineError(f"this needs the package {package!r}; run: pip install '{_PACKAGE}-ca[client]'") from error
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise OneLineError(f"{name}{error.strerror or error}") from error

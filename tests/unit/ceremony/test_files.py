@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cassiopeia.ceremony import files
+from cassiopeia.errors import OperatorError
+
+
+def test_a_tree_appears_complete(tmp_path: Path) -> None:
+    target = tmp_path / "ca"
+
+    with files.new_tree(target) as building:
+        files.write_file(files.make_directory(building / "secret") / "key", "text")
+        assert not target.exists()
+
+    assert (target / "secret" / "key").read_text() == "text"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_empty_directory_is_filled(tmp_path: Path) -> None:
+    target = tmp_path / "ca"
+    target.mkdir()
+
+    with files.new_tree(target) as building:
+        files.write_file(building / "a", b"a")
+
+    assert (target / "a").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("kind", ["file", "full directory", "dangling link", "link"])
+def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "ca"
+    if kind == "file":
+        target.write_text("precious")
+    elif kind == "full directory":
+        target.mkdir()
+        (target / "key").write_text("precious")
+    else:
+        target.symlink_to(tmp_path / "elsewhere")
+        if kind == "link":
+            (tmp_path / "elsewhere").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(OperatorError, match="never overwritten"):
+        build(target)
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_directory_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "ca"
+
+    def appear() -> None:
+        target.mkdir()
+        (target / "key").write_text("precious")
+
+    with pytest.raises(OperatorError, match="nothing was made"):
+        build(target, appear)
+
+    assert (target / "key").read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (KeyboardInterrupt("z"), KeyboardInterrupt, "z"),
+        (ValueError("x"), ValueError, "x"),
+        (OperatorError("y"), OperatorError, "y"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OperatorError, "No space left on device: nothing was made"),
+    ],
+)
+def test_after_an_error_nothing_is_left(
+    tmp_path: Path, error: BaseException, expected: type[BaseException], message: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(expected, match=message):
+        build(tmp_path / "ca", fail)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_parent_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=f"{tmp_path}/gone: cannot make a directory here: No such file"):
+        build(tmp_path / "gone" / "ca")
+
+
+def test_a_parent_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(OperatorError, match="Not a directory"):
+        build(tmp_path / "file" / "ca")
+
+
+def test_a_name_that_the_system_does_not_take_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="cannot look into it: File name too long"):
+        build(tmp_path / ("x" * 256))
+
+
+@pytest.mark.parametrize("umask", [0, 0o077, 0o277])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        directory = files.make_directory(tmp_path / "d", mode=files.PUBLIC_DIRECTORY)
+        files.write_file(directory / "secret", b"x")
+        files.write_file(directory / "public", b"x", mode=files.PUBLIC)
+    finally:
+        os.umask(before)
+
+    assert mode_of(directory) == 0o755
+    assert mode_of(directory / "secret") == 0o600
+    assert mode_of(directory / "public") == 0o644
+
+
+def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
+    files.write_file(tmp_path / "key", b"old")
+
+    with pytest.raises(FileExistsError):
+        files.write_file(tmp_path / "key", b"new")
+
+    assert (tmp_path / "key").read_bytes() == b"old"
+
+
+def build(target: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
+    with files.new_tree(target) as building:
+        files.write_file(building / "key", b"new")
+        meanwhile()
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o7777

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, default_hierarchy_text, load_hierarchy
+from cassiopeia.cli import init as module
+from cassiopeia.cli.main import cassiopeia
+from cassiopeia.config import load_authorities, load_client_config, load_signer_config
+from cassiopeia.link.address import SerialAddress, TcpAddress
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """A hierarchy file of one family with quick keys: an authority in a moment."""
+    head, _, families = default_hierarchy_text().partition("[[family]]")
+    text = head.replace("RSA-4096", "P-256") + "[[family]]" + families.partition("[[family]]")[0]
+    (tmp_path / "small.toml").write_text(text, encoding="utf-8")
+    return "small.toml"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cassiopeia, ["init", *arguments], prog_name="cassiopeia")
+
+
+def test_it_says_what_was_made_and_what_to_type_next() -> None:
+    result = run("ca", "--key-algorithm", "P-256", "--unproved-profiles", "--url-base", "http://ca.example.org")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Made a new authority in ca:"
+    assert "keys of root, unassured, assured, codesign, orga, orgaSign" in lines[1]
+    assert re.fullmatch(r"SHA-256 of the root certificate: [0-9a-f]{64}", lines[4])
+    assert lines[-2:] == [
+        "  cassiopeia signer run -c ca/signer/signer.toml",
+        "  cassiopeia client run -c ca/client/client.toml",
+    ]
+    assert "start over" not in result.stdout
+    assert load_hierarchy(Path("ca/offline/hierarchy.toml")).root.key_algorithm == "P-256"
+
+
+def test_it_warns_of_what_makes_an_authority_useless(small: str) -> None:
+    text = Path(small).read_text(encoding="utf-8")
+    with_urls = run("a", "--hierarchy", small, "--url-base", "http://ca.example.org", "--unproved-profiles")
+    without = run("b", "--hierarchy", small)
+    Path(small).write_text(text.replace("http://pki.example", "http://ca.example.org"), encoding="utf-8")
+    urls_in_file = run("c", "--hierarchy", small, "--unproved-profiles")
+
+    assert "start over" not in with_urls.stdout
+    assert "start over with --url-base" in without.stdout
+    assert "start over with --unproved-profiles" in without.stdout
+    assert "start over" not in urls_in_file.stdout
+
+
+def test_a_second_run_is_one_line_and_changes_nothing(small: str) -> None:
+    assert run("ca", "--hierarchy", small).exit_code == 0
+    before = Path("ca/offline/root.key").read_bytes()
+
+    result = run("ca", "--hierarchy", small)
+
+    assert result.exit_code == 1
+    assert re.fullmatch(r"cassiopeia: error: .*/ca: is there already, .*: choose another directory\n", result.stderr)
+    assert Path("ca/offline/root.key").read_bytes() == before
+
+
+def test_a_wrong_hierarchy_is_one_line(small: str) -> None:
+    Path(small).write_text(Path(small).read_text(encoding="utf-8") + "colour = 1\n", encoding="utf-8")
+
+    result = run("ca", "--hierarchy", small)
+
+    assert result.stderr == "cassiopeia: error: small.toml: family[0].colour: this key is not known here\n"
+    assert not Path("ca").exists()
+
+
+def test_two_serial_devices(small: str) -> None:
+    arguments = ["--signer-device", "/dev/ttyS0", "--client-device", "/dev/ttyUSB1?baud=9600"]
+    assert run("ca", "--hierarchy", small, *arguments).exit_code == 0
+
+    assert load_signer_config(Path("ca/signer/signer.toml")).listen == SerialAddress(device="/dev/ttyS0")
+    expected = SerialAddress(device="/dev/ttyUSB1", baud=9600)
+    assert load_client_config(Path("ca/client/client.toml")).connect == expected
+
+
+def test_a_port(small: str) -> None:
+    assert run("ca", "--hierarchy", small, "--tcp", "7001").exit_code == 0
+
+    expected = TcpAddress(host="127.0.0.1", port=7001)
+    assert load_signer_config(Path("ca/signer/signer.toml")).listen == expected
+    assert load_client_config(Path("ca/client/client.toml")).connect == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--signer-device", "/dev/ttyS0"], "A serial line has two ends"),
+        (["--client-device", "/dev/ttyS0"], "A serial line has two ends"),
+        (["--signer-device", "/dev/a", "--client-device", "/dev/b", "--tcp", "7001"], "There is one link"),
+        (["--tcp", "80"], "Invalid value for '--tcp'"),
+        (["--key-algorithm", "RSA-1024"], "Invalid value for '--key-algorithm'"),
+        (["--url-base", "ca.example.org"], "hierarchy: url_base: this has to be an http or https URL"),
+        (["--periods", "24"], "hierarchy: structure.years: too short"),
+    ],
+)
+def test_wrong_options_are_one_line_and_leave_nothing(arguments: list[str], line: str) -> None:
+    result = run("ca", *arguments)
+
+    assert result.exit_code != 0
+    assert result.stderr.startswith(f"cassiopeia: error: {line}")
+    assert result.stderr.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_periods_and_version_1(small: str) -> None:
+    assert run("ca", "--hierarchy", small, "--periods", "2", "--version-1").exit_code == 0
+
+    signer = load_signer_config(Path("ca/signer/signer.toml"))
+    assert len(load_authorities(signer.authorities)) == 2
+    assert signer.version_1 is not None
+    assert signer.version_1.profiles == ()
+
+
+def test_the_choices_are_those_of_the_hierarchy() -> None:
+    assert module._KEY_ALGORITHMS == KEY_ALGORITHMS
