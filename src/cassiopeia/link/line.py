@@ -69,7 +69,8 @@ class Line:
         try:
             self._write()
         except OSError as error:
-            self.close(f"the line broke while writing: {error.strerror}")
+            # Once the connection has ended in good order, its close_notify is only a courtesy.
+            self.close("" if self.connection.closed else f"the line broke while writing: {error.strerror}")
             return
         if self.connection.closed and not self._outgoing:
             self.close()

@@ -25,10 +25,9 @@ def signer_channel(settings: LinkTls) -> TlsChannel:
 
 def test_both_sides_know_version_and_peer_when_the_handshake_is_done() -> None:
     signer, client = channels(links.signer(), links.client())
-    assert not signer.established
+    assert [signer.established, client.established] == [False, False]
     assert shake_hands(signer, client) == ("", "")
-    assert signer.established
-    assert client.established
+    assert [signer.established, client.established] == [True, True]
     assert (signer.version, signer.peer_pin) == (2, pin("client"))
     assert (client.version, client.peer_pin) == (2, pin("signer"))
 

@@ -171,11 +171,9 @@ def test_a_peer_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_client_says_nothing_but_its_reset_until_it_is_answered() -> None:
     client = client_end(serial=True)
-    assert client.has_data_to_send
-    assert client.data_to_send() == b"\xc0" + NONCE
+    assert [client.has_data_to_send, client.data_to_send()] == [True, b"\xc0" + NONCE]
     assert client.receive(b"\xc0\x01\x02\x03\x04\x05\x06\x07\x08 an old session") == []
-    assert not client.has_data_to_send
-    assert client.data_to_send() == b""
+    assert [client.has_data_to_send, client.data_to_send()] == [False, b""]
     client.receive(b"\xc0" + NONCE)
     assert client.handshake_started
     # A TLS record of the handshake type.
@@ -237,9 +235,8 @@ def test_a_fault_on_the_signers_serial_line_ends_the_session_alone(octets: bytes
     line = opened(serial=True)
     assert line.signer.receive(octets + b"more of the same") == []
     assert str(line.signer.take_failure()).startswith(reason)
-    assert not line.signer.closed
-    assert not line.signer.established
-    assert not line.signer.handshake_started
+    ended = line.signer
+    assert [ended.closed, ended.established, ended.handshake_started] == [False, False, False]
     assert line.signer.receive(b"still of the old session") == []
     line.client = client_end(serial=True, nonce=b"ABCDEFGH")
     line.run()
