@@ -6,6 +6,7 @@ Knows who may say what when, not what it means: that is `session`. Wire specific
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,7 +34,7 @@ _LAST_HANDLE: Final = 0xFFFF_FFFF
 _BUSY_RETRY_AFTER_S: Final = 5
 
 
-class Conversation:
+class Conversation(abc.ABC):
     """The half of a session that both roles and all messages share."""
 
     def __init__(self, *, role: Role, version: int, limits: Limits = _DEFAULT_LIMITS) -> None:
@@ -77,8 +78,7 @@ class Conversation:
         if self.version == 1:
             return 0 if self._exchanges else 1
         most = self.limits.open_requests
-        if self.peer_hello is not None:
-            most = min(most, self.peer_hello.limits.open_requests)
+        most = min(most, self.peer_hello.limits.open_requests if self.peer_hello else most)
         return max(0, most - len(self._exchanges))
 
     @property
@@ -122,9 +122,9 @@ class Conversation:
         """End the session from this side, in good order: what is queued is still to be sent."""
         self._finished = True
 
+    @abc.abstractmethod
     def _understand(self, handle: int, exchange: Exchange, message: Message, *, before: State) -> None:
-        """Make of a message what it means."""
-        raise NotImplementedError
+        """Make of a message what it means; `before` is the state in which it came."""
 
     def _take(self, frame: Frame) -> None:
         command = find_command(self._peer_role, self.version, frame.code)

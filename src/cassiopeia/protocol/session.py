@@ -216,8 +216,7 @@ class Session(Conversation):
             case ClientCommand.SIGN:
                 self._events.append(SignRequested(handle=handle, request=exchange.certificate_request()))
             case ClientCommand.LOG_SAVED if exchange.state is State.CONFIRMED_LOG:
-                if value:
-                    raise PeerError("a log can't be hashed before it came")
+                _check_early_confirmation(value)
             case ClientCommand.LOG_SAVED:
                 self._events.append(LogConfirmed(handle=handle, log_hash=value))
             case ClientCommand.ABANDON:
@@ -230,6 +229,9 @@ class Session(Conversation):
                 self._events.append(TimestampRequested(handle=handle))
             case ClientCommand.GET_STATUS_REPORT:
                 self._events.append(StatusRequested(handle=handle))
+            # The original drops an attribute without a value.
+            case ClientCommand.ADD_AVA if self.version == 1 and not value.value:
+                pass
             case _:
                 exchange.collect(command, value)
 
@@ -276,3 +278,9 @@ class Session(Conversation):
                 return StatusReceived(handle=handle, report=value)
             case _:
                 return RequestAbandoned(handle=handle)
+
+
+def _check_early_confirmation(log_hash: bytes) -> None:
+    # The original confirms right behind `sign`; nobody can have hashed a log by then.
+    if log_hash:
+        raise PeerError("a log can't be hashed before it came")
