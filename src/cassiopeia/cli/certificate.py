@@ -17,6 +17,7 @@ from cassiopeia.cli.options import (
     print_json,
     print_table,
     show_time,
+    timeout_option,
     write_out,
 )
 from cassiopeia.errors import OperatorError
@@ -37,6 +38,20 @@ _REASONS = {
     "cessationOfOperation": 5,
     "privilegeWithdrawn": 9,
 }
+
+
+def _parse_past_day(context: click.Context, parameter: click.Parameter, text: str | None) -> dt.datetime | None:
+    """RFC 5280 5.3.2: the invalidity date may be before the revocation; after it, it says nothing."""
+    del context, parameter
+    if text is None:
+        return None
+    try:
+        day = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no day: write YYYY-MM-DD.") from None
+    if day > dt.datetime.now(dt.UTC):
+        raise click.BadParameter(f"{text} is in the future: leave it out, or say since when the key has been bad.")
+    return day
 
 
 @click.group()
@@ -117,6 +132,7 @@ def show(config_path: Path, serial: str, as_json: bool) -> None:
             "issued": show_time(record.issued_at),
             "revoked": show_time(record.revoked_at),
             "reason": _reason(record),
+            "invalid since": show_time(record.invalidity_date),
             "profile": record.profile,
             "account": record.account,
             "request": record.request_id,
@@ -146,10 +162,10 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
 @config_option
 @click.argument("serial")
 @click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), default="unspecified")
-@click.option("--invalid-since", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE",
+@click.option("--invalid-since", callback=_parse_past_day, metavar="DATE",
               help="Since when the key is known or suspected to be bad, YYYY-MM-DD.")  # fmt: skip
 @click.option("--wait/--no-wait", default=False, help="Wait until the CRL that shows it is published.")
-@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait at most.")
+@timeout_option
 @json_option
 def revoke(
     config_path: Path,
@@ -166,7 +182,7 @@ def revoke(
             serial,
             now=dt.datetime.now(dt.UTC),
             reason=_REASONS[reason],
-            invalidity_date=None if invalid_since is None else invalid_since.replace(tzinfo=dt.UTC),
+            invalidity_date=invalid_since,
         )
         deadline = time.monotonic() + timeout_s
         while wait and record.revoked_at is None:
@@ -220,6 +236,7 @@ def _document(record: CertificateRecord) -> dict[str, Any]:
         "issued": record.issued_at,
         "revoked": record.revoked_at,
         "reason": _reason(record),
+        "invalid_since": record.invalidity_date,
         "profile": record.profile,
         "account": record.account,
         "request": record.request_id,

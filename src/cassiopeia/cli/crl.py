@@ -36,6 +36,7 @@ def crl() -> None:
 def show(config_path: Path, authority: str | None, as_json: bool) -> None:
     """Show one CRL, or a line for each."""
     from cassiopeia.core.crl import entry_serials, read_crl  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.store.records import serial_text  # noqa: PLC0415 - as above
 
     with _open(config_path) as store:
         if authority is None:
@@ -55,7 +56,7 @@ def show(config_path: Path, authority: str | None, as_json: bool) -> None:
             )  # fmt: skip
             return
         record = _get(store, authority)
-    serials = [f"{serial:x}" for serial in entry_serials(read_crl(record.der).entries)]
+    serials = [serial_text(serial) for serial in entry_serials(read_crl(record.der).entries)]
     if as_json:
         print_json(
             {

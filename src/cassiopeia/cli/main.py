@@ -92,7 +92,9 @@ def _one_line() -> Iterator[None]:
         raise
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else _PACKAGE
-        raise OneLineError(f"{error.format_message()} Try: {path} --help", exit_code=error.exit_code) from error
+        message = error.format_message()
+        stop = "" if message.endswith((".", "?")) else "."
+        raise OneLineError(f"{message}{stop} Try: {path} --help", exit_code=error.exit_code) from error
     except click.ClickException as error:
         raise OneLineError(error.format_message(), exit_code=error.exit_code) from error
     except (InternalError, BrokenPipeError):

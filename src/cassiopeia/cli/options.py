@@ -24,6 +24,15 @@ config_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer as one JSON document, for scripts.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log every step of every request.")
+timeout_option = click.option(
+    "--timeout",
+    "timeout_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait so long at most.",
+)
 log_format_option = click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines are written to stderr."
 )
@@ -67,7 +76,7 @@ def print_json(document: Mapping[str, Any] | list[Any]) -> None:
 
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as their contents; nothing but the header when there are no rows."""
-    table: list[tuple[str, ...]] = [header, *rows]
+    table = [header, *(tuple(_visible(cell) for cell in row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -78,7 +87,7 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         if value:
-            click.echo(f"{name.ljust(width)}  {value}")
+            click.echo(f"{name.ljust(width)}  {_visible(value)}")
 
 
 def show_time(moment: dt.datetime | None) -> str:
@@ -91,6 +100,11 @@ def write_out(content: bytes, out: Path | None) -> None:
         sys.stdout.buffer.write(content)
     else:
         out.write_bytes(content)
+
+
+def _visible(text: str) -> str:
+    """What a stranger wrote into a request must not steer the terminal of whoever looks at it."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _json_value(value: object) -> str:

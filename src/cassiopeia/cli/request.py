@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from cassiopeia.cli.options import (
     print_json,
     print_table,
     show_time,
+    timeout_option,
     write_out,
 )
 from cassiopeia.errors import OperatorError, Refused
@@ -36,7 +36,7 @@ def request() -> None:
     """Submit requests for certificates, and see what became of them."""
 
 
-@request.command()
+@request.command(short_help="Submit a CSR or an SPKAC.")
 @config_option
 @click.argument("file", type=click.File("rb"))
 @click.option("--profile", default="", help="Certificate profile, for example 9004-unproved-server.")
@@ -59,7 +59,7 @@ def request() -> None:
     "--id", "request_id", metavar="HEX", help="Request id (64 digits): submitting twice makes one certificate."
 )
 @click.option("--wait/--no-wait", default=False, help="Wait for the certificate and print it.")
-@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait at most.")
+@timeout_option
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="With --wait: write the PEM certificate here."
 )
@@ -154,10 +154,10 @@ def show(config_path: Path, request_id: str, as_json: bool) -> None:
         )
 
 
-@request.command()
+@request.command(short_help="Wait for the certificate, or the refusal.")
 @config_option
 @click.argument("request_id", metavar="ID")
-@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait at most.")
+@timeout_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the PEM certificate here.")
 @json_option
 def wait(config_path: Path, request_id: str, timeout_s: float, out: Path | None, as_json: bool) -> None:
@@ -232,7 +232,13 @@ def _finish(store: Store, record: RequestRecord, *, out: Path | None, as_json: b
         _fail_if_refused(record)
         return
     _fail_if_refused(record)
-    write_out(_pem(store, record).encode(), out)
+    try:
+        write_out(_pem(store, record).encode(), out)
+    except OSError as error:
+        raise OperatorError(
+            f"{out}: {error.strerror}; the certificate is issued and kept: fetch it with "
+            f"`cassiopeia certificate get {record.serial_number}`"
+        ) from error
     if out is not None:
         click.echo(f"{out}: certificate {record.serial_number}, issued by {record.authority}")
 
@@ -284,7 +290,8 @@ def _state(record: RequestRecord) -> str:
 
 
 def _names(record: RequestRecord) -> str:
-    values: Iterable[str] = [each.value for each in (*record.request.attributes, *record.request.alt_names)]
+    wanted = record.request
+    values = [*(each.value for each in wanted.attributes), *(each.value for each in wanted.alt_names)]
     return ", ".join(dict.fromkeys(values))
 
 
