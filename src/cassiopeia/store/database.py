@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import alembic.command
-from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
 
 from cassiopeia.errors import InternalError, OperatorError, Unavailable
@@ -27,6 +25,9 @@ from cassiopeia.store.queue import Queue
 from cassiopeia.store.requests import Requests
 from cassiopeia.store.results import Results
 from cassiopeia.store.signers import Signers
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 UPGRADE_COMMAND: Final = "cassiopeia store upgrade"
 _UPGRADE_LOCK: Final = 0x63617373  # any number that nobody else uses in this database
@@ -82,6 +83,8 @@ def open_store(url: str) -> Store:
 
 def upgrade(url: str) -> str:
     """Make or update the tables of the database at `url`; return its revision before ("" if it was empty)."""
+    import alembic.command  # noqa: PLC0415 - takes longer to load than most commands take to run
+
     parsed = parse_url(url)
     if parsed.drivername == "sqlite+pysqlite":
         create_sqlite_file(parsed)
@@ -103,6 +106,8 @@ def upgrade(url: str) -> str:
 
 
 def _alembic_config(connection: Connection) -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - as in `upgrade`
+
     config = Config()
     migrations = importlib.resources.files("cassiopeia.store") / "migrations"
     # ConfigParser would take a percent sign in the path for its own.
