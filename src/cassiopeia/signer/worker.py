@@ -7,6 +7,7 @@ worker and one request.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -151,7 +152,9 @@ def main() -> None:
     try:
         worker = make_worker(load_signer_config(Path(sys.argv[1])))
     except CassiopeiaError as error:
-        stream.sendall(frame([Unusable(message=str(error))]))
+        # Another worker may have said so already, and the front is gone.
+        with contextlib.suppress(OSError):
+            stream.sendall(frame([Unusable(message=str(error))]))
         raise SystemExit(1) from None
     stream.sendall(frame([Ready()]))
     serve(worker, stream)
