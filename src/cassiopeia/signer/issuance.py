@@ -21,6 +21,7 @@ from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.errors import InternalError, Refused, StateUnknown, Unavailable
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer import answers
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed
@@ -286,10 +287,10 @@ class IssuanceDesk:
         self.issued[intent.signing_ca] -= 1
 
     def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
-        self._send(exchange, lambda: exchange.session.send_refused(exchange.handle, refusal), last=True)
+        self._send(exchange, lambda: answers.refuse(exchange.session, exchange.handle, refusal), last=True)
 
     def _fail(self, exchange: _Exchange, error: Unavailable) -> None:
-        self._send(exchange, lambda: exchange.session.send_failed(exchange.handle, error), last=True)
+        self._send(exchange, lambda: answers.fail(exchange.session, exchange.handle, error), last=True)
 
     def _send(self, exchange: _Exchange, send: Callable[[], None], *, last: bool = False) -> None:
         if self._session_lives(exchange):

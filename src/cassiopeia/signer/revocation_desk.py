@@ -13,6 +13,7 @@ from cassiopeia.core.request import RevocationRequest
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer import answers
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import Draft, RevocationList
@@ -66,7 +67,7 @@ class RevocationDesk:
             counter = self._counter(request.signing_ca)
             counter.revocations.check(request.revocations)
         except Refused as refusal:
-            session.send_refused(handle, refusal)
+            self._refuse(session, handle, request, refusal, now=now)
             return
         counter.next.append(_Waiting(session=session, handle=handle, request=request))
         self._work(counter, now=now)
@@ -75,10 +76,10 @@ class RevocationDesk:
         try:
             full = self._counter(signing_ca).revocations.full()
         except Refused as refusal:
-            session.send_refused(handle, refusal)
+            answers.refuse(session, handle, refusal)
             return
         if full is None:
-            session.send_failed(handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))
+            answers.fail(session, handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))
             return
         session.send_full_crl(handle, full)
 
@@ -104,7 +105,7 @@ class RevocationDesk:
             # The revocation itself is journaled and stands: the next CRL has it.
             error = Unavailable("the CRL could not be signed now", retry_after_s=_RETRY_AFTER_S)
             for each in waiting:
-                _send(each, lambda each=each: each.session.send_failed(each.handle, error))  # type: ignore[misc] # mypy can't type a lambda's default
+                _send(each, lambda each=each: answers.fail(each.session, each.handle, error))  # type: ignore[misc] # mypy can't type a lambda's default
         self._work(counter, now=now)
         return True
 
@@ -115,6 +116,20 @@ class RevocationDesk:
             raise Refused(
                 f"this signer has no sub-CA named {signing_ca!r}", code="unknown-ca", field="signingCA"
             ) from None
+
+    def _refuse(
+        self, session: Session, handle: int, request: RevocationRequest, refusal: Refused, *, now: dt.datetime
+    ) -> None:
+        self._journal.record_refusal(
+            request_id=request.request_id,
+            request_digest=b"",
+            code=refusal.code,
+            field=refusal.field,
+            message=refusal.message,
+            now=now,
+        )
+        waiting = _Waiting(session=session, handle=handle, request=request)
+        self._journal.when_durable(lambda: _send(waiting, lambda: answers.refuse(session, handle, refusal)))
 
     def _work(self, counter: _Counter, *, now: dt.datetime) -> None:
         if counter.next and counter.draft is None:
