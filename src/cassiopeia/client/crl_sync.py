@@ -21,7 +21,7 @@ from cassiopeia.protocol.events import Event, FullCrlReceived, RequestFailed, Re
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
-from cassiopeia.store.records import CrlJob, CrlRecord, Postponement, Refusal, RevokeJob
+from cassiopeia.store.records import CrlJob, CrlRecord, Outcome, Postponement, Refusal, RevokeJob
 
 _log = logging.getLogger(__name__)
 
@@ -186,8 +186,13 @@ class CrlSync:
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
         )
         jobs = [job.id for job in counter.jobs]
-        self._store.results.finish_revoked(jobs, revoked_at=copy.this_update, crl=record, now=now)
+        outcomes = self._store.results.finish_revoked(jobs, revoked_at=copy.this_update, crl=record, now=now)
+        if not jobs:
+            outcomes = (self._store.crls.put(record, now=now),)
         counter.jobs = []
+        if Outcome.CONFLICT in outcomes:
+            _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
+            return
         counter.copy = copy
         self._publisher.publish_crl(name, der)
         _log.info("CRL of %s: number %d published, valid until %s", name, copy.number, f"{copy.next_update:%F %H:%M}Z")

@@ -24,6 +24,7 @@ import msgspec
 
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.publish import Publisher
+from cassiopeia.client.succession import lease_owner, take_back
 from cassiopeia.config import ClientConfig, load_authorities
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
@@ -48,7 +49,7 @@ from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
-from cassiopeia.store.records import IssuedResult, Postponement, Refusal, SigningLog, SignJob
+from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusal, SigningLog, SignJob
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class SignerClient:
     def __init__(self, config: ClientConfig, store: Store) -> None:
         self._config = config
         self._store = store
-        self._owner = f"{config.name}@{socket.gethostname()}:{os.getpid()}"
+        self._owner = lease_owner(config.name)
         self._authorities: dict[str, Authority] = {
             each.authority.name: each.authority for each in load_authorities(config.authorities)
         }
@@ -121,6 +122,8 @@ class SignerClient:
     def run(self, *, drain: bool = False) -> None:
         """Work until SIGTERM or SIGINT, or with `drain` until the queue is empty; raises `OperatorError`."""
         self._wake_on_signals()
+        if taken := take_back(self._store.queue, self._owner, now=_now()):
+            _log.warning("a client died on this machine with %d jobs in hand: they are in the queue again", taken)
         try:
             while not self._stopping and not (drain and self._is_drained()):
                 self._connect()
@@ -132,6 +135,8 @@ class SignerClient:
             if self._line is not None:
                 self._line.close()
             self._put_flights_back("the client stopped")
+            # Revocations and CRLs that had not been answered yet.
+            self._store.queue.release(self._owner, now=_now())
             self._selector.close()
 
     def _is_drained(self) -> bool:
@@ -310,13 +315,26 @@ class SignerClient:
         """One transaction for each kind; `logSaved` leaves after the commit that saved the logs."""
         results = self._store.results
         if answers.logs:
-            results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=self._signer_id)
-            for handle, log in answers.logs.items():
+            outcomes = results.save_logs(
+                self._owner, list(answers.logs.values()), now=now, signer_id=self._signer_id
+            )
+            for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
+                if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
+                    # The lease ran out and another client has the job: what it does counts.
+                    _log.warning("%s another client works on it now", _short(self._flights.pop(handle).job))
+                    continue
                 _log.debug("%s log saved, SHA-256 %s", _short(self._flights[handle].job), log.sha256.hex()[:16])
                 if self._line is not None and self._line.session is not None:
                     self._line.session.confirm_log(handle)
         if answers.issued:
-            results.finish_issued(answers.issued, now=now)
+            outcomes = results.finish_issued(answers.issued, now=now)
+            for issued, outcome in zip(answers.issued, outcomes, strict=True):
+                if outcome is Outcome.CONFLICT:
+                    _log.error(
+                        "certificate %032x of %s is not the one that the store has for its request: look into it",
+                        issued.serial_number,
+                        issued.authority,
+                    )
         if answers.refusals:
             results.refuse(self._owner, answers.refusals, now=now)
         if answers.postponements:

@@ -143,14 +143,23 @@ class Queue:
                 .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
             ).rowcount
 
-    def release(self, owner: str, *, now: dt.datetime) -> int:
-        """Give back everything that `owner` holds, as when its process ends; return how many jobs it was."""
+    def release(self, owner: str, *, now: dt.datetime, died: bool = False) -> int:
+        """Give back everything that `owner` holds, as when its process ends; return how many jobs it was.
+
+        `died` counts one more death for each, as if the lease had run out.
+        """
         with self._database.write() as connection:
             return connection.execute(
                 update(job)
                 .where(OPEN_JOB, job.c.state == "leased", job.c.lease_owner == owner)
-                .values(state="queued", lease_owner=None, ready_at=now)
+                .values(state="queued", lease_owner=None, ready_at=now, deaths=job.c.deaths + int(died))
             ).rowcount
+
+    def owners(self) -> tuple[str, ...]:
+        """Return who holds jobs, also those whose leases have run out."""
+        statement = select(job.c.lease_owner).where(OPEN_JOB, job.c.state == "leased").distinct()
+        with self._database.read() as connection:
+            return tuple(connection.execute(statement.order_by(job.c.lease_owner)).scalars())
 
     def request_crl(self, authority: str, *, now: dt.datetime) -> bool:
         """Queue a fresh signature over an authority's CRL; False when one is under way already."""

@@ -71,6 +71,24 @@ def test_released_jobs_are_ready_at_once_and_nobody_died(store: Store) -> None:
     assert store.queue.release("one", now=after(1)) == 0
 
 
+def test_what_the_dead_held_counts_a_death(store: Store) -> None:
+    submit(store, 0)
+    lease_sign(store, "one")
+    assert store.queue.release("one", now=after(1), died=True) == 1
+    assert [job.deaths for job in lease_sign(store, "two", at=after(1))] == [1]
+
+
+def test_the_owners_are_those_who_hold_something(store: Store) -> None:
+    for number in range(3):
+        submit(store, number)
+    assert store.queue.owners() == ()
+    lease_sign(store, "two", limit=2)
+    lease_sign(store, "one", limit=1)
+    assert store.queue.owners() == ("one", "two")
+    store.queue.release("two", now=NOW)
+    assert store.queue.owners() == ("one",)
+
+
 def test_a_postponed_job_comes_back_after_its_own_delay(store: Store) -> None:
     for number in range(3):
         submit(store, number)
