@@ -104,7 +104,7 @@ def seeds() -> Iterator[bytes]:
     for name, asking in (("sign", OPENED), ("revoke", OPENED | REVOKING)):
         streams = {role: b"".join(line.octets for line in recorded(name) if line.sender is role) for role in Role}
         yield bytes([SIGNER_ROLE, 0]) + streams[Role.CLIENT]
-        yield bytes([asking, 0xFF]) + streams[Role.SIGNER]
+        yield bytes([asking, SEED_PIECE_OCTETS]) + streams[Role.SIGNER]
     client = ClientCommand
     certificate = [client.SET_REQUEST_ID, client.SET_CSR, client.SET_ACCOUNT, client.ADD_AVA, client.ADD_SAN]
     certificate += [client.ADD_PROOF_LINE, client.WISH_TO, client.SIGN, client.LOG_SAVED]
