@@ -74,10 +74,12 @@ def exercise(octets: bytes) -> int:
     count = 0
     try:
         for start in range(0, len(stream), size or max(1, len(stream))):
-            for event in session.receive(stream[start : start + (size or len(stream))]):
-                count += 1
-                _answer(session, event)
-            count += sum(1 for event in session.take_events() for _ in [_answer(session, event)])
+            events = session.receive(stream[start : start + (size or len(stream))])
+            while events:
+                count += len(events)
+                for event in events:
+                    _answer(session, event)
+                events = session.take_events()
             session.data_to_send()
             _check_bounds(session)
     except PeerError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import struct
+import types
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -88,15 +89,20 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
         int | None: st.none() | numbers,
         bytes | None: st.none() | octet_strings,
         dt.datetime | None: st.none() | moments,
-        payload.HelloLimits: st.deferred(lambda: instances(payload.HelloLimits)),
+        payload.HelloLimits: later(payload.HelloLimits),
         tuple[str, ...]: tuples(texts),
         tuple[bytes, ...]: tuples(octet_strings),
         tuple[int, ...]: tuples(numbers),
     }
-    for inner in (payload.Extension, payload.AuthorityStatus, SubjectAttribute, SubjectAltName):
-        by_type[tuple[inner, ...]] = tuples(st.deferred(lambda inner=inner: instances(inner)))  # type: ignore[misc] # mypy can't type a lambda's default
+    inner_kinds: list[Any] = [payload.Extension, payload.AuthorityStatus, SubjectAttribute, SubjectAltName]
+    for inner in inner_kinds:
+        by_type[types.GenericAlias(tuple, (inner, ...))] = tuples(later(inner))
     hints = typing.get_type_hints(kind)
     return st.builds(kind, **{each.name: by_type[hints[each.name]] for each in dataclasses.fields(kind)})
+
+
+def later(kind: Any) -> st.SearchStrategy[Any]:
+    return st.deferred(lambda: instances(kind))
 
 
 def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:

@@ -23,6 +23,7 @@ from cassiopeia.protocol.message import ClientCommand, SignerCommand, decode_mes
 from cassiopeia.protocol.record import Version1Record
 from cassiopeia.protocol.session import (
     CertificateIssued,
+    FullCrlRequested,
     LogConfirmed,
     LogReceived,
     RevocationAnswered,
@@ -185,8 +186,6 @@ def test_our_signer_gives_a_full_crl_to_a_client_that_sends_back_the_header_it_r
         offset=0,
         payload=SIGNING_CA.encode(),
     )
-    (event,) = signer.receive(ask.encode())
-
-    assert event.handle == 2
+    assert signer.receive(ask.encode()) == [FullCrlRequested(handle=2, signing_ca=SIGNING_CA)]
     signer.send_full_crl(2, b"\x30\x00")
     assert signer.finished

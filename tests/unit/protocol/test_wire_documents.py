@@ -1,0 +1,143 @@
+"""The specification says what the code does: its tables, its bounds, and the ASN.1 module field by field."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cassiopeia.core import request as core_request
+from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
+from cassiopeia.protocol import payload, record, structure
+from cassiopeia.protocol.limits import Limits
+from cassiopeia.protocol.message import ClientCommand, SignerCommand
+from cassiopeia.protocol.transitions import State, as_markdown
+
+DOCS = Path(__file__).parents[3] / "docs"
+SPECIFICATION = (DOCS / "wire-specification.md").read_text()
+MODULE = re.sub(r"--.*", "", (DOCS / "wire.asn1").read_text())
+
+STRUCTURES = [
+    payload.Extension,
+    payload.Hello,
+    payload.HelloLimits,
+    payload.SetLog,
+    payload.LogEntry,
+    SubjectAttribute,
+    SubjectAltName,
+    payload.Issued,
+    payload.Refusal,
+    payload.Failure,
+    Revocation,
+    payload.Revoke,
+    payload.Timestamp,
+    payload.StatusReport,
+    payload.AuthorityStatus,
+]
+
+
+def types_of_module() -> dict[str, list[tuple[str, str]]]:
+    """Every SEQUENCE of the module: its fields as (name, type), both without what only people read."""
+    found = {}
+    for name, body in re.findall(r"(\w+) ::= SEQUENCE \{(.*?)\}", MODULE, flags=re.DOTALL):
+        fields = [field.split(maxsplit=1) for field in body.split(",")]
+        found[name] = [(field_name, " ".join(type_.split())) for field_name, type_ in fields]
+    return found
+
+
+def asn1_type(hint: Any) -> str:
+    simple = {int: "Number", str: "UTF8String", bytes: "OCTET STRING", dt.datetime: "Moment"}
+    if typing.get_origin(hint) is types.UnionType:
+        return asn1_type(typing.get_args(hint)[0])
+    if hint == tuple[payload.Extension, ...]:
+        return "Extensions"
+    if typing.get_origin(hint) in (tuple, list):
+        return f"SEQUENCE OF {asn1_type(typing.get_args(hint)[0])}"
+    return simple.get(hint) or str(hint.__name__)
+
+
+def fields_of(kind: Any) -> list[tuple[str, str]]:
+    hints, fields, tag = typing.get_type_hints(kind), [], 0
+    for each in dataclasses.fields(kind):
+        type_ = asn1_type(hints[each.name])
+        if each.default is not dataclasses.MISSING:
+            type_, tag = f"[{tag}] {type_} OPTIONAL", tag + 1
+        fields.append((each.name.replace("_", ""), type_))
+    return fields
+
+
+def lowered(fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name.lower(), type_) for name, type_ in fields]
+
+
+@pytest.mark.parametrize("kind", STRUCTURES, ids=lambda kind: kind.__name__)
+def test_a_structure_is_as_in_the_asn1_module(kind: type[Any]) -> None:
+    assert fields_of(kind) == lowered(types_of_module()[kind.__name__])
+
+
+def test_the_input_of_the_request_digest_is_as_in_the_asn1_module() -> None:
+    expected = lowered(types_of_module()["RequestDigestInput"])
+    # The code has one type for both kinds of name: they are encoded alike.
+    fields = [(name, type_.replace("SubjectAltName", "SubjectAttribute")) for name, type_ in expected]
+    assert [(n, t.replace("_Pair", "SubjectAttribute")) for n, t in fields_of(core_request._Digested)] == fields
+    assert fields_of(core_request._Pair) == lowered(types_of_module()["SubjectAttribute"])
+
+
+def test_the_asn1_module_has_nothing_else() -> None:
+    named = {kind.__name__ for kind in STRUCTURES} | {"RequestDigestInput", "RevokedFields"}
+    assert set(types_of_module()) == named
+
+
+def test_the_answer_to_a_revocation_is_as_in_the_asn1_module() -> None:
+    # RevokedAnswer is not one structure on the wire; its elements have the module's order.
+    names = [name for name, _ in types_of_module()["RevokedFields"]]
+    assert names == ["date", "algorithm", "signature", "lastUpdate", "nextUpdate", "crlNumber"]
+    fields = [each.name for each in dataclasses.fields(payload.RevokedAnswer)]
+    assert fields == ["date", "algorithm", "signature", "this_update", "next_update", "crl_number", "entries"]
+
+
+def test_the_largest_number_is_that_of_the_asn1_module() -> None:
+    assert f"INTEGER (0..{2**structure.INTEGER_BITS - 1})" in MODULE
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_tables_of_transitions_are_those_of_the_code(version: int) -> None:
+    section = SPECIFICATION.partition(f"### 10.{version} ")[2].partition("###")[0]
+    assert as_markdown(version) in section
+
+
+def test_every_state_is_explained() -> None:
+    for state in State:
+        assert f"| {state.name} | {state.value} |\n" in SPECIFICATION
+
+
+@pytest.mark.parametrize(("section", "commands"), [("5.1", ClientCommand), ("5.2", SignerCommand)])
+def test_every_message_is_listed_with_its_code(section: str, commands: type[ClientCommand | SignerCommand]) -> None:
+    text = SPECIFICATION.partition(f"### {section} ")[2].partition("\n#")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("|")][2:]
+    listed = {
+        (int(code, 16), name, tuple(n for n, said in ((1, first), (2, second)) if said != "-"))
+        for code, name, first, second in rows
+    }
+    assert listed == {(each.code, each.wire_name, each.versions) for each in commands}
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    section = SPECIFICATION.partition("## 9. ")[2].partition("\n## ")[0]
+    limits = Limits()
+    for bound in (
+        f"{record.VERSION_1_PAYLOAD_OCTETS:,} octets (version 1), {record.FRAGMENT_OCTETS:,} (version 2)",
+        f"after inflating | {limits.message_octets // 1024} KiB",
+        f"a revocation | {limits.crl_octets // 1024 // 1024} MiB",
+        f"`requestOctets` | {limits.request_octets // 1024} KiB",
+        f"`openRequests` | {limits.open_requests} ",
+        f"requests hold together | {limits.session_octets // 1024 // 1024} MiB",
+        f"`requestSeconds` | {limits.request_seconds} s",
+    ):
+        assert bound in section
