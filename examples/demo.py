@@ -31,12 +31,16 @@ KEYS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show the whole system at work, step by step.")
     parser.add_argument("--link", choices=["unix", "serial"], default="unix")
+    parser.add_argument("--key-algorithm", default="RSA-4096", help="of every CA key; P-256 is quick")
     parser.add_argument("--keep", action="store_true", help="leave the files of this CA behind and say where")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="cassiopeia-demo-"))
     started = time.monotonic()
     try:
-        with System(directory=directory, link=arguments.link) as system:
+        options = ["--unproved-profiles"]
+        if arguments.key_algorithm != parser.get_default("key_algorithm"):
+            options += ["--key-algorithm", arguments.key_algorithm]
+        with System(directory=directory, link=arguments.link, init_options=options) as system:
             Demo(system).run()
     except CommandFailed as failure:
         raise SystemExit(str(failure)) from None

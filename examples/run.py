@@ -31,19 +31,14 @@ CA certificates and CRLs, for a web server to serve: {directory}/client/public
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a CA under a directory if it is not there, and run it.")
     parser.add_argument("--directory", type=Path, default=Path("var"))
-    directory = parser.parse_args().directory
-    if not directory.exists():
-        print(f"Making a CA under {directory}. Its profiles demand no proofs, and say so: it is for trying out.")
-        subprocess.run([*CASSIOPEIA, "init", str(directory), "--unproved-profiles"], check=True)
-    processes = {
-        "signer": [*CASSIOPEIA, "signer", "run", "-c", str(directory / "signer" / "signer.toml")],
-        "client": [*CASSIOPEIA, "client", "run", "-c", str(directory / "client" / "client.toml")],
-    }
-    # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
-    running = {name: subprocess.Popen(command, start_new_session=True) for name, command in processes.items()}
+    parser.add_argument("--key-algorithm", default="RSA-4096", help="of every CA key, when the CA is made")
+    arguments = parser.parse_args()
+    directory = arguments.directory
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print(TRY_IT.format(command=Path(sys.executable).parent / "cassiopeia", directory=directory), flush=True)
+    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        make(directory, arguments.key_algorithm)
+        start(directory, running)
         while all(process.poll() is None for process in running.values()):
             time.sleep(POLL_S)
     except KeyboardInterrupt:
@@ -51,11 +46,35 @@ def main() -> None:
     raise SystemExit(stop(running))
 
 
+def make(directory: Path, key_algorithm: str) -> None:
+    if not directory.exists():
+        print(
+            f"Making a CA under {directory}. Its profiles demand no proofs, and say so: it is for trying out.",
+            flush=True,
+        )
+        options = ["--unproved-profiles", "--periods", "2", "--key-algorithm", key_algorithm]
+        if subprocess.run([*CASSIOPEIA, "init", str(directory), *options], check=False).returncode != 0:
+            raise SystemExit(1)
+
+
+def start(directory: Path, running: dict[str, subprocess.Popen[bytes]]) -> None:
+    commands = {
+        "signer": ["signer", "run", "-c", str(directory / "signer" / "signer.toml")],
+        "client": ["client", "run", "-c", str(directory / "client" / "client.toml")],
+    }
+    for name, command in commands.items():
+        # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
+        running[name] = subprocess.Popen([*CASSIOPEIA, *command], start_new_session=True)
+    print(TRY_IT.format(command=Path(sys.executable).parent / "cassiopeia", directory=directory), flush=True)
+
+
 def stop(running: dict[str, subprocess.Popen[bytes]]) -> int:
     """End client and signer, in this order; return 1 when one of them had ended by itself or did not end well."""
     failed = 0
     for name in ("client", "signer"):
-        process = running[name]
+        process = running.get(name)
+        if process is None:
+            continue
         if process.poll() is not None:
             print(
                 f"{name} ended by itself with status {process.returncode}; its last words stand above", file=sys.stderr

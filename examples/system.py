@@ -20,6 +20,7 @@ from examples.null_modem import NullModem
 
 CASSIOPEIA = [sys.executable, "-m", "cassiopeia"]
 TIME_LIMIT_S = 60.0
+COMMAND_TIME_LIMIT_S = 120.0
 _POLL_S = 0.05
 
 
@@ -66,7 +67,9 @@ class System:
     def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """One `cassiopeia` command; raises `CommandFailed` when it ends with another status than expected."""
         command = [*CASSIOPEIA, *arguments]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=COMMAND_TIME_LIMIT_S
+        )
         if done.returncode != status:
             shown = " ".join(arguments)
             raise CommandFailed(f"cassiopeia {shown}: status {done.returncode}\n{done.stdout}{done.stderr}")
@@ -82,7 +85,9 @@ class System:
 
     def openssl(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         command = ["openssl", *arguments]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=COMMAND_TIME_LIMIT_S
+        )
         if done.returncode != status:
             raise CommandFailed(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -90,8 +95,8 @@ class System:
     def start_signer(self, *options: str) -> subprocess.Popen[bytes]:
         return self._start("signer", ["signer", "run", "-c", "ca/signer/signer.toml", *options])
 
-    def start_client(self, *options: str) -> subprocess.Popen[bytes]:
-        return self._start("client", ["client", "run", "-c", self.client_config, *options])
+    def start_client(self, *options: str, name: str = "client", config: str | None = None) -> subprocess.Popen[bytes]:
+        return self._start(name, ["client", "run", "-c", config or self.client_config, *options])
 
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"
@@ -117,6 +122,24 @@ class System:
         if process.wait(TIME_LIMIT_S) != 0:
             raise CommandFailed(f"{name} ended with status {process.returncode}\n{self.log(name)}")
 
+    def kill(self, name: str) -> None:
+        """SIGKILL: the process has no time for anything."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def wait_for_end(self, name: str) -> None:
+        """Wait until the process ends by itself, and well."""
+        process = self.processes.pop(name)
+        if process.wait(TIME_LIMIT_S) != 0:
+            raise CommandFailed(f"{name} ended with status {process.returncode}\n{self.log(name)}")
+
+    def process_ids(self, name: str) -> frozenset[int]:
+        """The process and its workers."""
+        process_id = self.processes[name].pid
+        children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text(encoding="ascii")
+        return frozenset({process_id, *map(int, children.split())})
+
     def authority_of(self, certificate: Path) -> str:
         """Name of the sub-CA that signed this certificate (PEM)."""
         issuer = self.openssl("x509", "-in", str(certificate), "-noout", "-issuer", "-nameopt", "multiline").stdout
@@ -140,4 +163,4 @@ class System:
         return process
 
     def _logs(self) -> str:
-        return "\n".join(f"--- {name}\n{self.log(name)}" for name in ("signer", "client"))
+        return "\n".join(f"--- {log.stem}\n{log.read_text()}" for log in sorted(self.directory.glob("*.log")))

@@ -57,6 +57,8 @@ _POLL_S = 0.2
 _LEASE_S = 120.0
 _STATUS_EVERY_S = 30.0
 _ANSWER_TIME_LIMIT_S = 60.0
+# A signer on a serial line answers a reset at once; an answer that got lost is not worth waiting for.
+_RESET_TIME_LIMIT_S = 5.0
 _RECONNECT_FIRST_S = 0.2
 _RECONNECT_LAST_S = 30.0
 _DRAIN_PATIENCE_S = 30.0
@@ -315,9 +317,7 @@ class SignerClient:
         """One transaction for each kind; `logSaved` leaves after the commit that saved the logs."""
         results = self._store.results
         if answers.logs:
-            outcomes = results.save_logs(
-                self._owner, list(answers.logs.values()), now=now, signer_id=self._signer_id
-            )
+            outcomes = results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=self._signer_id)
             for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
                 if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
                     # The lease ran out and another client has the job: what it does counts.
@@ -439,7 +439,8 @@ class SignerClient:
 
     def _check_time(self, line: Line) -> None:
         """A signer that leaves everything unanswered for a minute is as good as gone: the line may be half open."""
-        if line.unanswered_s > _ANSWER_TIME_LIMIT_S:
+        limit_s = _ANSWER_TIME_LIMIT_S if line.connection.handshake_started else _RESET_TIME_LIMIT_S
+        if line.unanswered_s > limit_s:
             line.close("the signer keeps silent")
 
     def _session_lost(self) -> None:

@@ -17,7 +17,8 @@ from cassiopeia.protocol.events import Event
 from cassiopeia.protocol.session import Session
 
 _READ_OCTETS = 256 * 1024
-# A peer that does not read is not read from.
+# So much of what is bulk (full CRLs) is taken at once, and a peer that does not read is not read from.
+_BULK_OCTETS = 16 * 1024
 _BACKLOG_OCTETS = 4 * 1024 * 1024
 
 
@@ -64,8 +65,6 @@ class Line:
         if self.session is not None:
             # A confirmation that came before the log it confirms counts once that log was sent (version 1).
             self._hand_over(self.session.take_events())
-        self._outgoing += self.connection.data_to_send()
-        self._notice_session()
         try:
             self._write()
         except OSError as error:
@@ -76,7 +75,8 @@ class Line:
             self.close()
             return
         reading = selectors.EVENT_READ if len(self._outgoing) < _BACKLOG_OCTETS else 0
-        events = reading | (selectors.EVENT_WRITE if self._outgoing else 0)
+        waiting = self._outgoing or self.connection.has_data_to_send
+        events = reading | (selectors.EVENT_WRITE if waiting else 0)
         if self._selector.get_key(self._link).events != events:
             self._selector.modify(self._link, events, self._on_ready)
 
@@ -142,7 +142,13 @@ class Line:
             self._on_event(self, event)
 
     def _write(self) -> None:
-        while self._outgoing:
+        """Keep little beyond what the link takes, so that a full CRL never holds up what is said behind it."""
+        while True:
+            if len(self._outgoing) < _BULK_OCTETS:
+                self._outgoing += self.connection.data_to_send(_BULK_OCTETS)
+                self._notice_session()
+            if not self._outgoing:
+                return
             written = self._link.write(bytes(self._outgoing[:_READ_OCTETS]))
             if not written:
                 return

@@ -20,7 +20,7 @@ from pathlib import Path
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_authorities, load_profiles
 from cassiopeia.core.authority import Authority
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
@@ -67,6 +67,7 @@ class Signer:
         self._next_housekeeping = 0.0
         self._stopping = False
         self._announced = False
+        self._listening = False
         self._profiles = load_profiles(config.profiles)
         self._authorities = _own_authorities(config)
         self._configuration_hash = _configuration_hash(config)
@@ -113,7 +114,7 @@ class Signer:
 
     def _start(self) -> None:
         self._wake_on_signals()
-        self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
+        self._listen(True)
         self._pool.start()
         now = _now()
         self._journal.record_start(now=now, boot_id=self._boot_id, configuration_hash=self._configuration_hash)
@@ -167,13 +168,21 @@ class Signer:
         now = _now()
         self._issuance.expire(now=now)
         self._revocation.renew(now=now)
+        if not self._listening and not self._lines:
+            self._listen(True)
         for line in self._lines:
             line.check_time(
                 handshake_limit_s=_HANDSHAKE_TIME_LIMIT_S, request_limit_s=self._config.limits.request_seconds
             )
 
     def _accept(self) -> None:
-        link = self._listener.accept()
+        try:
+            link = self._listener.accept()
+        except Unavailable as error:
+            # A serial device that went away (an adapter pulled out) may come back: housekeeping looks again.
+            self._listen(False)
+            _log.warning("line: %s", error)
+            return
         if link is None:
             return
         if len(self._lines) >= self._config.sessions:
@@ -181,8 +190,15 @@ class Signer:
             link.close()
             return
         if self._config.listen.is_serial:
-            self._selector.unregister(self._listener)
+            self._listen(False)  # its one link is in use
         self._lines.append(self._open_line(link))
+
+    def _listen(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
+        if wanted:
+            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
+        else:
+            self._selector.unregister(self._listener)
+        self._listening = wanted
 
     def _open_line(self, link: Link) -> Line:
         return Line(
