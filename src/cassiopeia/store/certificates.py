@@ -15,7 +15,7 @@ from cassiopeia.store.records import REVOCATION_REASONS, CertificateRecord, Page
 from cassiopeia.store.turns import enqueue
 
 _MINIMUM_PREFIX: Final = 4
-_SERIAL_DIGITS: Final = 40
+_SERIAL_DIGITS: Final = 42
 _SERIAL: Final = re.compile(r"[0-9a-f]+")
 
 
@@ -160,9 +160,9 @@ def _look_up(connection: Connection, text: str, authority: str | None) -> Row[An
 
 def _digits(text: str) -> str:
     digits = re.sub(r"[\s:]", "", text).lower().removeprefix("0x")
-    # 40 digits, and zeros that some tools put in front of a number whose first bit is set.
+    # 42 digits, and zeros that some tools put in front of a number whose first bit is set.
     if not _SERIAL.fullmatch(digits) or not digits.strip("0") or len(digits) > _SERIAL_DIGITS + 2:
-        raise Refused("a serial number is hexadecimal, with up to 40 digits", code="serial-invalid", field="serial")
+        raise Refused("a serial number is hexadecimal, with up to 42 digits", code="serial-invalid", field="serial")
     return digits
 
 

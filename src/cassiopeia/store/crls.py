@@ -1,4 +1,7 @@
-"""The current CRL of each authority. Numbers only rise (RFC 5280 5.2.3): the transaction that stores one sees to it."""
+"""The current CRL of each authority. Numbers only rise (RFC 5280 5.2.3): the transaction that stores one sees to it.
+
+The original signer's CRLs are v1 and have no number: 0 stands for it, and their dates order them.
+"""
 
 from __future__ import annotations
 
@@ -71,10 +74,13 @@ def put_crl(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> O
     if connection.execute(first.returning(crl.c.authority)).first() is not None:
         return Outcome.RECORDED
     # The comparison stands in the statement: a CRL that another client stores meanwhile is seen by it.
-    newer = update(crl).where(crl.c.authority == record.authority, crl.c.number < number).values(values)
+    is_newer = crl.c.number < number
+    if record.number == 0:
+        is_newer = (crl.c.number == number) & (crl.c.this_update <= record.this_update) & (crl.c.der != record.der)
+    newer = update(crl).where(crl.c.authority == record.authority, is_newer).values(values)
     if connection.execute(newer.returning(crl.c.authority)).first() is not None:
         return Outcome.RECORDED
     stored = connection.execute(select(crl.c.number, crl.c.der).where(crl.c.authority == record.authority)).one()
-    if stored.number != number:
-        return Outcome.SUPERSEDED
-    return Outcome.ALREADY_RECORDED if stored.der == record.der else Outcome.CONFLICT
+    if stored.number == number and stored.der == record.der:
+        return Outcome.ALREADY_RECORDED
+    return Outcome.CONFLICT if stored.number == number and record.number else Outcome.SUPERSEDED

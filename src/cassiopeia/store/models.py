@@ -113,7 +113,7 @@ certificate: Final = Table(
     "certificate",
     METADATA,
     _row_id(),
-    Column("serial_number", _hexadecimal(40), nullable=False),
+    Column("serial_number", _hexadecimal(42), nullable=False),
     Column("authority", String(255), nullable=False),
     # At most one certificate for a request, whatever two clients do at once.
     Column("request_row", ForeignKey("request.id"), unique=True),

@@ -244,8 +244,9 @@ class Page(Generic[_Item]):
 
 def serial_text(serial_number: int) -> str:
     """Lower-case hexadecimal with whole octets and no more, as `openssl` prints it but for the case."""
-    if not 0 < serial_number < 1 << 160:
-        raise InternalError("a serial number is positive and has at most 20 octets (RFC 5280 4.1.2.2)")
+    # RFC 5280 4.1.2.2 says 20 octets; the original signer's have 21.
+    if not 0 < serial_number < 1 << 168:
+        raise InternalError("a serial number is positive and has at most 21 octets")
     text = f"{serial_number:x}"
     return text if len(text) % 2 == 0 else f"0{text}"
 

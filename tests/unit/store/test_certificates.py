@@ -176,3 +176,10 @@ def test_pages_are_filtered(store: Store) -> None:
     assert serials(expires_before=NOW + dt.timedelta(days=25)) == [2, 1]
     assert serials(valid_at=NOW + dt.timedelta(days=25)) == [4, 3]
     assert serials(valid_at=NOW - dt.timedelta(days=1)) == []
+
+
+def test_a_serial_number_of_the_original_signer_is_found(store: Store) -> None:
+    """It has 21 octets, one more than RFC 5280 4.1.2.2 allows."""
+    number = 0x0200000004B7146DBE4CC5B938E7073E75A82323AA
+    issue_with(store, number)
+    assert int(store.certificates.look_up(f"{number:x}").serial_number, 16) == number

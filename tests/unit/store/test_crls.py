@@ -41,6 +41,18 @@ def test_numbers_only_rise(store: Store, number: int, next_number: int) -> None:
     assert store.crls.get("unassured_2026_1") == crl(next_number)
 
 
+def test_lists_without_a_number_are_ordered_by_their_dates(store: Store) -> None:
+    """The original signer's: v1, number 0."""
+    assert store.crls.put(crl(0, der=b"first"), now=NOW) is Outcome.RECORDED
+    assert store.crls.put(crl(0, der=b"first"), now=after(1)) is Outcome.ALREADY_RECORDED
+    # A revocation within the same second.
+    assert store.crls.put(crl(0, der=b"second"), now=after(2)) is Outcome.RECORDED
+    third = crl(0, der=b"third", this_update=NOW + dt.timedelta(seconds=1))
+    assert store.crls.put(third, now=after(3)) is Outcome.RECORDED
+    assert store.crls.put(crl(0, der=b"second"), now=after(4)) is Outcome.SUPERSEDED
+    assert store.crls.get("unassured_2026_1") == third
+
+
 @pytest.mark.parametrize("number", [-1, 2**160])
 def test_a_number_that_no_crl_may_have_cannot_be_stored(number: int) -> None:
     with pytest.raises(InternalError, match="20 octets"):

@@ -188,7 +188,7 @@ def test_an_empty_batch_is_fine(store: Store) -> None:
     "changes",
     [
         {"serial_number": 0},
-        {"serial_number": 1 << 160},
+        {"serial_number": 1 << 168},
         {"authority": "a\0b"},
         {"authority": "a" * 256},
         {"not_before": NOW.replace(tzinfo=None)},

@@ -63,7 +63,7 @@ def _create_certificate() -> None:
     op.create_table(
         "certificate",
         sa.Column("id", _ROW_ID, nullable=False),
-        sa.Column("serial_number", _hexadecimal(40), nullable=False),
+        sa.Column("serial_number", _hexadecimal(42), nullable=False),
         sa.Column("authority", sa.String(length=255), nullable=False),
         sa.Column("request_row", _ROW_ID, nullable=True),
         sa.Column("account", sa.String(length=255), nullable=False),
