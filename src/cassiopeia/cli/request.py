@@ -49,7 +49,12 @@ def request() -> None:
 @click.option("--email", multiple=True, metavar="ADDRESS", help="Alternative name: a mail address.")
 @click.option("--ip", multiple=True, metavar="ADDRESS", help="Alternative name: an IP address.")
 @click.option("--uri", multiple=True, metavar="URI", help="Alternative name: a URI.")
-@click.option("--digest", default="", metavar="HASH", help="sha256, sha384 or sha512; default: what suits the sub-CA.")
+@click.option(
+    "--digest",
+    default="",
+    metavar="HASH",
+    help="sha256, sha384 or sha512, heeded where the sub-CA's key leaves a choice (RSA).",
+)
 @click.option("--from", "wish_from", default="", metavar="DATE", help="First day, YYYY-MM-DD; default: now.")
 @click.option(
     "--to", "wish_to", default="", metavar="DATE", help="Last day, or a span: 90d, 6m, 2y; default: the longest."
