@@ -1,0 +1,62 @@
+"""One running system for all tests that leave others alone; the whole of it driven from outside.
+
+Needs the `openssl` program (Debian: apt install openssl).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from examples.system import System
+from tests.support.acceptance import check_logs, make_authority, make_key, make_request, start
+
+QUICK_KEYS = ("--unproved-profiles", "--key-algorithm", "P-256")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _commands_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where writing bytecode is switched off, every command would compile all that it imports."""
+    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        yield
+        return
+    base = tmp_path_factory.getbasetemp()
+    # The workers of pytest-xdist have a directory each, beside each other.
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("PYTHONDONTWRITEBYTECODE")
+        environment.setenv("PYTHONPYCACHEPREFIX", str(shared / "bytecode"))
+        yield
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory, _commands_are_compiled_once: None) -> Iterator[System]:
+    """A signer and a client over a Unix socket. Whatever a test submits here, both must live on."""
+    with System(directory=tmp_path_factory.mktemp("running"), init_options=QUICK_KEYS) as system:
+        make_authority(system)
+        start(system)
+        yield system
+        for name in ("client", "signer"):
+            system.stop(name)
+        check_logs(system)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[System]:
+    """A system of the test's own, made and not started."""
+    with System(directory=tmp_path, init_options=QUICK_KEYS) as system:
+        make_authority(system)
+        yield system
+
+
+@pytest.fixture(scope="package")
+def key(running: System) -> str:
+    return make_key(running, "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+
+
+@pytest.fixture(scope="package")
+def csr(running: System, key: str) -> str:
+    """A sound request by a P-256 key."""
+    return make_request(running, key)

@@ -1,0 +1,33 @@
+"""`make demo`, over both links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBSCRIBERS = ["rsa-2048", "rsa-4096", "p-256", "p-384", "ed25519", "spkac"]
+CYCLE = [("client", "sent"), ("signer", "approved"), ("client", "log"), ("signer", "log"), ("signer", "signed")]
+
+
+@pytest.mark.parametrize("link", ["unix", "serial"])
+def test_the_demo_shows_the_main_job(link: str) -> None:
+    command = [sys.executable, "-m", "examples.demo", "--link", link, "--key-algorithm", "P-256"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    headings = re.findall(r"^([1-7])\. ", done.stdout, re.MULTILINE)
+    assert headings == list("1234567")
+    verified, revocation = done.stdout.split("6. One is revoked")
+    assert re.findall(r"^    (\S+)\.crt: OK$", verified, re.MULTILINE) == SUBSCRIBERS
+    assert re.findall(r"^    (\S+)\.crt: OK$", revocation, re.MULTILINE) == SUBSCRIBERS[1:]
+    assert "error 23 at 0 depth lookup: certificate revoked\n    error rsa-2048.crt" in revocation
+    assert "Superseded" in revocation
+    assert "client ended with status 0\n    signer ended with status 0" in revocation
+
+    cycle = verified.split("the issuance cycle\n")[1].split("5. Every")[0]
+    assert re.findall(r"^    (client|signer)  request [0-9a-f]{8}: (\w+)", cycle, re.MULTILINE) == CYCLE
