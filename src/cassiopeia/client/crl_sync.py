@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cassiopeia.client import patience
 from cassiopeia.client.publish import Publisher
 from cassiopeia.core import crl
 from cassiopeia.core.authority import Authority
@@ -42,6 +44,7 @@ class _Counter:
     waiting: list[RevokeJob | CrlJob] = field(default_factory=list)
     full_wanted: bool = False
     not_before: dt.datetime = _LONG_AGO
+    unanswered: int = 0
 
 
 class CrlSync:
@@ -86,7 +89,13 @@ class CrlSync:
                 self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now
             )
             return
-        counter.waiting.append(job)
+        # A job that waited here for longer than its lease comes again.
+        if all(each.id != job.id for each in (*counter.waiting, *counter.jobs)):
+            counter.waiting.append(job)
+
+    def due(self, *, now: dt.datetime) -> bool:
+        """Whether `send` would send something."""
+        return any(self._is_due(each, now=now) for each in self._counters.values())
 
     def send(self, session: Session, *, now: dt.datetime, only_full: bool = False, at_most: int | None = None) -> int:
         """Send what is due for every sub-CA that has nothing under way; return how many messages that were."""
@@ -94,22 +103,19 @@ class CrlSync:
         for counter in self._counters.values():
             if sent == at_most:
                 break
-            if counter.handle is None and now >= counter.not_before and (counter.full_wanted or not only_full):
-                self._send_one(counter, session, now=now)
-                sent += counter.handle is not None
+            if self._is_due(counter, now=now) and (counter.full_wanted or not only_full):
+                _send_one(counter, session)
+                sent += 1
         return sent
 
-    def _send_one(self, counter: _Counter, session: Session, *, now: dt.datetime) -> None:
-        if counter.full_wanted:
-            counter.handle = session.get_full_crl(counter.authority.name)
-        elif counter.waiting:
-            counter.jobs = counter.waiting[:_REVOCATIONS_A_MESSAGE]
-            del counter.waiting[:_REVOCATIONS_A_MESSAGE]
-            counter.handle = session.revoke(_request(counter))
-        elif counter.copy is None:
-            counter.handle = session.get_full_crl(counter.authority.name)
-        elif now - counter.copy.this_update >= self._renew_after:
-            counter.handle = session.revoke(_request(counter))
+    def _is_due(self, counter: _Counter, *, now: dt.datetime) -> bool:
+        if counter.handle is not None or now < counter.not_before:
+            return False
+        if counter.full_wanted or counter.waiting or counter.copy is None:
+            return True
+        # The original's CRLs end after a day: with ten seconds left it would be late.
+        half_life = (counter.copy.next_update - counter.copy.this_update) / 2
+        return now - counter.copy.this_update >= min(self._renew_after, half_life)
 
     def receive(self, event: Event, *, now: dt.datetime) -> bool:
         """Take an event of the session; False when it is not about a CRL of ours."""
@@ -137,6 +143,21 @@ class CrlSync:
         for counter in self._counters.values():
             counter.handle = None
             counter.waiting[:0] = counter.jobs
+            counter.jobs = []
+
+    def left_unanswered(self, *, now: dt.datetime) -> None:
+        """The same in version 1, where it may mean no: jobs use up a try, and what has no job waits ever longer."""
+        for counter in self._counters.values():
+            if counter.handle is None:
+                continue
+            counter.handle = None
+            if counter.full_wanted or not counter.jobs:
+                counter.unanswered += 1
+                delay_s = patience.delay_s(counter.unanswered)
+                counter.not_before = now + dt.timedelta(seconds=delay_s)
+                name = counter.authority.name
+                _log.warning("CRL of %s: the signer closed without a word; again in %g seconds", name, delay_s)
+            patience.try_later(self._store.queue, self._owner, counter.jobs, now=now)
             counter.jobs = []
 
     def _patch(self, counter: _Counter, answer: RevokedAnswer, *, now: dt.datetime) -> None:
@@ -194,8 +215,10 @@ class CrlSync:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
             return
         counter.copy = copy
+        counter.unanswered = 0
         self._publisher.publish_crl(name, der)
-        _log.info("CRL of %s: number %d published, valid until %s", name, copy.number, f"{copy.next_update:%F %H:%M}Z")
+        number = f"number {copy.number}" if copy.number else "version 1"
+        _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
 
     def _refused(self, counter: _Counter, code: str, offending: str, message: str, *, now: dt.datetime) -> None:
         """The signer refuses a message for one member: that one ends, the others are sent again."""
@@ -217,6 +240,19 @@ class CrlSync:
         self._store.queue.retry_later(self._owner, postponements, now=now)
         counter.jobs = []
         counter.not_before = now + dt.timedelta(seconds=delay_s)
+
+
+def _send_one(counter: _Counter, session: Session) -> None:
+    if not counter.full_wanted:
+        # What was left unanswered before (version 1) goes alone, so that it takes no other with it.
+        fresh = sum(1 for _ in itertools.takewhile(lambda job: job.tries == 0, counter.waiting))
+        together = max(1, min(fresh, _REVOCATIONS_A_MESSAGE))
+        counter.jobs = counter.waiting[:together]
+        del counter.waiting[:together]
+    if counter.full_wanted or (counter.copy is None and not counter.jobs):
+        counter.handle = session.get_full_crl(counter.authority.name)
+    else:
+        counter.handle = session.revoke(_request(counter))
 
 
 def _request(counter: _Counter) -> RevocationRequest:

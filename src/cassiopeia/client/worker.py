@@ -115,7 +115,8 @@ class SignerClient:
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
         self._flights: dict[int, _Flight] = {}
-        self._events: list[tuple[Session, Event]] = []
+        self._events: list[Event] = []
+        self._session_has_ended = False
         self._next_lease = 0.0
         self._next_status = 0.0
         self._connected_at = time.monotonic()
@@ -169,21 +170,26 @@ class SignerClient:
             ),
             selector=self._selector,
             on_event=self._collect,
-            on_session_end=lambda _: self._session_lost(),
+            on_session_end=lambda _: self._note_session_end(),
             on_failure=lambda reason: _log.warning("line: %s", reason),
         )
         self._line.flush()
 
-    def _collect(self, line: Line, event: Event) -> None:
-        if line.session is not None:
-            self._events.append((line.session, event))
+    def _collect(self, _session: Session, event: Event) -> None:
+        self._events.append(event)
+
+    def _note_session_end(self) -> None:
+        self._session_has_ended = True
 
     def _turn(self) -> None:
         """Answers first, then whatever there is to send."""
         now = _now()
         events, self._events = self._events, []
         line = self._line
-        self._take_answers([event for session, event in events if line and session is line.session], now)
+        self._take_answers(events, now)
+        if self._session_has_ended:
+            # Only now: what the session said last may have been the answers that were waited for.
+            self._session_lost()
         if line is None:
             return
         session = self._open_session(line)
@@ -196,6 +202,8 @@ class SignerClient:
         self._check_time(line)
         line.flush()
         if line.closed:
+            if self._session_has_ended:
+                self._session_lost()
             self._line = None
             self._back_off()
 
@@ -387,7 +395,7 @@ class SignerClient:
 
     def _lease(self, session: Session, now: dt.datetime) -> None:
         """Take as many jobs as the window has room for, and send them."""
-        room = self._window - len(self._flights)
+        room = min(self._window - len(self._flights), session.capacity)
         if room < max(1, self._window // 4) or time.monotonic() < self._next_lease:
             return
         jobs = self._store.queue.lease(
@@ -444,9 +452,9 @@ class SignerClient:
             line.close("the signer keeps silent")
 
     def _session_lost(self) -> None:
+        self._session_has_ended = False
         self._session_open = False
         self._greeted = None
-        self._events.clear()
         self._put_flights_back("the line was lost")
         self._crl_sync.line_lost()
 

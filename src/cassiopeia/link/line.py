@@ -31,7 +31,7 @@ class Line:
         link: Link,
         connection: Connection,
         selector: selectors.BaseSelector,
-        on_event: Callable[[Line, Event], None],
+        on_event: Callable[[Session, Event], None],
         on_session_end: Callable[[Session], None],
         on_failure: Callable[[str], None],
     ) -> None:
@@ -64,7 +64,7 @@ class Line:
             return
         if self.session is not None:
             # A confirmation that came before the log it confirms counts once that log was sent (version 1).
-            self._hand_over(self.session.take_events())
+            self._hand_over(self.session, self.session.take_events())
         try:
             self._write()
         except OSError as error:
@@ -125,6 +125,7 @@ class Line:
             self.close()
             return
         self._heard_at = time.monotonic()
+        session = self.connection.session
         try:
             events = self.connection.receive(octets)
         except PeerError as error:
@@ -133,13 +134,17 @@ class Line:
         failure = self.connection.take_failure()
         if failure is not None:
             self._on_failure(str(failure))
+        # What a session said last may come with its end: its owner gets both, in this order. A session that began and
+        # ended within these octets is not worth telling: nobody waits for an answer.
+        session = session or self.connection.session
+        if session is not None:
+            self._hand_over(session, events)
         self._notice_session()
-        self._hand_over(events)
 
-    def _hand_over(self, events: list[Event]) -> None:
+    def _hand_over(self, session: Session, events: list[Event]) -> None:
         for event in events:
             self._progress_at = time.monotonic()
-            self._on_event(self, event)
+            self._on_event(session, event)
 
     def _write(self) -> None:
         """Keep little beyond what the link takes, so that a full CRL never holds up what is said behind it."""

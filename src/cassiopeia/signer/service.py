@@ -38,6 +38,7 @@ from cassiopeia.protocol.events import (
     TimestampRequested,
 )
 from cassiopeia.protocol.message import Role
+from cassiopeia.protocol.session import Session
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.pool import WorkerPool
@@ -212,10 +213,9 @@ class Signer:
             on_failure=lambda reason: _log.warning("line: %s", reason),
         )
 
-    def _on_event(self, line: Line, event: Event) -> None:
-        session = line.session
-        if session is None:
-            return
+    def _on_event(self, session: Session, event: Event) -> None:
+        if session.closed:
+            return  # nobody is there to be answered
         now = _now()
         match event:
             case HelloReceived():
