@@ -47,7 +47,7 @@ def test_loads_what_the_certificate_says() -> None:
         ca.certificate.not_valid_after_utc,
     )
     assert (authority.issues_from, authority.issues_until) == (authority.not_before, NOW)
-    assert authority.maximum_certificates == 21_400
+    assert authority.maximum_certificates == 21_300
     assert authority == load_authority(ca.der, name="unassured_2026_2", signer_id=7, issues_until=NOW, pss=True)
     assert hash(authority)
 
@@ -186,7 +186,7 @@ def choose(
     )
 
 
-FULL = 21_400
+FULL = 21_300
 
 
 @pytest.mark.parametrize(

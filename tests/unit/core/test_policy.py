@@ -270,7 +270,7 @@ def test_waits_for_a_sub_ca() -> None:
         judge(server_request(), authorities=())
     assert none.value.code == "no-authority"
     with pytest.raises(Unavailable) as full:
-        judge(server_request(), issued={"unassured_2026_2": 21_400})
+        judge(server_request(), issued={"unassured_2026_2": 21_300})
     assert full.value.code == "authority-full"
 
 
@@ -328,7 +328,7 @@ def test_an_ocsp_responder_waits_for_its_sub_ca() -> None:
         judge_ocsp(ocsp_request(), now=default_authority().not_before - dt.timedelta(days=1))
     assert early.value.code == "no-authority"
     with pytest.raises(Unavailable) as full:
-        judge_ocsp(ocsp_request(), issued={"unassured_2026_2": 21_400})
+        judge_ocsp(ocsp_request(), issued={"unassured_2026_2": 21_300})
     assert full.value.code == "authority-full"
 
 
