@@ -155,7 +155,9 @@ def _choose_profile(request: CertificateRequest, profiles: Mapping[str, Profile]
         raise Refused("This signer has no profile for OCSP responders.", code="profile-unknown", field="ocsp_target_ca")
     if request.profile not in profiles:
         raise Refused(
-            f"The profile {request.profile[:40]!a} is not known to the signer.", code="profile-unknown", field="profile"
+            f"The signer knows no profile {request.profile[:40]!a}; check how it is written.",
+            code="profile-unknown",
+            field="profile",
         )
     profile = profiles[request.profile]
     if not profile.family:
@@ -239,7 +241,7 @@ def _check_presence(presence: Presence, name_type: str, profile: Profile, *, giv
     if presence is Presence.FORBIDDEN and given:
         raise Refused(f"{profile.name} takes no {name_type}; leave it out.", code="name-not-allowed", field=name_type)
     if presence is Presence.REQUIRED and not given:
-        raise Refused(f"{profile.name} needs a {name_type}; add it.", code="name-missing", field=name_type)
+        raise Refused(f"{profile.name} needs {name_type}; add it.", code="name-missing", field=name_type)
 
 
 def _check_names_together(
