@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from cassiopeia.client import patience
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.publish import Publisher
 from cassiopeia.client.succession import lease_owner, take_back
@@ -61,7 +62,10 @@ _ANSWER_TIME_LIMIT_S = 60.0
 _RESET_TIME_LIMIT_S = 5.0
 _RECONNECT_FIRST_S = 0.2
 _RECONNECT_LAST_S = 30.0
+# Behind a version 1 session that ended without an answer: what failed has a delay of its own, others shall not wait.
+_RECONNECT_VERSION_1_S = 2.0
 _DRAIN_PATIENCE_S = 30.0
+_NO_SIGNER = 0
 _CRL_RENEW_AFTER = dt.timedelta(hours=24)
 
 
@@ -83,6 +87,7 @@ class _Answers:
     issued: list[IssuedResult] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     postponements: list[Postponement] = field(default_factory=list)
+    set_aside: list[tuple[int, str]] = field(default_factory=list)
 
 
 class SignerClient:
@@ -109,6 +114,8 @@ class SignerClient:
         self._line: Line | None = None
         self._greeted: Session | None = None
         self._session_used = False
+        # Version 1 opens a session for the job that it has in hand.
+        self._in_hand: list[SignJob] = []
         self._signer_id: int | None = None
         self._window = config.window if config.version > 1 else 1
         self._session_open = False
@@ -119,7 +126,7 @@ class SignerClient:
         self._session_has_ended = False
         self._next_lease = 0.0
         self._next_status = 0.0
-        self._connected_at = time.monotonic()
+        self._seeking_since: float | None = None
         self._stopping = False
 
     def run(self, *, drain: bool = False) -> None:
@@ -144,19 +151,27 @@ class SignerClient:
 
     def _is_drained(self) -> bool:
         """Nothing waits and nothing is under way; raises `OperatorError` when the signer stays away."""
-        if not self._session_open and time.monotonic() - self._connected_at > _DRAIN_PATIENCE_S:
+        if self._seeking_since is not None and time.monotonic() - self._seeking_since > _DRAIN_PATIENCE_S:
             raise OperatorError(f"the signer at {self._config.connect} does not answer; the queue is as it was")
-        if not self._session_open or self._flights or self._crl_sync.busy:
+        # Without work, version 1 has no session.
+        in_touch = self._session_open or self._version == 1
+        now = _now()
+        if not in_touch or self._flights or self._in_hand or self._crl_sync.busy or self._crl_sync.due(now=now):
             return False
-        statistics = self._store.queue.statistics(now=_now())
+        statistics = self._store.queue.statistics(now=now)
         return not any(statistics.waiting.values()) and not any(statistics.leased.values())
 
     def _connect(self) -> None:
         if self._line is not None or time.monotonic() < self._reconnect_at:
             return
+        if self._version == 1 and not self._has_work(_now()):
+            return
+        if self._seeking_since is None:
+            self._seeking_since = time.monotonic()
         try:
             link = open_link(self._config.connect)
         except Unavailable as error:
+            self._let_go()
             self._back_off(str(error))
             return
         self._line = Line(
@@ -205,10 +220,14 @@ class SignerClient:
             if self._session_has_ended:
                 self._session_lost()
             self._line = None
+            self._let_go()
             self._back_off()
 
     def _take_answers(self, events: list[Event], now: dt.datetime) -> None:
         answers = _Answers()
+        if self._version == 1 and any(not isinstance(event, LogReceived) for event in events):
+            # An answer ends its session: the next one follows at once.
+            self._reconnect_delay = 0.0
         for event in events:
             if self._crl_sync.receive(event, now=now):
                 continue
@@ -305,6 +324,10 @@ class SignerClient:
             )
         except PeerError as error:
             _log.error("%s: the signer's certificate is not what was asked for: %s", _short(job), error)
+            if self._version == 1:
+                # Asked again, that signer would make another one.
+                answers.set_aside.append((job.id, f"bad certificate: {error}"))
+                return
             answers.postponements.append(
                 Postponement(job_id=job.id, delay_s=60, counts=True, reason=f"bad certificate: {error}")
             )
@@ -347,6 +370,8 @@ class SignerClient:
             results.refuse(self._owner, answers.refusals, now=now)
         if answers.postponements:
             self._store.queue.retry_later(self._owner, answers.postponements, now=now)
+        if answers.set_aside:
+            self._store.queue.set_aside(self._owner, answers.set_aside, now=now)
 
     def _authority(self, name: str) -> Authority:
         try:
@@ -387,33 +412,48 @@ class SignerClient:
     def _is_open(self) -> None:
         self._session_open = True
         self._session_used = False
-        self._connected_at = time.monotonic()
-        # Version 1 takes a connection for each request: the next one follows at once.
-        self._reconnect_delay = 0.0 if self._version == 1 else _RECONNECT_FIRST_S
+        self._seeking_since = None
+        if self._version == 1:
+            # It opens a session for each piece of work; that a session opens is no sign that the signer works.
+            self._reconnect_delay = min(self._reconnect_delay, _RECONNECT_VERSION_1_S)
+            _log.debug("session open with the signer at %s, protocol version 1", self._config.connect)
+            return
+        self._reconnect_delay = _RECONNECT_FIRST_S
         self._next_status = 0.0
-        _log.info("session open with the signer at %s, protocol version %d", self._config.connect, self._version)
+        _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 
     def _lease(self, session: Session, now: dt.datetime) -> None:
         """Take as many jobs as the window has room for, and send them."""
         room = min(self._window - len(self._flights), session.capacity)
-        if room < max(1, self._window // 4) or time.monotonic() < self._next_lease:
-            return
+        if room >= max(1, self._window // 4):
+            self._submit_all(session, self._take_jobs(room, now), now)
+
+    def _take_jobs(self, room: int, now: dt.datetime) -> list[SignJob]:
+        """Lease up to so many jobs; those for CRLs go where they belong, the others are returned."""
+        if time.monotonic() < self._next_lease:
+            return []
         jobs = self._store.queue.lease(
             self._owner,
             limit=room,
             lease_s=_LEASE_S,
             now=now,
-            signer_id=self._signer_id,
+            # Version 1 does not say which signer it is: jobs that belong to one are not for it.
+            signer_id=self._signer_id if self._version > 1 else _NO_SIGNER,
             authorities=list(self._authorities),
         )
         if not jobs:
             self._next_lease = time.monotonic() + _POLL_S
-            return
+        sign_jobs = []
+        for job in jobs:
+            if isinstance(job, SignJob):
+                sign_jobs.append(job)
+            else:
+                self._crl_sync.take(job, now=now)
+        return sign_jobs
+
+    def _submit_all(self, session: Session, jobs: list[SignJob], now: dt.datetime) -> None:
         refusals = []
         for job in jobs:
-            if not isinstance(job, SignJob):
-                self._crl_sync.take(job, now=now)
-                continue
             try:
                 self._submit(session, job)
             except Refused as refusal:
@@ -435,10 +475,21 @@ class SignerClient:
             return
         if self._session_used:
             if not self._crl_sync.send(session, now=now, only_full=True, at_most=1):
-                line.close()
+                line.end()
             return
-        self._lease(session, now)
-        self._session_used = bool(self._flights) or self._crl_sync.send(session, now=now, at_most=1) > 0
+        if not self._has_work(now):
+            line.end()
+            return
+        if not self._crl_sync.send(session, now=now, at_most=1):
+            jobs, self._in_hand = self._in_hand, []
+            self._submit_all(session, jobs, now)
+        self._session_used = bool(self._flights) or self._crl_sync.under_way
+
+    def _has_work(self, now: dt.datetime) -> bool:
+        """Whether there is something to open a version 1 session for; CRLs go first, a certificate is taken in hand."""
+        if not self._crl_sync.due(now=now) and not self._in_hand:
+            self._in_hand = self._take_jobs(1, now)
+        return bool(self._in_hand) or self._crl_sync.due(now=now)
 
     def _ask_status(self, session: Session) -> None:
         if self._version > 1 and time.monotonic() >= self._next_status:
@@ -455,17 +506,30 @@ class SignerClient:
         self._session_has_ended = False
         self._session_open = False
         self._greeted = None
-        self._put_flights_back("the line was lost")
-        self._crl_sync.line_lost()
+        if self._version > 1:
+            self._put_flights_back("the line was lost")
+            self._crl_sync.line_lost()
+            return
+        now = _now()
+        jobs = [flight.job for flight in self._flights.values()]
+        self._flights.clear()
+        patience.try_later(self._store.queue, self._owner, jobs, now=now)
+        self._crl_sync.left_unanswered(now=now)
 
     def _put_flights_back(self, reason: str) -> None:
         """Requests without an answer go back to the queue at once; no try is used up."""
-        postponements = [
-            Postponement(job_id=flight.job.id, delay_s=0, counts=False, reason=reason)
-            for flight in self._flights.values()
-        ]
+        jobs = [flight.job.id for flight in self._flights.values()]
         self._flights.clear()
-        if postponements:
+        self._put_back(jobs, reason)
+
+    def _let_go(self) -> None:
+        """What was taken in hand for a version 1 session that there is not: others may reach their signer."""
+        jobs, self._in_hand = [job.id for job in self._in_hand], []
+        self._put_back(jobs, "the signer could not be reached")
+
+    def _put_back(self, job_ids: list[int], reason: str) -> None:
+        if job_ids:
+            postponements = [Postponement(job_id=each, delay_s=0, counts=False, reason=reason) for each in job_ids]
             self._store.queue.retry_later(self._owner, postponements, now=_now())
 
     def _back_off(self, reason: str = "") -> None:

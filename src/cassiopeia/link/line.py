@@ -96,6 +96,12 @@ class Line:
             self.connection.close()
             self.flush()
 
+    def end(self) -> None:
+        """Close TLS behind everything that was said, then the line: the peer hears that this is the end."""
+        if not self.closed:
+            self.connection.close()
+            self.flush()
+
     def close(self, reason: str = "") -> None:
         """Give the line up at once."""
         if self.closed:
