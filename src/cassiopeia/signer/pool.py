@@ -6,6 +6,7 @@ answered as deferred, so one hostile request costs itself and nothing else.
 
 from __future__ import annotations
 
+import logging
 import selectors
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
     Decide,
     Deferred,
@@ -29,6 +30,8 @@ from cassiopeia.signer.tasks import (
     frame,
     read_outcomes,
 )
+
+_log = logging.getLogger(__name__)
 
 # Two batches each: while one is being answered, the next already waits in the worker's socket.
 _BATCHES_A_WORKER = 2
@@ -62,12 +65,14 @@ class WorkerPool:
         self,
         *,
         config_path: Path,
+        configuration_hash: bytes,
         count: int,
         selector: selectors.BaseSelector,
         deliver: Callable[[Outcome], None],
         command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.worker"),
     ) -> None:
         self._config_path = config_path
+        self._configuration_hash = configuration_hash
         self._count = count
         self._selector = selector
         self._deliver = deliver
@@ -191,23 +196,30 @@ class WorkerPool:
         if not octets:
             self._bury(member)
             return
-        for body in member.reader.feed(octets):
-            outcomes = read_outcomes(body)
-            self._take(member, outcomes)
+        try:
+            for body in member.reader.feed(octets):
+                self._take(member, read_outcomes(body))
+        except PeerError as error:
+            _log.error("a worker broke the rules between us, and is replaced: %s", error)  # noqa: TRY400 - no traceback helps
+            self._bury(member)
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Ready):
+        match outcomes:
+            case [Ready(configuration_hash=configuration_hash)] if not member.ready:
+                if configuration_hash != self._configuration_hash:
+                    self.failure = "profiles or sub-CAs have changed on disk: start the signer again to use them"
+                    raise PeerError(self.failure)
                 member.ready = True
-            elif isinstance(outcome, Unusable):
-                self.failure = outcome.message
-        if not member.batches or isinstance(outcomes[0], Ready | Unusable):
-            return
-        expected = {queued.task.task for queued in member.batches.popleft()}
-        member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
-        for outcome in outcomes:
-            if outcome.task in expected:
-                self._deliver(outcome)
+            case [Unusable(message=message)] if not member.ready:
+                self.failure = message
+            case _:
+                expected = [queued.task.task for queued in member.batches[0]] if member.batches else []
+                if [outcome.task for outcome in outcomes] != expected:
+                    raise PeerError("it answered what it was not asked")
+                member.batches.popleft()
+                member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
+                for outcome in outcomes:
+                    self._deliver(outcome)
 
     def _bury(self, member: _Member) -> None:
         """Forget a dead worker; what it held is tried again alone, or deferred the second time."""

@@ -7,7 +7,6 @@ what waited for that commit.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import itertools
 import logging
 import os
@@ -18,9 +17,8 @@ import time
 from pathlib import Path
 
 from cassiopeia import __version__
-from cassiopeia.config import SignerConfig, load_authorities, load_profiles
-from cassiopeia.core.authority import Authority
-from cassiopeia.errors import OperatorError, Unavailable
+from cassiopeia.config import SignerConfig, load_profiles
+from cassiopeia.errors import Unavailable
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
@@ -39,6 +37,7 @@ from cassiopeia.protocol.events import (
 )
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer.configuration import configuration_hash, own_entries
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.pool import WorkerPool
@@ -70,12 +69,13 @@ class Signer:
         self._announced = False
         self._listening = False
         self._profiles = load_profiles(config.profiles)
-        self._authorities = _own_authorities(config)
-        self._configuration_hash = _configuration_hash(config)
+        self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
+        self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
         self._journal = Journal(config.state)
         self._pool = WorkerPool(
             config_path=config_path,
+            configuration_hash=self._configuration_hash,
             count=config.workers or os.cpu_count() or 1,
             selector=self._selector,
             deliver=self._delivered,
@@ -110,7 +110,9 @@ class Signer:
                 for key, mask in ready:
                     key.data(mask)
                 self._turn(idle=not ready)
+            self._journal.commit()
         finally:
+            # After `StateUnknown` nothing is committed any more: what the disk has is found out at the next start.
             self._stop()
 
     def _start(self) -> None:
@@ -128,7 +130,6 @@ class Signer:
             line.close()
         self._listener.close()
         self._pool.stop()
-        self._journal.commit()
         self._journal.close()
         self._selector.close()
         _log.info("stopped")
@@ -311,23 +312,6 @@ def _link_tls(config: SignerConfig) -> LinkTls:
         if version_1 is None
         else Version1Tls(certificate=version_1.certificate, key=version_1.key, peers=version_1.peers),
     )
-
-
-def _own_authorities(config: SignerConfig) -> dict[str, Authority]:
-    entries = load_authorities(config.authorities)
-    own = {each.authority.name: each.authority for each in entries if each.authority.signer_id == config.signer_id}
-    if not own:
-        raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
-    return own
-
-
-def _configuration_hash(config: SignerConfig) -> bytes:
-    """SHA-256 over what decides how requests are judged: profiles and sub-CAs, in the order of their file names."""
-    digest = hashlib.sha256()
-    for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]:
-        content = path.read_bytes()
-        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
-    return digest.digest()
 
 
 def _now() -> dt.datetime:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cassiopeia.core.request import CertificateRequest
-from cassiopeia.errors import StateUnknown
+from cassiopeia.errors import PeerError
 
 MAXIMUM_FRAME_OCTETS = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
@@ -73,8 +73,9 @@ class Deferred(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The worker has unlocked and proved all its keys."""
+    """The worker has unlocked and proved all its keys, under the configuration of this hash."""
 
+    configuration_hash: bytes
     task: int = 0
 
 
@@ -110,7 +111,7 @@ class FrameReader:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > MAXIMUM_FRAME_OCTETS:
-                raise StateUnknown("a worker sent a frame over the limit")
+                raise PeerError("a worker sent a frame over the limit")
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
@@ -127,4 +128,4 @@ def read_outcomes(body: bytes) -> list[Outcome]:
     try:
         return _outcome_decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise StateUnknown("a worker sent an outcome that is none") from error
+        raise PeerError("a worker sent an outcome that is none") from error

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles, load_signer_config
+from cassiopeia.config import AuthorityEntry, SignerConfig, load_profiles, load_signer_config
 from cassiopeia.core import algorithms, certificate, policy
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, Unavailable
+from cassiopeia.signer.configuration import configuration_hash, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
 from cassiopeia.signer.keystore.passphrase import read_passphrase
@@ -110,7 +111,7 @@ def _deferred(task: Task, error: CassiopeiaError) -> Deferred:
 
 def make_worker(config: SignerConfig) -> Worker:
     """Load profiles, sub-CAs and keys, and prove each key; raises `OperatorError`."""
-    entries = [entry for entry in load_authorities(config.authorities) if entry.authority.signer_id == config.signer_id]
+    entries = own_entries(config)
     keys = OpenSslKeyStore(
         passphrase=read_passphrase(file=config.passphrase_file, credential=config.passphrase_credential),
         directory=config.authorities.parent,
@@ -150,13 +151,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = socket.socket(fileno=int(sys.argv[2]))
     try:
-        worker = make_worker(load_signer_config(Path(sys.argv[1])))
+        config = load_signer_config(Path(sys.argv[1]))
+        worker = make_worker(config)
     except CassiopeiaError as error:
         # Another worker may have said so already, and the front is gone.
         with contextlib.suppress(OSError):
             stream.sendall(frame([Unusable(message=str(error))]))
         raise SystemExit(1) from None
-    stream.sendall(frame([Ready()]))
+    stream.sendall(frame([Ready(configuration_hash=configuration_hash(config))]))
     serve(worker, stream)
 
 

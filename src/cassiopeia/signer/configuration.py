@@ -1,0 +1,27 @@
+"""What a signer was started with: its own sub-CAs, and the hash that names profiles and sub-CAs in every log entry."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities
+from cassiopeia.errors import OperatorError
+
+
+def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
+    """The sub-CAs that belong to this signer; raises `OperatorError` when there are none."""
+    own = [each for each in load_authorities(config.authorities) if each.authority.signer_id == config.signer_id]
+    if not own:
+        raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
+    return own
+
+
+def configuration_hash(config: SignerConfig) -> bytes:
+    """SHA-256 over all that decides how requests are judged: profiles and sub-CAs with their certificates."""
+    digest = hashlib.sha256()
+    for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]:
+        content = path.read_bytes()
+        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
+    for entry in load_authorities(config.authorities):
+        digest.update(entry.authority.certificate)
+    return digest.digest()
