@@ -192,10 +192,20 @@ def unescape(octets: bytes, *, escaped: bool) -> tuple[bytes, bool]:
 
 
 class Session:
-    """TLS over a line, records in it."""
+    """TLS over a line, records in it. `over` is asked while nothing comes: whether to give up."""
 
-    def __init__(self, line: Line, context: ssl.SSLContext, *, server_side: bool) -> None:
+    def __init__(
+        self,
+        line: Line,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        time_limit_s: float = TIME_LIMIT_S,
+        over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._line = line
+        self._time_limit_s = time_limit_s
+        self._over = over
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._buffer = b""
@@ -207,17 +217,18 @@ class Session:
         found = self._tls.cipher()
         return found and (found[0], found[1])
 
-    def write(self, octets: bytes) -> None:
-        """One TLS record, as the original does for each of its own."""
+    def write(self, octets: bytes, *, hold: bool = False) -> None:
+        """One TLS record, as the original does for each of its own; what is held goes with the next."""
         self._tls.write(octets)
-        self._flush()
+        if not hold:
+            self._flush()
 
-    def receive(self, *, time_limit_s: float = TIME_LIMIT_S) -> Message:
+    def receive(self) -> Message:
         """The next message; `Closed` when there will be none."""
         lines: list[bytes] = []
         while not lines or not _is_whole(lines):
             while b"\n" not in self._buffer:
-                self._buffer += self._until(lambda: self._tls.read(_READ_OCTETS), time_limit_s=time_limit_s)
+                self._buffer += self._until(lambda: self._tls.read(_READ_OCTETS))
             line, self._buffer = self._buffer.split(b"\n", 1)
             lines.append(line)
         return decode(lines)
@@ -229,14 +240,16 @@ class Session:
         except ssl.SSLError:
             self._flush()
 
-    def _until(self, step: Callable[[], bytes | None], *, time_limit_s: float = TIME_LIMIT_S) -> bytes:
+    def _until(self, step: Callable[[], bytes | None]) -> bytes:
         """Feed TLS until it can take this step."""
-        deadline = time.monotonic() + time_limit_s
+        deadline = time.monotonic() + self._time_limit_s
         while True:
             try:
                 result = step()
             except ssl.SSLWantReadError:
                 self._flush()
+                if self._over():
+                    raise Closed("given up") from None
                 if time.monotonic() > deadline:
                     raise TimeoutError from None
                 self._incoming.write(self._line.read())

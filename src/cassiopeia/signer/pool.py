@@ -200,7 +200,7 @@ class WorkerPool:
             for body in member.reader.feed(octets):
                 self._take(member, read_outcomes(body))
         except PeerError as error:
-            _log.error("a worker broke the rules between us, and is replaced: %s", error)  # noqa: TRY400 - no traceback helps
+            _log.error("a worker broke the rules between us, and is replaced: %s", error)
             self._bury(member)
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
