@@ -23,8 +23,7 @@ from cassiopeia.protocol import payload
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.journal import Intent, Journal
-from cassiopeia.signer.pool import WorkerPool
-from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed
+from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed, Task
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class _Exchange:
 
 
 class IssuanceDesk:
-    """Takes requests from sessions, work to the pool, and entries to the journal."""
+    """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic."""
 
     def __init__(
         self,
@@ -56,16 +55,18 @@ class IssuanceDesk:
         configuration_hash: bytes,
         authorities: Mapping[str, Authority],
         journal: Journal,
-        pool: WorkerPool,
+        submit: Callable[[Task], None],
         next_task: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._signer_id = signer_id
         self._boot_id = boot_id
         self._configuration_hash = configuration_hash
         self._authorities = authorities
         self._journal = journal
-        self._pool = pool
+        self._submit = submit
         self._next_task = next_task
+        self._clock = clock
         self._exchanges: dict[tuple[int, int], _Exchange] = {}
         self._deciding: dict[int, _Exchange] = {}
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
@@ -85,9 +86,7 @@ class IssuanceDesk:
             return
         task = self._next_task()
         self._deciding[task] = exchange
-        self._pool.submit(
-            Decide(task=task, request=request, version=session.version, now=now, issued=dict(self.issued))
-        )
+        self._submit(Decide(task=task, request=request, version=session.version, now=now, issued=dict(self.issued)))
 
     # Step 9 and 10: the client has saved the log.
     def log_confirmed(self, session: Session, handle: int, log_hash: bytes, *, now: dt.datetime) -> None:
@@ -125,7 +124,7 @@ class IssuanceDesk:
 
     def expire(self, *, now: dt.datetime) -> None:
         """Abandon intents that nobody confirmed in time (monotonic clock)."""
-        late = [serial for serial, deadline in self._intent_deadlines.items() if time.monotonic() > deadline]
+        late = [serial for serial, deadline in self._intent_deadlines.items() if self._clock() > deadline]
         for serial_number in late:
             self._abandon(serial_number, reason="nobody confirmed the log in time", now=now)
 
@@ -202,7 +201,7 @@ class IssuanceDesk:
         )
         self._journal.record_intent(intent, now=now)
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
-        self._intent_deadlines[intent.serial_number] = time.monotonic() + INTENT_LIFE_S
+        self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S
         exchange.intent = intent
         _log.debug(
             "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
@@ -242,9 +241,7 @@ class IssuanceDesk:
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
         tbs_certificate = payload.decode_log_entry(intent.log).tbs_certificate
-        self._pool.submit(
-            Sign(task=task, signing_ca=intent.signing_ca, algorithm=intent.algorithm, octets=tbs_certificate)
-        )
+        self._submit(Sign(task=task, signing_ca=intent.signing_ca, algorithm=intent.algorithm, octets=tbs_certificate))
 
     # Step 10: the result becomes durable, then the signature leaves.
     def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:

@@ -15,9 +15,8 @@ from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.journal import CrlRecord, Journal
-from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import Draft, RevocationList
-from cassiopeia.signer.tasks import Outcome, Sign, Signed
+from cassiopeia.signer.tasks import Outcome, Sign, Signed, Task
 
 _RETRY_AFTER_S = 5
 
@@ -47,13 +46,13 @@ class RevocationDesk:
         *,
         lists: Iterable[RevocationList],
         journal: Journal,
-        pool: WorkerPool,
+        submit: Callable[[Task], None],
         next_task: Callable[[], int],
         resign_after: dt.timedelta,
     ) -> None:
         self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
         self._journal = journal
-        self._pool = pool
+        self._submit = submit
         self._next_task = next_task
         self._resign_after = resign_after
         self._tasks: dict[int, _Counter] = {}
@@ -145,7 +144,7 @@ class RevocationDesk:
         signing_ca = counter.revocations.authority.name
         # Durable first: a CRL must never list what the journal could forget.
         self._journal.when_durable(
-            lambda: self._pool.submit(
+            lambda: self._submit(
                 Sign(task=task, signing_ca=signing_ca, algorithm=draft.algorithm.der, octets=draft.tbs)
             )
         )

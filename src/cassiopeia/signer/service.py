@@ -86,7 +86,7 @@ class Signer:
             configuration_hash=self._configuration_hash,
             authorities=self._authorities,
             journal=self._journal,
-            pool=self._pool,
+            submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
         )
         self._revocation = RevocationDesk(
@@ -95,7 +95,7 @@ class Signer:
                 for each in self._authorities.values()
             ],
             journal=self._journal,
-            pool=self._pool,
+            submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
         )
@@ -127,7 +127,7 @@ class Signer:
 
     def _stop(self) -> None:
         for line in list(self._lines):
-            line.close()
+            line.end()
         self._listener.close()
         self._pool.stop()
         self._journal.close()
