@@ -1,0 +1,240 @@
+"""A signer without line, processes and clock: its desks, a real journal, sessions in memory; every step is a call."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from tests.support import authorities
+from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, make_authority
+from tests.support.conversations import Pair, joined
+
+from cassiopeia.core.algorithms import SignatureAlgorithm
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.profile import parse_profile
+from cassiopeia.core.request import CertificateRequest
+from cassiopeia.protocol.events import (
+    AbandonRequested,
+    Event,
+    FullCrlRequested,
+    LogConfirmed,
+    RevocationRequested,
+    SignRequested,
+)
+from cassiopeia.protocol.session import Session
+from cassiopeia.signer.issuance import IssuanceDesk
+from cassiopeia.signer.journal import Intent, Journal
+from cassiopeia.signer.revocation import RevocationList
+from cassiopeia.signer.revocation_desk import RevocationDesk
+from cassiopeia.signer.tasks import Outcome, Sign, Task
+from cassiopeia.signer.worker import Worker
+
+NOW = authorities.NOW
+PASSPHRASE = b"correct horse"
+SIGNING_CA = "unassured_2026_2"
+PROFILE = "9004-unproved-server"
+BOOT_ID = b"b" * 16
+CONFIGURATION_HASH = b"c" * 32
+
+
+def write_key(path: Path, key: PrivateKey, *, passphrase: bytes | None = PASSPHRASE, mode: int = 0o600) -> str:
+    """Write an encrypted PKCS#8 file (without a passphrase: in clear) and return its URI."""
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    path.chmod(mode)
+    return f"file:{path.name}"
+
+
+class MemoryKeys:
+    """A key store without files."""
+
+    def __init__(self, keys: Mapping[str, PrivateKey]) -> None:
+        self._keys = dict(keys)
+
+    def add(self, name: str, uri: str) -> None:
+        raise AssertionError(f"{name} at {uri} was not expected")
+
+    def subject_public_key_info(self, name: str) -> bytes:
+        return self._keys[name].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
+        return authorities.sign(self._keys[name], algorithm, octets)
+
+
+def make_worker(*own: Authority, ca: TestCa | None = None, keys: Any = None) -> Worker:
+    """A worker of signer 1 with one profile, which version 1 may ask for as well."""
+    ca = ca or default_ca()
+    text = (PROFILES / f"{PROFILE}.toml").read_text(encoding="utf-8")
+    return Worker(
+        signer_id=1,
+        authorities={each.name: each for each in own},
+        profiles={PROFILE: parse_profile(text, name=PROFILE, source=PROFILE)},
+        version_1_profiles=frozenset({PROFILE}),
+        keys=keys or MemoryKeys({each.name: ca.key for each in own}),
+    )
+
+
+def intent(number: int = 1, *, signing_ca: str = SIGNING_CA, **changes: Any) -> Intent:
+    """What the journal takes; the log means nothing."""
+    values: dict[str, Any] = {
+        "serial_number": bytes([1]) + number.to_bytes(15, "big"),
+        "signing_ca": signing_ca,
+        "request_id": number.to_bytes(32, "big"),
+        "request_digest": b"d" * 32,
+        "log": b"log %d" % number,
+        "log_hash": b"h" * 32,
+        "algorithm": b"a",
+        "state": "intent",
+        "signature": b"",
+    }
+    return Intent(**(values | changes))
+
+
+def record_issued(journal: Journal, *numbers: int) -> list[int]:
+    """Take intents all the way to their certificates; return the serial numbers."""
+    serials = []
+    for number in numbers:
+        each = intent(number)
+        journal.record_intent(each, now=NOW)
+        journal.record_confirmation(each.serial_number, log_hash=each.log_hash, now=NOW)
+        journal.record_result(each.serial_number, signature=b"s", now=NOW)
+        serials.append(int.from_bytes(each.serial_number, "big"))
+    journal.commit()
+    return serials
+
+
+@dataclass(kw_only=True)
+class Front:
+    """The signer's front process, one step at a time: nothing is committed, worked on or carried but on demand."""
+
+    directory: Path
+    authority: Authority = field(default_factory=lambda: make_authority(default_ca()))
+    now: dt.datetime = NOW
+    clock: float = 0.0
+    tasks: deque[Task] = field(default_factory=deque)
+    pairs: list[Pair] = field(default_factory=list)
+    resign_after: dt.timedelta = dt.timedelta(hours=24)
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.worker = make_worker(self.authority)
+        self._open()
+
+    def _open(self) -> None:
+        self.journal = Journal(self.directory)
+        self.issuance = IssuanceDesk(
+            signer_id=1,
+            boot_id=BOOT_ID,
+            configuration_hash=CONFIGURATION_HASH,
+            authorities={self.authority.name: self.authority},
+            journal=self.journal,
+            submit=self.tasks.append,
+            next_task=lambda: next(self._numbers),
+            clock=lambda: self.clock,
+        )
+        self.revocation = RevocationDesk(
+            lists=[RevocationList(self.authority, self.journal, lifetime=dt.timedelta(days=10))],
+            journal=self.journal,
+            submit=self.tasks.append,
+            next_task=lambda: next(self._numbers),
+            resign_after=self.resign_after,
+        )
+
+    def restart(self) -> None:
+        """As after a power cut: sessions, tasks and whatever was not committed are gone."""
+        self.journal.close()
+        self.tasks.clear()
+        self.pairs.clear()
+        self._open()
+        self.issuance.end_open_intents(now=self.now)
+        self.journal.commit()
+
+    def connect(self, version: int = 2) -> Pair:
+        pair = joined(version)
+        self.pairs.append(pair)
+        return pair
+
+    def vanish(self, pair: Pair) -> None:
+        """The line is lost: nothing that is said from now on arrives."""
+        self.pairs.remove(pair)
+        pair.signer.finish()
+        self.issuance.forget(pair.signer)
+
+    def carry(self) -> None:
+        """Take what the clients said to the desks."""
+        for pair in self.pairs:
+            for event in [*pair.to_signer(), *pair.signer.take_events()]:
+                self._on_event(pair.signer, event)
+
+    def work(self) -> list[Outcome]:
+        """Let the worker carry out what waits; return what it answered."""
+        outcomes = []
+        while self.tasks:
+            outcome = self.worker.carry_out(self.tasks.popleft())
+            self.deliver(outcome)
+            outcomes.append(outcome)
+        return outcomes
+
+    def deliver(self, outcome: Outcome) -> None:
+        taken = self.issuance.delivered(outcome, now=self.now) or self.revocation.delivered(outcome, now=self.now)
+        assert taken, f"nobody waits for {outcome}"
+
+    def answers(self, pair: Pair) -> list[Event]:
+        """Everything that has come to a client since the last call."""
+        return pair.to_client()
+
+    def settle(self) -> None:
+        """Turns of the loop until nothing is left to do."""
+        self.carry()
+        while self.tasks or self.journal.dirty:
+            self.work()
+            self.journal.commit()
+            for pair in self.pairs:
+                for event in pair.signer.take_events():
+                    self._on_event(pair.signer, event)
+
+    def ask(self, pair: Pair, request: CertificateRequest) -> Event:
+        """Submit a request and run until its first answer: a log, or a no."""
+        pair.client.submit(request)
+        self.settle()
+        (answer,) = self.answers(pair)
+        return answer
+
+    def confirm(self, pair: Pair, handle: int) -> Event:
+        """Confirm a log and run until the answer."""
+        pair.client.confirm_log(handle)
+        self.settle()
+        (answer,) = self.answers(pair)
+        return answer
+
+    @property
+    def signing(self) -> list[Task]:
+        """Tasks that would use the CA key."""
+        return [each for each in self.tasks if isinstance(each, Sign)]
+
+    def _on_event(self, session: Session, event: Event) -> None:
+        match event:
+            case SignRequested(handle=handle, request=request):
+                self.issuance.requested(session, handle, request, now=self.now)
+            case LogConfirmed(handle=handle, log_hash=log_hash):
+                self.issuance.log_confirmed(session, handle, log_hash, now=self.now)
+            case AbandonRequested(handle=handle, reason=reason):
+                self.issuance.abandon_requested(session, handle, reason, now=self.now)
+            case RevocationRequested(handle=handle, request=revocation):
+                self.revocation.requested(session, handle, revocation, now=self.now)
+            case FullCrlRequested(handle=handle, signing_ca=signing_ca):
+                self.revocation.full_crl_requested(session, handle, signing_ca)
+            case _:
+                raise AssertionError(f"no desk takes {event}")
