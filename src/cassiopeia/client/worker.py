@@ -143,7 +143,7 @@ class SignerClient:
             _log.info("stopping" if self._stopping else "drained: the queue is empty")
         finally:
             if self._line is not None:
-                self._line.close()
+                self._line.end()
             self._put_flights_back("the client stopped")
             # Revocations and CRLs that had not been answered yet.
             self._store.queue.release(self._owner, now=_now())
