@@ -44,6 +44,11 @@ def running(tmp_path_factory: pytest.TempPathFactory, _commands_are_compiled_onc
 
 
 @pytest.fixture
+def quick_init() -> tuple[str, ...]:
+    return QUICK_KEYS
+
+
+@pytest.fixture
 def alone(tmp_path: Path) -> Iterator[System]:
     """A system of the test's own, made and not started."""
     with System(directory=tmp_path, init_options=QUICK_KEYS) as system:
