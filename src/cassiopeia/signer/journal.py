@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -63,6 +63,7 @@ _FIND_SERIAL = """
 """
 
 _EMPTY_HASH = bytes(32)
+_HIGHEST_INTEGER = (1 << 63) - 1  # of SQLite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,8 @@ class Journal:
         path = directory / "journal.sqlite"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, isolation_level=None)
+            # Nobody to wait for: whoever has the journal keeps it as long as he lives.
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
             path.chmod(0o600)
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
@@ -114,6 +116,7 @@ class Journal:
         except (sqlite3.DatabaseError, OSError) as error:
             raise OperatorError(f"{path}: cannot open the journal: {error}") from error
         self._in_transaction = False
+        self._failed = False
         self._waiting: list[Callable[[], None]] = []
         row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
         self._position: int = row[0] if row else 0
@@ -144,6 +147,7 @@ class Journal:
 
     def commit(self) -> None:
         """Wait for the disk, then let go what waited for it."""
+        self._check_state()
         if self._in_transaction:
             self._execute("COMMIT")
             self._in_transaction = False
@@ -210,9 +214,9 @@ class Journal:
 
     def record_revocations(self, signing_ca: str, entries: list[tuple[bytes, bytes]], *, now: dt.datetime) -> None:
         """Serial numbers with their CRL entries (DER), in the order in which the CRL will list them."""
-        (ordinal,) = self._database.execute(
+        ((ordinal,),) = self._execute(
             "SELECT COALESCE(MAX(ordinal), 0) FROM revocation WHERE signing_ca = ?", (signing_ca,)
-        ).fetchone()
+        )
         body = {"signing_ca": signing_ca, "entries": [entry.hex() for _, entry in entries]}
         self._append("revocation", now, msgspec.json.encode(body))
         for offset, (serial_number, entry) in enumerate(entries, start=1):
@@ -254,38 +258,34 @@ class Journal:
 
     def open_intents(self) -> list[bytes]:
         """Serial numbers that wait for a confirmation."""
-        return [
-            row[0] for row in self._database.execute("SELECT serial_number FROM certificate WHERE state = 'intent'")
-        ]
+        return [row[0] for row in self._execute("SELECT serial_number FROM certificate WHERE state = 'intent'")]
 
     def used_counts(self) -> dict[str, int]:
         """How many serial numbers each sub-CA has used, abandoned ones left out: what its CRL may have to hold."""
         return dict(
-            self._database.execute(
-                "SELECT signing_ca, COUNT(*) FROM certificate WHERE state <> 'abandoned' GROUP BY signing_ca"
-            )
+            self._execute("SELECT signing_ca, COUNT(*) FROM certificate WHERE state <> 'abandoned' GROUP BY signing_ca")
         )
 
     def is_revoked(self, serial_number: bytes) -> bool:
-        row = self._database.execute("SELECT 1 FROM revocation WHERE serial_number = ?", (serial_number,)).fetchone()
-        return row is not None
+        return bool(self._execute("SELECT 1 FROM revocation WHERE serial_number = ?", (serial_number,)))
 
     def revocation_entries(self, signing_ca: str) -> list[bytes]:
         """DER of every CRL entry of this sub-CA, in order."""
-        rows = self._database.execute(
-            "SELECT entry FROM revocation WHERE signing_ca = ? ORDER BY ordinal", (signing_ca,)
-        )
+        rows = self._execute("SELECT entry FROM revocation WHERE signing_ca = ? ORDER BY ordinal", (signing_ca,))
         return [row[0] for row in rows]
 
     def crl(self, signing_ca: str, number: int | None = None) -> CrlRecord | None:
-        """The CRL of this number, or the newest."""
-        row = self._database.execute(
+        """The CRL of this number (any that a client may name), or the newest."""
+        if number is not None and number > _HIGHEST_INTEGER:
+            return None
+        rows = self._execute(
             "SELECT number, this_update, next_update, entries, tbs_hash, algorithm, signature FROM crl"
             " WHERE signing_ca = ?1 AND (?2 IS NULL OR number = ?2) ORDER BY number DESC LIMIT 1",
             (signing_ca, number),
-        ).fetchone()
-        if row is None:
+        )
+        if not rows:
             return None
+        (row,) = rows
         return CrlRecord(
             signing_ca=signing_ca,
             number=row[0],
@@ -298,9 +298,10 @@ class Journal:
         )
 
     def _find(self, query: str, value: bytes) -> Intent | None:
-        row = self._database.execute(query, (value,)).fetchone()
-        if row is None:
+        rows = self._execute(query, (value,))
+        if not rows:
             return None
+        (row,) = rows
         return Intent(
             serial_number=row[0],
             signing_ca=row[1],
@@ -324,8 +325,14 @@ class Journal:
         )
         self._position, self._head = position, head
 
-    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> None:
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
+        self._check_state()
         try:
-            self._database.execute(statement, values)
+            return self._database.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise StateUnknown(f"the journal cannot be written: {error}") from error
+            self._failed = True
+            raise StateUnknown(f"the journal has failed: {error}") from error
+
+    def _check_state(self) -> None:
+        if self._failed:
+            raise StateUnknown("the journal has failed before: what is on the disk shows at the next start")
