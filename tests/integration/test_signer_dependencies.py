@@ -55,7 +55,7 @@ def test_every_module_of_the_signer_is_importable(signer_python: Path) -> None:
 
 
 def test_the_command_line_of_the_signer_starts(signer_python: Path) -> None:
-    result = run(signer_python, "-m", "cassiopeia.cli.main", "signer", "run", "--help")
+    result = run(signer_python, "-m", "cassiopeia", "signer", "run", "--help")
 
     assert result.returncode == 0, result.stderr
     assert "Usage:" in result.stdout
