@@ -21,7 +21,7 @@ from cassiopeia.config import AuthorityEntry, SignerConfig, load_profiles, load_
 from cassiopeia.core import algorithms, certificate, policy
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
-from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, Unavailable
+from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.signer.configuration import configuration_hash, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
@@ -97,10 +97,16 @@ class Worker:
         )
 
     def _sign(self, task: Sign) -> Signed:
+        authority = self._authorities.get(task.signing_ca)
+        if authority is None:
+            # An intent from before the operators took it away.
+            raise Unavailable(
+                f"this signer no longer has the sub-CA {task.signing_ca}", code="unknown-ca", retry_after_s=3600
+            )
         algorithm = algorithms.algorithm_from_der(task.algorithm)
-        signature = self._keys.sign(task.signing_ca, algorithm, task.octets)
+        signature = self._keys.sign(authority.name, algorithm, task.octets)
         # A fault of the library or the machine must not get out: one wrong RSA-CRT signature gives the key away.
-        algorithms.verify(self._authorities[task.signing_ca].public_key, algorithm, signature, task.octets)
+        algorithms.verify(authority.public_key, algorithm, signature, task.octets)
         return Signed(task=task.task, signature=signature)
 
 
@@ -134,8 +140,13 @@ def _prove(keys: OpenSslKeyStore, entry: AuthorityEntry) -> None:
     if keys.subject_public_key_info(authority.name) != expected:
         raise OperatorError(f"{authority.name}: the key {entry.key} does not belong to this sub-CA's certificate")
     algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
-    signature = keys.sign(authority.name, algorithm, _POSSESSION_CHALLENGE)
-    algorithms.verify(authority.public_key, algorithm, signature, _POSSESSION_CHALLENGE)
+    try:
+        signature = keys.sign(authority.name, algorithm, _POSSESSION_CHALLENGE)
+        algorithms.verify(authority.public_key, algorithm, signature, _POSSESSION_CHALLENGE)
+    except SignatureInvalid as error:
+        raise OperatorError(
+            f"{authority.name}: the key {entry.key} makes wrong signatures: it is damaged, restore it from its backup"
+        ) from error
 
 
 def serve(worker: Worker, stream: socket.socket) -> None:
@@ -149,17 +160,16 @@ def serve(worker: Worker, stream: socket.socket) -> None:
 def main() -> None:
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stream = socket.socket(fileno=int(sys.argv[2]))
-    try:
-        config = load_signer_config(Path(sys.argv[1]))
-        worker = make_worker(config)
-    except CassiopeiaError as error:
-        # Another worker may have said so already, and the front is gone.
-        with contextlib.suppress(OSError):
+    # A front that has gone wants no answer, and another worker may have told it already why none can start.
+    with socket.socket(fileno=int(sys.argv[2])) as stream, contextlib.suppress(ConnectionError):
+        try:
+            config = load_signer_config(Path(sys.argv[1]))
+            worker = make_worker(config)
+        except CassiopeiaError as error:
             stream.sendall(frame([Unusable(message=str(error))]))
-        raise SystemExit(1) from None
-    stream.sendall(frame([Ready(configuration_hash=configuration_hash(config))]))
-    serve(worker, stream)
+            raise SystemExit(1) from None
+        stream.sendall(frame([Ready(configuration_hash=configuration_hash(config))]))
+        serve(worker, stream)
 
 
 if __name__ == "__main__":
