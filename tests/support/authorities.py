@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def load_profile(name: str) -> Profile:
 @functools.cache
 def certification_request(kind: str = "P-256") -> bytes:
     """DER of a PKCS#10 request that says nothing but its key."""
-    keys = {
+    keys: dict[str, Callable[[], PrivateKey]] = {
         "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "RSA": rsa_key,
         "Ed25519": ed25519.Ed25519PrivateKey.generate,

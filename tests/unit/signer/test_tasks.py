@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import datetime as dt
+import struct
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.authorities import NOW, server_request
+
+from cassiopeia.errors import PeerError
+from cassiopeia.signer.tasks import (
+    MAXIMUM_FRAME_OCTETS,
+    Decide,
+    Decided,
+    Deferred,
+    Denied,
+    FrameReader,
+    Outcome,
+    Ready,
+    Sign,
+    Signed,
+    Task,
+    Unusable,
+    frame,
+    read_outcomes,
+    read_tasks,
+)
+
+_numbers = st.integers(min_value=0, max_value=2**63 - 1)
+_texts = st.text(max_size=20)
+_octets = st.binary(max_size=50)
+
+_tasks: st.SearchStrategy[Task] = st.one_of(
+    st.builds(
+        Decide,
+        task=_numbers,
+        request=st.builds(
+            server_request, key_proof=_octets, account=_texts, request_id=_octets, proofs=st.tuples(_octets)
+        ),
+        version=st.sampled_from((1, 2)),
+        now=st.datetimes(timezones=st.just(dt.UTC)),
+        issued=st.dictionaries(_texts, _numbers, max_size=3),
+    ),
+    st.builds(Sign, task=_numbers, signing_ca=_texts, algorithm=_octets, octets=_octets),
+)
+_outcomes: st.SearchStrategy[Outcome] = st.one_of(
+    st.builds(
+        Decided, task=_numbers, signing_ca=_texts, serial_number=_octets, algorithm=_octets, tbs_certificate=_octets
+    ),
+    st.builds(Signed, task=_numbers, signature=_octets),
+    st.builds(Denied, task=_numbers, code=_texts, field=_texts, message=_texts),
+    st.builds(Deferred, task=_numbers, code=_texts, message=_texts, retry_after_s=_numbers),
+    st.builds(Ready, configuration_hash=_octets),
+    st.builds(Unusable, message=_texts),
+)
+
+
+def read(stream: bytes, sizes: list[int]) -> list[bytes]:
+    """Feed a stream in pieces of these sizes, the rest at once."""
+    reader = FrameReader()
+    bodies = []
+    for size in sizes:
+        bodies += reader.feed(stream[:size])
+        stream = stream[size:]
+    return bodies + reader.feed(stream)
+
+
+@given(
+    batches=st.lists(st.lists(_tasks, max_size=4), max_size=4),
+    sizes=st.lists(st.integers(min_value=0, max_value=60), max_size=20),
+)
+def test_tasks_come_out_as_they_went_in_however_the_stream_is_cut(batches: list[list[Task]], sizes: list[int]) -> None:
+    stream = b"".join(frame(batch) for batch in batches)
+    assert [read_tasks(body) for body in read(stream, sizes)] == batches
+
+
+@given(
+    batches=st.lists(st.lists(_outcomes, max_size=4), max_size=4),
+    sizes=st.lists(st.integers(min_value=0, max_value=60), max_size=20),
+)
+def test_outcomes_come_out_as_they_went_in_however_the_stream_is_cut(
+    batches: list[list[Outcome]], sizes: list[int]
+) -> None:
+    stream = b"".join(frame(batch) for batch in batches)
+    assert [read_outcomes(body) for body in read(stream, sizes)] == batches
+
+
+@given(st.binary(max_size=200))
+def test_any_body_is_a_list_of_outcomes_or_a_fault_of_the_worker(body: bytes) -> None:
+    try:
+        outcomes = read_outcomes(body)
+    except PeerError:
+        return
+    assert read_outcomes(frame(outcomes)[4:]) == outcomes
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode({}),
+        msgspec.msgpack.encode([{"type": "Signed", "task": 1}]),
+        msgspec.msgpack.encode([{"type": "Signed", "task": "1", "signature": b""}]),
+        msgspec.msgpack.encode([{"type": "Elsewhere", "task": 1}]),
+        msgspec.msgpack.encode([msgspec.to_builtins(Sign(task=1, signing_ca="", algorithm=b"", octets=b""))]),
+    ],
+)
+def test_what_is_no_outcome_is_refused(body: bytes) -> None:
+    with pytest.raises(PeerError, match="a worker sent an outcome that is none"):
+        read_outcomes(body)
+
+
+def test_a_frame_over_the_limit_is_refused_before_it_comes() -> None:
+    reader = FrameReader()
+    assert reader.feed(struct.pack(">I", MAXIMUM_FRAME_OCTETS)) == []
+    with pytest.raises(PeerError, match="over the limit"):
+        FrameReader().feed(struct.pack(">I", MAXIMUM_FRAME_OCTETS + 1))
+
+
+def test_a_task_is_known_from_an_outcome() -> None:
+    """The tag is the name of the kind: what the front asks can't be taken for what a worker answers."""
+    task = Decide(task=1, request=server_request(), version=2, now=NOW, issued={})
+    with pytest.raises(PeerError):
+        read_outcomes(frame([task])[4:])

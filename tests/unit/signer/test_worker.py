@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from tests.support.authorities import (
+    NOW,
+    PROFILES,
+    PrivateKey,
+    certification_request,
+    default_authority,
+    default_ca,
+    make_authority,
+    make_ca,
+    p256_key,
+    rsa_key,
+    server_request,
+    subject_public_key_info,
+)
+from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, make_worker, write_key
+
+from cassiopeia.config import SignerConfig, load_signer_config
+from cassiopeia.core import algorithms
+from cassiopeia.core.algorithms import SignatureAlgorithm
+from cassiopeia.core.certificate import check_certificate, compose_certificate
+from cassiopeia.errors import OperatorError
+from cassiopeia.signer import worker as worker_module
+from cassiopeia.signer.configuration import configuration_hash
+from cassiopeia.signer.tasks import (
+    Decide,
+    Decided,
+    Deferred,
+    Denied,
+    FrameReader,
+    Outcome,
+    Ready,
+    Sign,
+    Signed,
+    Unusable,
+    frame,
+    read_outcomes,
+)
+
+ECDSA = algorithms.choose_algorithm(p256_key().public_key(), "")
+
+
+def decide(**changes: Any) -> Decide:
+    values: dict[str, Any] = {"task": 5, "request": server_request(), "version": 2, "now": NOW, "issued": {}}
+    return Decide(**(values | changes))
+
+
+def sign(**changes: Any) -> Sign:
+    values: dict[str, Any] = {"task": 6, "signing_ca": SIGNING_CA, "algorithm": ECDSA.der, "octets": b"to be signed"}
+    return Sign(**(values | changes))
+
+
+def test_a_request_that_is_approved_becomes_a_certificate_with_two_tasks() -> None:
+    worker = make_worker(default_authority())
+    request = server_request()
+    decided = worker.carry_out(decide(request=request))
+    assert isinstance(decided, Decided)
+    assert (decided.task, decided.signing_ca, len(decided.serial_number)) == (5, SIGNING_CA, 16)
+    assert decided.serial_number[0] == 1  # the signer's id
+
+    signed = worker.carry_out(sign(algorithm=decided.algorithm, octets=decided.tbs_certificate))
+
+    assert isinstance(signed, Signed)
+    certificate = compose_certificate(decided.tbs_certificate, signed.signature)
+    checked = check_certificate(
+        certificate,
+        request=request,
+        subject_public_key_info=subject_public_key_info(request),
+        authority=default_authority(),
+    )
+    assert checked.serial_number == int.from_bytes(decided.serial_number, "big")
+
+
+def test_each_decision_has_a_serial_number_of_its_own() -> None:
+    worker = make_worker(default_authority())
+    outcomes = [worker.carry_out(decide()) for _ in range(3)]
+    assert len({each.serial_number for each in outcomes if isinstance(each, Decided)}) == 3
+
+
+def test_a_request_that_is_refused_says_why() -> None:
+    outcome = make_worker(default_authority()).carry_out(decide(request=server_request(profile="none")))
+    assert isinstance(outcome, Denied)
+    assert (outcome.task, outcome.code, outcome.field) == (5, "profile-unknown", "profile")
+    assert outcome.message
+
+
+def test_a_request_that_nobody_can_serve_now_may_come_again() -> None:
+    outcome = make_worker(default_authority()).carry_out(decide(issued={SIGNING_CA: 10**6}))
+    assert isinstance(outcome, Deferred)
+    assert (outcome.task, outcome.code, outcome.retry_after_s) == (5, "authority-full", 3600)
+
+
+def test_version_1_has_its_own_profiles() -> None:
+    worker = make_worker(default_authority())
+    assert isinstance(worker.carry_out(decide(version=1)), Decided)
+    worker = worker_module.Worker(
+        signer_id=1,
+        authorities={SIGNING_CA: default_authority()},
+        profiles={PROFILE: worker._profiles[PROFILE]},
+        version_1_profiles=frozenset(),
+        keys=MemoryKeys({}),
+    )
+    outcome = worker.carry_out(decide(version=1))
+    assert isinstance(outcome, Denied)
+    assert outcome.code == "profile-not-in-version-1"
+
+
+class FaultyKeys(MemoryKeys):
+    """A machine that miscalculates."""
+
+    def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
+        return super().sign(name, algorithm, octets + b"!")
+
+
+def test_a_signature_that_does_not_verify_stays_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    """One wrong RSA-CRT signature would give the key away."""
+    worker = make_worker(default_authority(), keys=FaultyKeys({SIGNING_CA: p256_key()}))
+    outcome = worker.carry_out(sign())
+    assert outcome == Deferred(task=6, code="internal", message="the signer met an internal error", retry_after_s=60)
+    assert "SignatureInvalid" in capsys.readouterr().err
+
+
+def test_an_algorithm_that_nobody_knows_is_our_own_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = make_worker(default_authority()).carry_out(sign(algorithm=b"0\x00"))
+    assert isinstance(outcome, Deferred)
+    assert outcome.code == "internal"
+    assert "3000" in capsys.readouterr().err
+
+
+def test_a_sub_ca_that_was_taken_away_signs_nothing_and_costs_no_worker() -> None:
+    """An intent was confirmed, then the signer was started with another bundle."""
+    outcome = make_worker(default_authority()).carry_out(sign(signing_ca="unassured_2020_1"))
+    assert isinstance(outcome, Deferred)
+    assert (outcome.task, outcome.code) == (6, "unknown-ca")
+    assert "unassured_2020_1" in outcome.message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """A signer's files, as far as a worker reads them."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "signer.toml"
+
+    def make(self) -> worker_module.Worker:
+        return worker_module.make_worker(load_signer_config(self.config))
+
+
+def install(directory: Path, *, key: PrivateKey | None = None, signer_id: int = 1, profiles: str = "") -> Installation:
+    ca = default_ca()
+    (directory / "ca.pem").write_bytes(ca.pem)
+    uri = write_key(directory / "ca.key", key or ca.key)
+    (directory / "profiles").mkdir()
+    text = (PROFILES / f"{PROFILE}.toml").read_text(encoding="utf-8")
+    (directory / "profiles" / f"{PROFILE}.toml").write_text(text, encoding="utf-8")
+    (directory / "passphrase").write_bytes(PASSPHRASE + b"\n")
+    (directory / "passphrase").chmod(0o600)
+    period = f"issues_from = {NOW - dt.timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\nissues_until = 2027-01-01T00:00:00Z\n"
+    entry = f'[[authority]]\nname = "{SIGNING_CA}"\ncertificate = "ca.pem"\nissuer = "unassured"\n'
+    (directory / "authorities.toml").write_text(f'{entry}signer_id = {signer_id}\nkey = "{uri}"\n{period}')
+    (directory / "signer.toml").write_text(
+        "[signer]\nid = 1\n[keys]\npassphrase_file = 'passphrase'\n"
+        "[link]\nlisten = 'unix:signer.sock'\ncertificate = 'link.pem'\nkey = 'link.key'\npeers = ['client.pem']\n"
+        f"{profiles}"
+    )
+    return Installation(directory=directory)
+
+
+def test_a_worker_is_made_from_files_and_proves_its_keys(tmp_path: Path) -> None:
+    worker = install(tmp_path).make()
+    assert isinstance(worker.carry_out(decide()), Decided)
+    assert isinstance(worker.carry_out(sign()), Signed)
+    outcome = worker.carry_out(decide(version=1))
+    assert isinstance(outcome, Denied)
+    assert outcome.code == "profile-not-in-version-1"
+
+
+def test_version_1_profiles_come_from_the_configuration(tmp_path: Path) -> None:
+    version_1 = f"[link.version_1]\ncertificate = 'a'\nkey = 'b'\npeers = ['c']\nprofiles = ['{PROFILE}']\n"
+    assert isinstance(install(tmp_path, profiles=version_1).make().carry_out(decide(version=1)), Decided)
+
+
+def test_a_key_that_does_not_fit_its_certificate_is_refused(tmp_path: Path) -> None:
+    other = ed25519.Ed25519PrivateKey.generate()
+    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key does not belong to this sub-CA"):
+        install(tmp_path, key=other).make()
+
+
+def test_without_a_sub_ca_of_its_own_a_signer_has_nothing_to_do(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="no sub-CA belongs to signer 1"):
+        install(tmp_path, signer_id=2).make()
+
+
+def test_a_damaged_key_is_found_before_it_signs_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading skips the check of RSA keys; its public half is all right."""
+    numbers = rsa_key().private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d + 2,
+        dmp1=numbers.dmp1 + 2,
+        dmq1=numbers.dmq1 + 2,
+        iqmp=numbers.iqmp,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    ca = make_ca("rsa", key=rsa_key())
+    monkeypatch.setattr(f"{__name__}.default_ca", lambda: ca)
+    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key makes wrong signatures"):
+        install(tmp_path, key=damaged).make()
+
+
+def test_a_pss_sub_ca_is_proved_with_pss() -> None:
+    ca = make_ca("rsa", key=rsa_key())
+    authority = make_authority(ca, pss=True)
+    worker = make_worker(authority, ca=ca)
+    decided = worker.carry_out(decide())
+    assert isinstance(decided, Decided)
+    assert algorithms.algorithm_from_der(decided.algorithm).is_pss
+    assert isinstance(worker.carry_out(sign(algorithm=decided.algorithm, octets=decided.tbs_certificate)), Signed)
+
+
+class Conversation:
+    """The front's end of a worker that runs in a thread of the test."""
+
+    def __init__(self, run: Callable[[socket.socket], None]) -> None:
+        self.stream, theirs = socket.socketpair()
+        self.stream.settimeout(10)
+        self.failure: BaseException | None = None
+        self._reader = FrameReader()
+        self._bodies: list[bytes] = []
+
+        def target() -> None:
+            try:
+                run(theirs)
+            except BaseException as error:  # noqa: BLE001 - the test looks at it
+                self.failure = error
+            finally:
+                theirs.close()
+
+        self._thread = threading.Thread(target=target)
+        self._thread.start()
+
+    def receive(self) -> list[Outcome]:
+        while not self._bodies:
+            octets = self.stream.recv(1 << 16)
+            assert octets, "the worker has gone"
+            self._bodies += self._reader.feed(octets)
+        return read_outcomes(self._bodies.pop(0))
+
+    def close(self) -> None:
+        self.stream.close()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def served() -> Iterator[Conversation]:
+    worker = make_worker(default_authority())
+    conversation = Conversation(lambda stream: worker_module.serve(worker, stream))
+    yield conversation
+    conversation.close()
+    assert conversation.failure is None
+
+
+def test_batches_are_answered_one_by_one_in_order(served: Conversation) -> None:
+    served.stream.sendall(frame([decide(task=1), sign(task=2)]) + frame([]) + frame([sign(task=3)]))
+    assert [[each.task for each in served.receive()] for _ in range(3)] == [[1, 2], [], [3]]
+
+
+def run_main(config: Path, monkeypatch: pytest.MonkeyPatch) -> Conversation:
+    """`main` takes its stream by number, and closes it."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # for the main thread only
+
+    def run(stream: socket.socket) -> None:
+        monkeypatch.setattr(sys, "argv", ["worker", str(config), str(os.dup(stream.fileno()))])
+        worker_module.main()
+
+    return Conversation(run)
+
+
+def test_a_worker_says_that_it_is_ready_and_under_which_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = install(tmp_path)
+    conversation = run_main(installation.config, monkeypatch)
+    expected = configuration_hash(load_signer_config(installation.config))
+    assert conversation.receive() == [Ready(configuration_hash=expected)]
+    conversation.stream.sendall(frame([sign()]))
+    assert isinstance(conversation.receive()[0], Signed)
+    conversation.close()
+    assert conversation.failure is None
+
+
+@pytest.mark.parametrize("passphrase", [PASSPHRASE, b"wrong"])
+def test_a_worker_whose_front_has_gone_ends_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: bytes
+) -> None:
+    installation = install(tmp_path)
+    (tmp_path / "passphrase").write_bytes(passphrase)
+    gate = threading.Event()
+
+    def load_late(path: Path) -> SignerConfig:
+        assert gate.wait(10)
+        return load_signer_config(path)
+
+    monkeypatch.setattr(worker_module, "load_signer_config", load_late)
+    conversation = run_main(installation.config, monkeypatch)
+    conversation.stream.close()
+    gate.set()
+    conversation.close()
+    assert conversation.failure is None
+
+
+def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = install(tmp_path)
+    (tmp_path / "passphrase").write_bytes(b"wrong")
+    conversation = run_main(installation.config, monkeypatch)
+    (outcome,) = conversation.receive()
+    conversation.close()
+    assert isinstance(outcome, Unusable)
+    assert "wrong passphrase" in outcome.message
+    assert isinstance(conversation.failure, SystemExit)
+    assert conversation.failure.code == 1
+
+
+def test_the_configuration_hash_changes_with_all_that_judges(tmp_path: Path) -> None:
+    installation = install(tmp_path)
+    seen = set()
+
+    def note() -> None:
+        seen.add(configuration_hash(load_signer_config(installation.config)))
+
+    note()
+    note()
+    assert len(seen) == 1
+    profile = tmp_path / "profiles" / f"{PROFILE}.toml"
+    profile.write_text(profile.read_text() + "\n# changed\n")
+    note()
+    profile.rename(profile.with_name("9005-other.toml"))
+    note()
+    (tmp_path / "authorities.toml").write_text((tmp_path / "authorities.toml").read_text() + "\n# changed\n")
+    note()
+    (tmp_path / "ca.pem").write_bytes(make_ca("another", key=p256_key()).pem)
+    note()
+    assert len(seen) == 5
+
+
+def test_a_request_for_a_csr_of_another_kind_is_decided_alike() -> None:
+    request = server_request(key_proof=certification_request("Ed25519"))
+    assert isinstance(make_worker(default_authority()).carry_out(decide(request=request)), Decided)
