@@ -30,7 +30,10 @@ def test_the_store_may_be_a_postgresql(alone: System) -> None:
         certificate.write_text(issued[0]["certificate"])
         crl = ["-crl_check", "-CRLfile", alone.crl_of(certificate), *alone.trust_options(certificate)]
         assert "certificate revoked" in alone.openssl("verify", *crl, str(certificate), status=2).stderr
-        # 3. The queue is empty, and everything ends well while the database still runs.
+        # 3. The database drops every connection: the client goes on by itself, the same process as before.
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        assert alone.ask("request", "submit", options=options)["state"] == "issued"
+        # 4. The queue is empty, and everything ends well while the database still runs.
         assert not any(alone.ask("status")["queue"]["waiting"].values())
         for name in ("client", "signer"):
             alone.stop(name)

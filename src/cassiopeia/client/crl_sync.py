@@ -145,6 +145,13 @@ class CrlSync:
             counter.waiting[:0] = counter.jobs
             counter.jobs = []
 
+    def forget(self) -> None:
+        """Nothing is under way any more: the queue gives the jobs anew."""
+        for counter in self._counters.values():
+            counter.handle = None
+            counter.jobs = []
+            counter.waiting = []
+
     def left_unanswered(self, *, now: dt.datetime) -> None:
         """The same in version 1, where it may mean no: jobs use up a try, and what has no job waits ever longer."""
         for counter in self._counters.values():

@@ -127,6 +127,7 @@ class SignerClient:
         self._next_lease = 0.0
         self._next_status = 0.0
         self._seeking_since: float | None = None
+        self._owes_release = False
         self._stopping = False
 
     def run(self, *, drain: bool = False) -> None:
@@ -136,10 +137,15 @@ class SignerClient:
             _log.warning("a client died on this machine with %d jobs in hand: they are in the queue again", taken)
         try:
             while not self._stopping and not (drain and self._is_drained()):
-                self._connect()
-                for key, mask in self._selector.select(_POLL_S):
-                    key.data(mask)
-                self._turn()
+                try:
+                    self._connect()
+                    for key, mask in self._selector.select(_POLL_S):
+                        key.data(mask)
+                    self._turn()
+                except PeerError as error:
+                    self._start_afresh(f"the signer broke the protocol: {error}")
+                except Unavailable as error:
+                    self._start_afresh(error.message)
             _log.info("stopping" if self._stopping else "drained: the queue is empty")
         finally:
             if self._line is not None:
@@ -161,9 +167,26 @@ class SignerClient:
         statistics = self._store.queue.statistics(now=now)
         return not any(statistics.waiting.values()) and not any(statistics.leased.values())
 
+    def _start_afresh(self, reason: str) -> None:
+        """Forget the session and all that is under way, and go on later, when the store gives the jobs back."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        self._events.clear()
+        self._flights.clear()
+        self._in_hand.clear()
+        self._crl_sync.forget()
+        self._session_open = self._session_has_ended = False
+        self._greeted = None
+        self._owes_release = True
+        self._back_off(reason)
+
     def _connect(self) -> None:
         if self._line is not None or time.monotonic() < self._reconnect_at:
             return
+        if self._owes_release:
+            self._store.queue.release(self._owner, now=_now())
+            self._owes_release = False
         if self._version == 1 and not self._has_work(_now()):
             return
         if self._seeking_since is None:
