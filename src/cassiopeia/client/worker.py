@@ -57,6 +57,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.2
 _LEASE_S = 120.0
 _STATUS_EVERY_S = 30.0
+_STATUS_SOON_S = 1.0  # while the signer is about to begin
 _ANSWER_TIME_LIMIT_S = 60.0
 # A signer on a serial line answers a reset at once; an answer that got lost is not worth waiting for.
 _RESET_TIME_LIMIT_S = 5.0
@@ -275,6 +276,8 @@ class SignerClient:
             )
         )
         self._store.signers.save(self._signer_id, document, now=now)
+        if report.state != "running":
+            self._next_status = time.monotonic() + _STATUS_SOON_S
 
     def _take_answer(
         self,
