@@ -1,7 +1,7 @@
 """The front's side of the worker processes: hands out tasks in batches, signing first, and survives their deaths.
 
-A batch whose worker dies or hangs is tried again one task at a time; a task that takes a worker with it twice is
-answered as deferred, so one hostile request costs itself and nothing else.
+A batch whose worker dies, hangs or breaks the rules is tried again one task at a time; a task that takes a worker with
+it twice, or a request that does so alone, is answered as deferred: a hostile request costs itself and nothing else.
 """
 
 from __future__ import annotations
@@ -89,13 +89,6 @@ class WorkerPool:
         """Whether a worker has loaded and proved all keys."""
         return any(member.ready for member in self._members)
 
-    @property
-    def busy(self) -> bool:
-        return any(member.batches for member in self._members)
-
-    def process_ids(self) -> list[int]:
-        return [member.process.pid for member in self._members]
-
     def start(self) -> None:
         while len(self._members) < self._count:
             self._spawn()
@@ -162,8 +155,10 @@ class WorkerPool:
         self._write(member)
 
     def _next_batch(self, *, alone: bool) -> list[_Queued]:
-        if alone and self._suspects:
-            return [self._suspects.popleft()]
+        if self._suspects:
+            # Nothing is handed out behind other work until they are through: they would wait for a lull that is long
+            # in coming.
+            return [self._suspects.popleft()] if alone else []
         queue = self._signing or self._deciding
         share = max(1, min(_BATCH_TASKS, len(queue) // max(1, self._count)))
         return [queue.popleft() for _ in range(min(share, len(queue)))]
@@ -210,10 +205,11 @@ class WorkerPool:
                     self.failure = "profiles or sub-CAs have changed on disk: start the signer again to use them"
                     raise PeerError(self.failure)
                 member.ready = True
+                self.failure = ""
             case [Unusable(message=message)] if not member.ready:
                 self.failure = message
             case _:
-                expected = [queued.task.task for queued in member.batches[0]] if member.batches else []
+                expected = [queued.task.task for queued in member.batches[0]] if member.batches else None
                 if [outcome.task for outcome in outcomes] != expected:
                     raise PeerError("it answered what it was not asked")
                 member.batches.popleft()
