@@ -1,0 +1,101 @@
+"""A worker of the signer that does as it is told: a program, started in the real one's place.
+
+How it starts stands in the name of its configuration file; what it does with a task, in the account of a request or in
+the name of the CA that is to sign. It shares no code with what is tested but the framing's library.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+CONFIGURATION_HASH = b"configuration"
+
+
+def send(stream: socket.socket, body: bytes) -> None:
+    stream.sendall(struct.pack(">I", len(body)) + body)
+
+
+def say(stream: socket.socket, *outcomes: dict[str, Any]) -> None:
+    send(stream, msgspec.msgpack.encode(outcomes))
+
+
+def start(stream: socket.socket, how: str) -> None:
+    if how == "dies":
+        os._exit(1)
+    if how == "unusable":
+        say(stream, {"type": "Unusable", "message": "the passphrase is wrong"})
+        os._exit(1)
+    if how == "silent":
+        return
+    if how == "empty":
+        say(stream)
+        return
+    if how == "garbage":
+        stream.sendall(b"\xff" * 64)
+        return
+    hash_ = b"another" if how == "changed" else CONFIGURATION_HASH
+    say(stream, {"type": "Ready", "configuration_hash": hash_})
+
+
+def answer(task: dict[str, Any], size: int) -> dict[str, Any]:
+    """Tell who answers, and how many tasks came along."""
+    if task["type"] == "Sign":
+        return {"type": "Signed", "task": task["task"], "signature": f"{os.getpid()} {size}".encode()}
+    return {"type": "Denied", "task": task["task"], "code": "ok", "field": str(size), "message": str(os.getpid())}
+
+
+def carry_out(stream: socket.socket, tasks: list[dict[str, Any]]) -> None:
+    outcomes = [answer(task, len(tasks)) for task in tasks]
+    for order in [task["signing_ca"] if task["type"] == "Sign" else task["request"]["account"] for task in tasks]:
+        word, _, argument = order.partition(" ")
+        if word == "die":
+            os._exit(1)
+        elif word == "die-once":
+            if not Path(argument).exists():
+                Path(argument).touch()
+                os._exit(1)
+        elif word == "hang":
+            time.sleep(600)
+        elif word == "wait":
+            while not Path(argument).exists():
+                time.sleep(0.005)
+        elif word == "garbage":
+            send(stream, b"\xc1")
+            return
+        elif word == "huge":
+            stream.sendall(b"\xff" * 4)
+            return
+        elif word == "forget":
+            outcomes = outcomes[:-1]
+        elif word == "twice":
+            say(stream, *outcomes)
+        elif word == "ready-again":
+            say(stream, {"type": "Ready", "configuration_hash": CONFIGURATION_HASH})
+    say(stream, *outcomes)
+
+
+def main() -> None:
+    stream = socket.socket(fileno=int(sys.argv[2]))
+    how = Path(sys.argv[1]).name
+    start(stream, how)
+    buffer = b""
+    while octets := stream.recv(1 << 16):
+        buffer += octets
+        while len(buffer) >= 4 and len(buffer) >= 4 + int.from_bytes(buffer[:4], "big"):
+            end = 4 + int.from_bytes(buffer[:4], "big")
+            carry_out(stream, msgspec.msgpack.decode(buffer[4:end]))
+            buffer = buffer[end:]
+    if how == "stubborn":
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    main()
