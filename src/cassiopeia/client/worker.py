@@ -297,6 +297,10 @@ class SignerClient:
             case RequestRefused(code=code, field=offending, message=message):
                 _log.debug("%s refused: %s", _short(job), message)
                 answers.refusals.append(Refusal(job_id=job.id, code=code, field=offending, message=message))
+            case RequestFailed(code="worker-died", message=message):
+                # It took two of the signer's workers with it: not again before a person has looked at it.
+                _log.error("%s set aside: %s", _short(job), message)
+                answers.set_aside.append((job.id, message))
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.debug("%s not now: %s", _short(job), message)
                 answers.postponements.append(
