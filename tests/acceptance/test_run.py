@@ -70,7 +70,7 @@ def test_the_command_that_it_shows_works(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert "-----BEGIN CERTIFICATE-----" in done.stdout
-    assert "1 certificates in the last hour" in done.stdout
+    assert "1 issued in the last hour" in done.stdout
 
 
 @pytest.mark.parametrize("what", ["signer", "client"])

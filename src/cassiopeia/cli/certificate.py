@@ -110,7 +110,7 @@ def list_certificates(
         click.echo(f"More: --after {page.next_page}")
 
 
-@certificate.command()
+@certificate.command(short_help="Show one certificate.")
 @config_option
 @click.argument("serial")
 @json_option
@@ -161,7 +161,8 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
 @certificate.command()
 @config_option
 @click.argument("serial")
-@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), default="unspecified")
+@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), default="unspecified",
+              metavar="REASON", help=f"One of: {', '.join(_REASONS)} (the default is the first).")  # fmt: skip
 @click.option("--invalid-since", callback=_parse_past_day, metavar="DATE",
               help="Since when the key is known or suspected to be bad, YYYY-MM-DD.")  # fmt: skip
 @click.option("--wait/--no-wait", default=False, help="Wait until the CRL that shows it is published.")

@@ -43,7 +43,7 @@ def _print_queue(queue: QueueStatistics) -> None:
     click.echo(f"queue    {waiting} waiting, {leased} with a client, {aside} set aside for a person to look at")
     if waiting or leased:
         click.echo(f"         the oldest has waited {_span(queue.oldest_age_s)}")
-    click.echo(f"         {queue.issued_last_hour} certificates in the last hour")
+    click.echo(f"         {queue.issued_last_hour} issued in the last hour")
 
 
 def _print_signers(signers: tuple[SignerStatus, ...], now: dt.datetime) -> None:

@@ -14,7 +14,7 @@ def store() -> None:
     """Look after the database."""
 
 
-@store.command()
+@store.command(short_help="Make the tables, or bring them up to date.")
 @config_option
 def upgrade(config_path: Path) -> None:
     """Make the tables of an empty database, or bring older ones up to date.
