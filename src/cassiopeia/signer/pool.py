@@ -1,7 +1,8 @@
 """The front's side of the worker processes: hands out tasks in batches, signing first, and survives their deaths.
 
 A batch whose worker dies, hangs or breaks the rules is tried again one task at a time; a task that takes a worker with
-it twice, or a request that does so alone, is answered as deferred: a hostile request costs itself and nothing else.
+it twice is answered as deferred. A hostile request costs itself and nothing else, and a worker that was killed for
+another reason (by the kernel, for memory) costs nothing at all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from pathlib import Path
 
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
-    Decide,
     Deferred,
     FrameReader,
     Outcome,
@@ -231,12 +231,12 @@ class WorkerPool:
             for queued in batch:
                 # Only the first batch was under way; the others never reached the worker's hands.
                 queued.deaths += 1 if position == 0 else 0
-                if queued.deaths > 1 or (queued.deaths == 1 and len(batch) == 1 and isinstance(queued.task, Decide)):
+                if queued.deaths > 1:
                     self._deliver(
                         Deferred(
                             task=queued.task.task,
                             code="worker-died",
-                            message="this request ended a worker of the signer; a person must look at it",
+                            message="this request ended two workers of the signer; a person must look at it",
                             retry_after_s=300,
                         )
                     )
