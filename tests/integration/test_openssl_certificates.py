@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.authorities import (
     NOW,
     PROFILES,
+    PrivateKey,
     TestCa,
     alt_names,
     approve,
@@ -123,7 +125,7 @@ def test_verifies_through_root_structure_and_time_sub_ca(tmp_path: Path, profile
     ],
 )
 def test_verifies_every_kind_of_sub_ca(tmp_path: Path, kind: str, pss: bool, wish: str, name: str) -> None:  # noqa: FBT001 - a column
-    keys = {
+    keys: dict[str, Callable[[], PrivateKey]] = {
         "RSA": rsa_key,
         "Ed25519": ed25519.Ed25519PrivateKey.generate,
         "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),

@@ -9,6 +9,7 @@ import datetime as dt
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.authorities import (
     NOW,
+    PrivateKey,
     TestCa,
     approve,
     entries,
@@ -33,7 +35,7 @@ from cassiopeia.core.algorithms import choose_algorithm
 from cassiopeia.core.certificate import assemble_tbs, compose_certificate
 from cassiopeia.core.request import Revocation
 
-KEYS = {
+KEYS: dict[str, Callable[[], PrivateKey]] = {
     "P-256": p256_key,
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "RSA": rsa_key,
@@ -67,7 +69,7 @@ def make_crl(ca: TestCa, listed: bytes, *, number: int = 5, pss: bool = False) -
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("count", [0, 1, 50])
 def test_is_read_and_verified(tmp_path: Path, kind: str, count: int) -> None:
-    ca = make_ca("unassured_2026_2", key=KEYS[kind]())  # type: ignore[no-untyped-call] # one of several factories
+    ca = make_ca("unassured_2026_2", key=KEYS[kind]())
     (tmp_path / "ca.pem").write_bytes(ca.pem)
     octets = make_crl(ca, entries(range(1, 1 + count)), pss=kind == "RSA-PSS")
     done = openssl("crl", "-inform", "DER", "-noout", "-text", "-CAfile", tmp_path / "ca.pem", stdin=octets)

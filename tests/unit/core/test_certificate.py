@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from tests.support.authorities import (
     NOW,
     PROFILES,
@@ -99,7 +100,7 @@ def test_every_default_profile_gives_exactly_what_it_says(profile_name: str, kin
     assert {each.value for each in read.subject} == {each.value for each in request.attributes}
     extensions = {each.oid: each for each in read.extensions}
     expected = {
-        x509.OID_SUBJECT_KEY_IDENTIFIER: x509.SubjectKeyIdentifier.from_public_key(approved.key.public_key),
+        x509.OID_SUBJECT_KEY_IDENTIFIER: x509.SubjectKeyIdentifier.from_public_key(approved.key.public_key),  # type: ignore[arg-type] # wide
         x509.OID_BASIC_CONSTRAINTS: x509.BasicConstraints(ca=False, path_length=None),
         x509.OID_AUTHORITY_KEY_IDENTIFIER: x509.AuthorityKeyIdentifier(authority.key_identifier, None, None),
         x509.OID_EXTENDED_KEY_USAGE: x509.ExtendedKeyUsage(map(x509.ObjectIdentifier, profile.extended_key_usage)),
@@ -145,8 +146,8 @@ def test_says_where_to_ask() -> None:
     read = issued(approve(server_request()))
     access = read.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     assert [(each.access_method, each.access_location.value) for each in access] == [
-        (x509.AuthorityInformationAccessOID.OCSP, "http://ocsp.example.org"),
-        (x509.AuthorityInformationAccessOID.CA_ISSUERS, "http://crt.example.org/unassured_2026_2.crt"),
+        (AuthorityInformationAccessOID.OCSP, "http://ocsp.example.org"),
+        (AuthorityInformationAccessOID.CA_ISSUERS, "http://crt.example.org/unassured_2026_2.crt"),
     ]
     (point,) = read.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
     assert [each.value for each in point.full_name or ()] == ["http://crl.example.org/unassured_2026_2.crl"]

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID
 from tests.support.authorities import (
     NOW,
     default_authority,
@@ -153,7 +154,7 @@ def test_a_crl_as_the_library_reads_it(count: int) -> None:
     assert [each.serial_number for each in read] == list(range(1, 1 + count))
     assert [(each.oid, each.critical) for each in read.extensions] == [
         (x509.OID_AUTHORITY_KEY_IDENTIFIER, False),
-        (x509.ExtensionOID.CRL_NUMBER, False),
+        (ExtensionOID.CRL_NUMBER, False),
     ]
     assert read.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 77
     identifier = read.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value

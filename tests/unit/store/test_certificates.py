@@ -162,7 +162,7 @@ def test_pages_are_filtered(store: Store) -> None:
     store.results.finish_revoked([job.id for job in jobs if job.revocation.serial_number == 1], revoked_at=NOW, now=NOW)
 
     def serials(**filters: object) -> list[int]:
-        items = store.certificates.page(**filters).items  # type: ignore[arg-type] -- filters vary
+        items = store.certificates.page(**filters).items  # type: ignore[arg-type] # filters vary
         return [int(each.serial_number, 16) for each in items]
 
     assert serials() == [4, 3, 2, 1]

@@ -193,13 +193,13 @@ def test_a_crl_asked_for_from_several_sides_is_one_job(store_url: str, store: St
 
 
 def test_two_that_look_before_either_has_asked_for_a_crl(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cassiopeia.store import queue  # noqa: PLC0415 -- the module whose inner step is delayed
+    from cassiopeia.store import queue, turns  # noqa: PLC0415 -- the module whose inner step is delayed
 
-    enqueue = queue.enqueue
+    enqueue = turns.enqueue
 
     def quicker(connection: object, **values: object) -> None:
-        enqueue(connection, **values)  # type: ignore[arg-type] -- passed through
-        enqueue(connection, **values)  # type: ignore[arg-type] -- passed through
+        enqueue(connection, **values)  # type: ignore[arg-type] # passed through
+        enqueue(connection, **values)  # type: ignore[arg-type] # passed through
 
     monkeypatch.setattr(queue, "enqueue", quicker)
     assert not store.queue.request_crl("a", now=NOW)

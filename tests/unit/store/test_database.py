@@ -11,7 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from tests.support.postgres import PostgresServer
 from tests.support.store import NOW, certificate_request, request_id, submit
 
@@ -78,7 +78,7 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch
     assert upgrade(url) == ""
 
 
-def _fail(connection: store_connection.Connection, table: str) -> None:
+def _fail(connection: Connection, table: str) -> None:
     connection.execute(text("CREATE TABLE half_an_upgrade (id INTEGER)"))
     connection.execute(text(f"SELECT * FROM {table}"))  # noqa: S608 -- our own table's name
 
