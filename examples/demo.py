@@ -139,9 +139,11 @@ class Demo:
             print(line)
 
     def _verify(self) -> None:
-        heading("5. Every certificate verifies, through the whole chain", "$ openssl verify -CAfile root.pem ...")
-        for certificate in self._certificates.values():
+        heading("5. Every certificate verifies, through the whole chain", "")
+        for number, certificate in enumerate(self._certificates.values()):
             options = self._system.trust_options(certificate)
+            if number == 0:
+                print(f"    $ openssl verify {' '.join(options)} {certificate.name}")
             show(self._system.openssl("verify", *options, certificate.name).stdout)
 
     def _revoke(self) -> None:
@@ -159,7 +161,7 @@ class Demo:
         print(f"    $ openssl crl -inform DER -noout -text -in {crl}")
         text = self._system.openssl("crl", "-inform", "DER", "-noout", "-text", "-in", crl).stdout
         show(text.split("    Signature Algorithm: ", 2)[1].split("\n", 1)[1])
-        print("    $ openssl verify -crl_check ...")
+        print("    $ openssl verify -crl_check -CRLfile ..., the rest as before")
         for certificate in self._certificates.values():
             self._check_revocation(certificate, revoked=certificate == revoked)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -441,7 +442,8 @@ def link_address(path: Path, text: str, *, key: str) -> Address:
     """Where a link is; a relative Unix socket is relative to the file at `path`. Raises ConfigurationError."""
     scheme, _, location = text.partition(":")
     if scheme == "unix" and location:
-        text = f"unix:{_beside(path, Path(location))}"
+        # Without `..` in it: a socket's path must be short, and people read it in logs.
+        text = f"unix:{os.path.normpath(_beside(path, Path(location)))}"
     try:
         return parse_address(text)
     except OperatorError as error:

@@ -362,6 +362,7 @@ class SignerClient:
                 Postponement(job_id=job.id, delay_s=60, counts=True, reason=f"bad certificate: {error}")
             )
             return
+        _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
         answers.issued.append(
             IssuedResult(
                 job_id=job.id,
