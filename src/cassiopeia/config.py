@@ -8,8 +8,8 @@ no link and no store: the signer loads this module, so it needs nothing of the d
 from __future__ import annotations
 
 import datetime as dt
-import re
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
