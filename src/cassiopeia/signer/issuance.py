@@ -99,7 +99,7 @@ class IssuanceDesk:
             return
         stored = self._journal.find_serial(intent.serial_number)
         if stored is not None and stored.state == "issued":
-            self._release(exchange, stored, index=0)
+            self._journal.when_durable(lambda: self._release(exchange, stored, index=0))
             return
         if stored is None or stored.state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
@@ -112,9 +112,13 @@ class IssuanceDesk:
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
         exchange = self._exchanges[id(session), handle]
-        intent = exchange.intent
-        if intent is not None and intent.serial_number in self._intent_deadlines:
-            self._abandon(intent.serial_number, reason=reason, now=now)
+        stored = None if exchange.intent is None else self._journal.find_serial(exchange.intent.serial_number)
+        if stored is not None and stored.state in {"confirmed", "issued"}:
+            # Another session under the same request id: the word that nothing will be signed would be a lie.
+            self._fail(exchange, Unavailable("the log of this request is confirmed already", code="log-confirmed"))
+            return
+        if stored is not None and stored.state == "intent":
+            self._abandon(stored.serial_number, reason=reason, now=now)
         self._journal.when_durable(lambda: self._send(exchange, lambda: session.send_abandoned(handle), last=True))
 
     def forget(self, session: Session) -> None:
@@ -166,7 +170,11 @@ class IssuanceDesk:
 
     # Steps 6 and 7: a worker approved it; the intent becomes durable.
     def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
-        authority = self._authorities[decided.signing_ca]
+        authority = self._authorities.get(decided.signing_ca)
+        if authority is None:
+            _log.error("%s a worker chose a sub-CA that is not ours", _short(exchange.request))
+            self._fail(exchange, _as_unavailable(decided))
+            return
         if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
             self._fail(exchange, Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1))
             return
@@ -238,6 +246,11 @@ class IssuanceDesk:
             if other.serial_number == intent.serial_number:
                 exchanges.append(exchange)
                 return
+        stored = self._journal.find_serial(intent.serial_number)
+        if stored is not None and stored.state == "issued":
+            # Signed for another session while this confirmation waited for the disk: never a second signature.
+            self._journal.when_durable(lambda: self._release(exchange, stored, index=0))
+            return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
         tbs_certificate = payload.decode_log_entry(intent.log).tbs_certificate
