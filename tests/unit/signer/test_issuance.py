@@ -1,0 +1,706 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.authorities import NOW, default_authority, server_request, subject_public_key_info
+from tests.support.conversations import Pair
+from tests.support.signer import BOOT_ID, CONFIGURATION_HASH, SIGNING_CA, Front
+
+from cassiopeia.core.certificate import check_certificate, check_tbs, compose_certificate
+from cassiopeia.core.request import CertificateRequest, request_digest
+from cassiopeia.errors import InternalError, StateUnknown
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.events import (
+    CertificateIssued,
+    LogReceived,
+    RequestAbandoned,
+    RequestFailed,
+    RequestRefused,
+)
+from cassiopeia.signer.issuance import INTENT_LIFE_S
+from cassiopeia.signer.journal import Intent
+from cassiopeia.signer.tasks import Decided, Deferred, Signed
+
+REQUEST_ID = b"r" * 32
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    made = Front(directory=tmp_path)
+    yield made
+    made.journal.close()
+
+
+def wanted(**changes: Any) -> CertificateRequest:
+    return server_request(**({"request_id": REQUEST_ID, "account": "alice"} | changes))
+
+
+def log_of(front: Front, pair: Pair, request: CertificateRequest | None = None) -> LogReceived:
+    answer = front.ask(pair, request or wanted())
+    assert isinstance(answer, LogReceived)
+    return answer
+
+
+def certificate_of(front: Front, pair: Pair, request: CertificateRequest | None = None) -> bytes:
+    """Take a request all the way; return the signature."""
+    log = log_of(front, pair, request)
+    issued = front.confirm(pair, log.handle)
+    assert isinstance(issued, CertificateIssued)
+    assert issued.signature is not None
+    return issued.signature
+
+
+def journaled(front: Front) -> Intent:
+    found = front.journal.find_request(REQUEST_ID)
+    assert found is not None
+    return found
+
+
+def assert_failed(answer: object, code: str) -> RequestFailed:
+    assert isinstance(answer, RequestFailed)
+    assert answer.code == code
+    return answer
+
+
+def kinds(front: Front) -> list[str]:
+    """Kinds of all entries, uncommitted ones included."""
+    return [row[0] for row in front.journal._database.execute("SELECT kind FROM entry ORDER BY position")]
+
+
+# The order of things.
+
+
+def test_the_log_leaves_after_the_intent_is_durable_and_before_any_key_is_used(front: Front) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted())
+    front.carry()
+    assert kinds(front) == []
+    front.work()
+    # Journaled, and not a word of it outside before the disk has it.
+    assert kinds(front) == ["intent"]
+    assert front.answers(pair) == []
+    front.journal.commit()
+    (log,) = front.answers(pair)
+    assert isinstance(log, LogReceived)
+    assert not front.tasks
+
+    entry = payload.decode_log_entry(log.log)
+    assert (entry.signer_id, entry.boot_id, entry.configuration_hash) == (1, BOOT_ID, CONFIGURATION_HASH)
+    assert (entry.index, entry.previous_hash, entry.time) == (1, bytes(32), NOW)
+    assert (entry.request_id, entry.request_digest) == (REQUEST_ID, request_digest(wanted()))
+    assert (entry.account, entry.signing_ca) == ("alice", SIGNING_CA)
+    check_tbs(
+        entry.tbs_certificate,
+        request=wanted(),
+        subject_public_key_info=subject_public_key_info(wanted()),
+        authority=default_authority(),
+    )
+    assert journaled(front).log == log.log
+
+
+def test_the_key_is_used_after_the_confirmation_is_durable(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    assert kinds(front) == ["intent", "confirmation"]
+    assert not front.tasks
+    front.journal.commit()
+    assert len(front.signing) == 1
+
+
+def test_the_signature_leaves_after_the_result_is_durable(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.work()
+    assert kinds(front) == ["intent", "confirmation", "result"]
+    assert front.answers(pair) == []
+    front.journal.commit()
+    (issued,) = front.answers(pair)
+    assert isinstance(issued, CertificateIssued)
+    assert (issued.signing_ca, issued.index) == (SIGNING_CA, 3)
+    tbs = payload.decode_log_entry(log.log).tbs_certificate
+    check_certificate(
+        compose_certificate(tbs, issued.signature or b""),
+        request=wanted(),
+        subject_public_key_info=subject_public_key_info(wanted()),
+        authority=default_authority(),
+    )
+
+
+def test_many_requests_of_one_turn_share_its_commits(front: Front) -> None:
+    pair = front.connect()
+    for number in range(20):
+        pair.client.submit(wanted(request_id=bytes([number]) * 32))
+    front.settle()
+    logs = front.answers(pair)
+    assert len(logs) == 20
+    for log in logs:
+        assert isinstance(log, LogReceived)
+        pair.client.confirm_log(log.handle)
+    front.settle()
+    assert len(front.answers(pair)) == 20
+    assert front.journal.commits == 3
+    assert front.issuance.issued == {SIGNING_CA: 20}
+
+
+@pytest.mark.parametrize("step", ["intent", "confirmation", "result"])
+def test_when_the_disk_fails_nothing_leaves(front: Front, step: str) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted())
+    front.carry()
+    if step != "intent":
+        front.work()
+        front.journal.commit()
+        (log,) = front.answers(pair)
+        assert isinstance(log, LogReceived)
+        pair.client.confirm_log(log.handle)
+        front.carry()
+    if step == "result":
+        front.journal.commit()
+    front.work()
+    assert kinds(front)[-1] == step
+    # The database is gone under the journal's hands.
+    front.journal._database.close()
+    with pytest.raises(StateUnknown):
+        front.journal.commit()
+    assert front.answers(pair) == []
+    assert not front.signing
+
+
+# What the client says.
+
+
+def test_a_wrong_hash_signs_nothing_and_the_request_may_come_again(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    exchange = pair.client._exchange(log.handle)
+    exchange.log_hash = hashlib.sha256(log.log + b"!").digest()
+    assert_failed(front.confirm(pair, log.handle), "log-mismatch")
+    assert kinds(front) == ["intent"]
+    assert not front.signing
+
+    again = log_of(front, pair)
+    assert again.log == log.log
+    assert isinstance(front.confirm(pair, again.handle), CertificateIssued)
+
+
+def test_a_log_is_confirmed_by_its_own_hash_and_no_other(front: Front) -> None:
+    """Each of two logs confirmed with the other's hash."""
+    pair = front.connect()
+    logs = [log_of(front, pair, wanted(request_id=each * 32)) for each in (b"1", b"2")]
+    first, second = (pair.client._exchange(each.handle) for each in logs)
+    first.log_hash, second.log_hash = second.log_hash, first.log_hash
+    for each in logs:
+        assert_failed(front.confirm(pair, each.handle), "log-mismatch")
+    assert not front.signing
+
+
+def test_a_refusal_is_journaled_and_then_told(front: Front) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted(profile="none"))
+    front.carry()
+    front.work()
+    assert kinds(front) == ["refusal"]
+    assert front.answers(pair) == []
+    front.journal.commit()
+    (refused,) = front.answers(pair)
+    assert isinstance(refused, RequestRefused)
+    assert (refused.code, refused.field) == ("profile-unknown", "profile")
+    # Refused is final for the request as it was, not for its id: nothing exists under it.
+    assert isinstance(front.ask(pair, wanted()), LogReceived)
+
+
+def test_what_cannot_be_decided_now_is_not_journaled(front: Front) -> None:
+    pair = front.connect()
+    front.issuance.issued[SIGNING_CA] = front.authority.maximum_certificates
+    failed = assert_failed(front.ask(pair, wanted()), "authority-full")
+    assert failed.retry_after_s == 3600
+    assert kinds(front) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Deferred(task=1, code="worker-died", message="ended two workers", retry_after_s=300), "worker-died"),
+        (Signed(task=1, signature=b"not asked for"), "internal"),
+        (
+            Decided(task=1, signing_ca="elsewhere", serial_number=b"1" * 16, algorithm=b"", tbs_certificate=b""),
+            "internal",
+        ),
+    ],
+)
+def test_whatever_a_worker_answers_the_request_has_its_answer(
+    front: Front, outcome: Deferred | Signed | Decided, code: str
+) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted())
+    front.carry()
+    front.tasks.clear()
+    front.deliver(outcome)
+    front.journal.commit()
+    (answer,) = front.answers(pair)
+    assert_failed(answer, code)
+    assert kinds(front) == []
+
+
+def test_an_outcome_of_a_task_that_nobody_gave_is_nobodys(front: Front) -> None:
+    assert not front.issuance.delivered(Signed(task=99, signature=b""), now=NOW)
+
+
+def test_a_signature_that_could_not_be_made_may_be_asked_for_again(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    (task,) = front.signing
+    front.tasks.clear()
+    front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=7))
+    (failed,) = front.answers(pair)
+    assert assert_failed(failed, "internal").retry_after_s == 7
+    assert journaled(front).state == "confirmed"
+    # The intent is confirmed for good: the same certificate comes when the key is there again.
+    again = log_of(front, pair)
+    assert again.log == log.log
+    assert isinstance(front.confirm(pair, again.handle), CertificateIssued)
+    assert kinds(front) == ["intent", "confirmation", "result"]
+
+
+# The same request again.
+
+
+def test_the_same_request_has_the_same_certificate(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    first = front.confirm(pair, log.handle)
+    again = log_of(front, pair)
+    second = front.confirm(pair, again.handle)
+    assert isinstance(first, CertificateIssued)
+    assert isinstance(second, CertificateIssued)
+    assert (again.log, second.signature, second.signing_ca) == (log.log, first.signature, first.signing_ca)
+    assert kinds(front) == ["intent", "confirmation", "result"]
+    assert front.issuance.issued == {SIGNING_CA: 1}
+
+
+def test_and_after_a_restart_too(front: Front) -> None:
+    signature = certificate_of(front, front.connect())
+    front.restart()
+    assert certificate_of(front, front.connect()) == signature
+    assert front.issuance.issued == {SIGNING_CA: 1}
+
+
+def test_evidence_makes_no_other_request_of_it(front: Front) -> None:
+    signature = certificate_of(front, front.connect())
+    assert certificate_of(front, front.connect(), wanted(proofs=(b"newer",))) == signature
+
+
+@pytest.mark.parametrize("change", [{"account": "mallory"}, {"wish_to": "1m"}, {"signature_hash": "sha256"}])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_request_under_the_same_id_is_refused(front: Front, change: dict[str, str], *, restarted: bool) -> None:
+    signature = certificate_of(front, front.connect())
+    if restarted:
+        front.restart()
+    answer = front.ask(front.connect(), wanted(**change))
+    assert isinstance(answer, RequestRefused)
+    assert (answer.code, answer.field) == ("request-id-taken", "id")
+    assert certificate_of(front, front.connect()) == signature
+
+
+def test_while_one_is_being_decided_its_twin_waits(front: Front) -> None:
+    first, second = front.connect(), front.connect()
+    first.client.submit(wanted())
+    second.client.submit(wanted())
+    front.carry()
+    (answer,) = front.answers(second)
+    assert assert_failed(answer, "busy").retry_after_s == 1
+    front.settle()
+    assert len(front.answers(first)) == 1
+    assert kinds(front) == ["intent"]
+
+
+def test_twins_that_confirm_together_share_one_signature(front: Front) -> None:
+    pairs = front.connect(), front.connect()
+    logs = [log_of(front, pair) for pair in pairs]
+    for pair, log in zip(pairs, logs, strict=True):
+        pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    assert len(front.signing) == 1
+    front.settle()
+    answers = [front.answers(pair)[0] for pair in pairs]
+    assert len({each.signature for each in answers if isinstance(each, CertificateIssued)}) == 1
+    assert kinds(front) == ["intent", "confirmation", "result"]
+
+
+def test_a_twin_that_confirms_while_the_first_is_being_signed_shares_its_signature(front: Front) -> None:
+    """Its confirmation waits for the very commit that makes the result durable: nothing is signed a second time."""
+    first, second = front.connect(), front.connect()
+    log = log_of(front, first)
+    twin = log_of(front, second)
+    first.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    second.client.confirm_log(twin.handle)
+    front.carry()
+    front.work()
+    front.settle()
+    answers = [*front.answers(first), *front.answers(second)]
+    assert len(answers) == 2
+    assert len({each.signature for each in answers if isinstance(each, CertificateIssued)}) == 1
+    assert kinds(front) == ["intent", "confirmation", "result"]
+
+
+def test_a_twin_that_confirms_behind_the_result_waits_for_the_disk_as_well(front: Front) -> None:
+    first, second = front.connect(), front.connect()
+    log = log_of(front, first)
+    twin = log_of(front, second)
+    first.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.work()
+    second.client.confirm_log(twin.handle)
+    front.carry()
+    assert kinds(front)[-1] == "result"
+    assert front.answers(second) == []
+    front.journal.commit()
+    assert [type(each) for each in front.answers(second)] == [CertificateIssued]
+
+
+# Abandonment.
+
+
+def test_a_veto_ends_the_intent_and_the_serial_is_burned(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.abandon(log.handle, "a bad certificate")
+    front.carry()
+    assert kinds(front) == ["intent", "abandonment"]
+    assert front.answers(pair) == []
+    front.journal.commit()
+    assert front.answers(pair) == [RequestAbandoned(handle=log.handle)]
+    assert front.issuance.issued == {SIGNING_CA: 0}
+
+    serials = {payload.decode_log_entry(each.log).tbs_certificate[10:30] for each in (log, log_of(front, pair))}
+    assert len(serials) == 2
+
+
+def test_a_veto_before_the_log_leaves_nothing_behind(front: Front) -> None:
+    pair = front.connect()
+    handle = pair.client.submit(wanted())
+    front.carry()
+    pair.client.abandon(handle, "changed my mind")
+    front.carry()
+    front.journal.commit()
+    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
+    front.settle()
+    assert front.answers(pair) == []
+    assert kinds(front) == []
+
+
+def test_a_veto_that_crosses_with_the_log_ends_the_intent(front: Front) -> None:
+    pair = front.connect()
+    handle = pair.client.submit(wanted())
+    front.carry()
+    front.work()
+    pair.client.abandon(handle, "changed my mind")
+    front.carry()
+    front.journal.commit()
+    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
+    assert kinds(front) == ["intent", "abandonment"]
+
+
+@pytest.mark.parametrize("issued", [False, True])
+def test_what_was_confirmed_before_cannot_be_abandoned_any_more(front: Front, *, issued: bool) -> None:
+    """The signer's word would be a lie: the certificate exists, or comes with the next try."""
+    first, second = front.connect(), front.connect()
+    log = log_of(front, first)
+    twin = log_of(front, second)
+    first.client.confirm_log(log.handle)
+    front.carry()
+    if issued:
+        front.settle()
+    second.client.abandon(twin.handle, "veto")
+    front.settle()
+    (answer,) = front.answers(second)
+    assert_failed(answer, "log-confirmed")
+    (certified,) = front.answers(first)
+    assert isinstance(certified, CertificateIssued)
+
+
+def test_a_twin_of_an_abandoned_intent_gets_nothing(front: Front) -> None:
+    first, second = front.connect(), front.connect()
+    log = log_of(front, first)
+    twin = log_of(front, second)
+    first.client.abandon(log.handle, "veto")
+    front.settle()
+    assert_failed(front.confirm(second, twin.handle), "intent-ended")
+    assert not front.signing
+
+
+def test_both_twins_may_abandon(front: Front) -> None:
+    first, second = front.connect(), front.connect()
+    logs = [log_of(front, each) for each in (first, second)]
+    for pair, log in zip((first, second), logs, strict=True):
+        pair.client.abandon(log.handle, "veto")
+        front.settle()
+        assert front.answers(pair) == [RequestAbandoned(handle=log.handle)]
+    assert kinds(front) == ["intent", "abandonment"]
+    assert front.issuance.issued == {SIGNING_CA: 0}
+
+
+def test_an_intent_that_nobody_confirms_ends_after_its_time(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    front.clock += INTENT_LIFE_S
+    front.issuance.expire(now=NOW)
+    assert kinds(front) == ["intent"]
+    front.clock += 1
+    front.issuance.expire(now=NOW)
+    front.issuance.expire(now=NOW)
+    assert kinds(front) == ["intent", "abandonment"]
+    assert front.issuance.issued == {SIGNING_CA: 0}
+    assert_failed(front.confirm(pair, log.handle), "intent-ended")
+    assert not front.signing
+
+
+def test_a_confirmed_intent_has_all_the_time(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.clock += 10 * INTENT_LIFE_S
+    front.issuance.expire(now=NOW)
+    front.settle()
+    assert isinstance(front.answers(pair)[0], CertificateIssued)
+
+
+def test_what_nobody_confirmed_ends_at_a_restart(front: Front) -> None:
+    log = log_of(front, front.connect())
+    front.restart()
+    assert kinds(front) == ["intent", "abandonment"]
+    assert front.issuance.issued == {SIGNING_CA: 0}
+    assert log_of(front, front.connect()).log != log.log
+
+
+def test_what_was_confirmed_lives_through_a_restart(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.restart()
+    assert front.issuance.issued == {SIGNING_CA: 1}
+    pair = front.connect()
+    again = log_of(front, pair)
+    assert again.log == log.log
+    assert isinstance(front.confirm(pair, again.handle), CertificateIssued)
+
+
+def test_a_confirmation_that_the_disk_never_had_is_none(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.restart()
+    assert kinds(front) == ["intent", "abandonment"]
+
+
+# Sessions that vanish.
+
+
+def test_a_session_that_vanishes_before_the_decision_leaves_nothing(front: Front) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted())
+    front.carry()
+    front.vanish(pair)
+    front.settle()
+    assert kinds(front) == []
+
+
+def test_a_session_that_vanishes_before_the_commit_leaves_an_intent_for_the_next(front: Front) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted())
+    front.carry()
+    front.work()
+    front.vanish(pair)
+    front.journal.commit()
+    assert kinds(front) == ["intent"]
+    certificate_of(front, front.connect())
+    assert kinds(front) == ["intent", "confirmation", "result"]
+
+
+def test_a_session_that_vanishes_after_its_confirmation_has_its_certificate_made(front: Front) -> None:
+    """Confirmed is confirmed; the next session gets it without any key being used again."""
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.vanish(pair)
+    front.settle()
+    assert kinds(front) == ["intent", "confirmation", "result"]
+    certificate_of(front, front.connect())
+    assert kinds(front) == ["intent", "confirmation", "result"]
+
+
+def test_a_session_that_vanishes_while_it_is_refused_is_not_told(front: Front) -> None:
+    pair = front.connect()
+    pair.client.submit(wanted(profile="none"))
+    front.carry()
+    front.work()
+    front.vanish(pair)
+    front.journal.commit()
+    assert kinds(front) == ["refusal"]
+    assert pair.signer.data_to_send() == b""
+
+
+def test_a_session_that_vanishes_while_it_is_signed_for_is_not_told(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.work()
+    front.vanish(pair)
+    front.journal.commit()
+    assert pair.signer.data_to_send() == b""
+    assert journaled(front).state == "issued"
+
+
+def test_forgetting_one_session_leaves_the_others_alone(front: Front) -> None:
+    gone, here = front.connect(), front.connect()
+    gone.client.submit(wanted(request_id=b"1" * 32))
+    here.client.submit(wanted())
+    front.carry()
+    front.vanish(gone)
+    front.settle()
+    assert len(front.answers(here)) == 1
+
+
+def test_a_confirmation_without_a_log_is_our_own_mistake(front: Front) -> None:
+    """The session's table sees to it that none comes."""
+    pair = front.connect()
+    handle = pair.client.submit(wanted())
+    front.carry()
+    with pytest.raises(InternalError):
+        front.issuance.log_confirmed(pair.signer, handle, bytes(32), now=NOW)
+
+
+# Room.
+
+
+def test_a_sub_ca_that_fills_up_between_decision_and_journal_takes_no_more(tmp_path: Path) -> None:
+    front = Front(directory=tmp_path, authority=dataclasses.replace(default_authority(), maximum_certificates=2))
+    pair = front.connect()
+    for number in range(3):
+        pair.client.submit(wanted(request_id=bytes([number]) * 32))
+    front.settle()
+    answers = front.answers(pair)
+    assert [type(each) for each in answers] == [RequestFailed, LogReceived, LogReceived]
+    failed = assert_failed(answers[0], "busy")
+    assert (failed.retry_after_s, SIGNING_CA in failed.message) == (1, True)
+    assert front.issuance.issued == {SIGNING_CA: 2}
+    # One that is abandoned makes room.
+    assert isinstance(answers[1], LogReceived)
+    pair.client.abandon(answers[1].handle, "veto")
+    front.settle()
+    front.answers(pair)
+    assert isinstance(front.ask(pair, wanted(request_id=b"4" * 32)), LogReceived)
+    front.journal.close()
+
+
+# Version 1.
+
+
+def test_version_1_has_its_log_as_text_and_its_certificate_whole(front: Front) -> None:
+    pair = front.connect(1)
+    request = wanted(request_id=b"", account="")
+    log = log_of(front, pair, request)
+    text = log.log.decode()
+    assert text.startswith(f"profile: {request.profile}\nname: CN=www.example.org\n")
+    assert "alternative name: DNS=example.org\n" in text
+    (serial,) = front.journal.open_intents()
+    stored = front.journal.find_serial(serial)
+    assert stored is not None
+    assert f"signing CA: {SIGNING_CA}\nserial number: {serial.hex()}\n" in text
+    assert text.endswith(f"journal entry SHA-256: {stored.log_hash.hex()}\n")
+    # Nobody named the request: it has a random id.
+    assert len(stored.request_id) == 32
+
+    issued = front.confirm(pair, log.handle)
+
+    assert isinstance(issued, CertificateIssued)
+    assert issued.signing_ca == SIGNING_CA
+    check_certificate(
+        issued.certificate or b"",
+        request=request,
+        subject_public_key_info=subject_public_key_info(request),
+        authority=default_authority(),
+    )
+
+
+def test_version_1_may_confirm_what_it_has_not_seen(front: Front) -> None:
+    """As the original does; the log is durable before the key is used all the same."""
+    pair = front.connect(1)
+    pair.client.submit(wanted(request_id=b""))
+    octets = pair.client.data_to_send()
+    # The original's `logSaved`, right behind `sign`.
+    from cassiopeia.protocol.message import ClientCommand  # noqa: PLC0415 - only here
+
+    pair.client._writer.put(ClientCommand.LOG_SAVED.code, 1, b"")
+    for event in pair.signer.receive(octets + pair.client.data_to_send()):
+        front._on_event(pair.signer, event)
+    front.work()
+    assert kinds(front) == ["intent"]
+    assert not front.signing
+    front.settle()
+    assert kinds(front) == ["intent", "confirmation", "result"]
+    assert pair.signer.data_to_send().count(b"\n") >= 3
+
+
+def test_version_1_confirms_with_the_hash_of_the_text(front: Front) -> None:
+    pair = front.connect(1)
+    log = log_of(front, pair, wanted(request_id=b""))
+    pair.client._exchange(log.handle).log_hash = bytes(32)
+    pair.client.confirm_log(log.handle)
+    front.settle()
+    assert pair.signer.finished
+    assert kinds(front) == ["intent"]
+    assert not front.signing
+
+
+def test_version_1_requests_are_never_the_same(front: Front) -> None:
+    serials = set()
+    for _ in range(2):
+        pair = front.connect(1)
+        log = log_of(front, pair, wanted(request_id=b""))
+        assert isinstance(front.confirm(pair, log.handle), CertificateIssued)
+        serials |= {line for line in log.log.decode().splitlines() if line.startswith("serial")}
+    assert len(serials) == 2
+
+
+def test_the_reason_for_a_version_1_refusal_stays_in_the_log(front: Front, caplog: pytest.LogCaptureFixture) -> None:
+    pair = front.connect(1)
+    pair.client.submit(wanted(request_id=b"", profile="none"))
+    with caplog.at_level(logging.WARNING, logger="cassiopeia"):
+        front.settle()
+    assert pair.signer.finished
+    assert "refused, and closed without a word" in caplog.text
+
+
+def test_times_in_the_journal_are_the_signers(front: Front) -> None:
+    front.now = NOW + dt.timedelta(hours=3)
+    entry = payload.decode_log_entry(log_of(front, front.connect()).log)
+    assert entry.time == front.now
