@@ -51,26 +51,17 @@ class RevocationList:
         """How many certificates of this sub-CA are revoked."""
         return len(self._ends) - 1
 
-    def check(self, revocations: tuple[Revocation, ...]) -> None:
-        """Raise `Refused` for the first serial number that this sub-CA never issued."""
-        for revocation in revocations:
-            number = revocation.serial_number
-            octets = number.to_bytes(SERIAL_OCTETS, "big") if 0 < number < 1 << (8 * SERIAL_OCTETS) else b""
-            intent = self._journal.find_serial(octets)
-            if intent is None or intent.signing_ca != self.authority.name or intent.state != "issued":
-                raise Refused(
-                    f"{self.authority.name} never issued a certificate with serial number {number:x}",
-                    code="unknown-serial",
-                    field=f"{number:x}",
-                )
-
     def revoke(self, revocations: tuple[Revocation, ...], *, now: dt.datetime) -> int:
-        """Journal what is new; the first date and reason of a serial number stand. Returns how many were new."""
+        """Journal what is new; the first date and reason of a serial number stand. Returns how many were new.
+
+        Raises `Refused`, whose field is the serial number in hexadecimal, for the first one that this sub-CA never
+        issued, or of which it is said what no CRL can say; then nothing of all this is journaled.
+        """
         new: dict[bytes, bytes] = {}
         for revocation in revocations:
-            serial_number = revocation.serial_number.to_bytes(SERIAL_OCTETS, "big")
+            serial_number = self._issued_serial(revocation.serial_number)
             if serial_number not in new and not self._journal.is_revoked(serial_number):
-                new[serial_number] = crl.encode_revocation(revocation, now)
+                new[serial_number] = _encode(revocation, now)
         if new:
             self._journal.record_revocations(self.authority.name, list(new.items()), now=now)
             for entry in new.values():
@@ -157,6 +148,26 @@ class RevocationList:
             authority_key_identifier=self.authority.key_identifier,
         )
 
+    def _issued_serial(self, number: int) -> bytes:
+        octets = number.to_bytes(SERIAL_OCTETS, "big") if 0 < number < 1 << (8 * SERIAL_OCTETS) else b""
+        intent = self._journal.find_serial(octets)
+        if intent is None or intent.signing_ca != self.authority.name or intent.state != "issued":
+            raise Refused(
+                f"{self.authority.name} never issued a certificate with serial number {number:x}",
+                code="unknown-serial",
+                field=f"{number:x}",
+            )
+        return octets
+
     def _extend(self, entry: bytes) -> None:
         self._entries += entry
         self._ends.append(len(self._entries))
+
+
+def _encode(revocation: Revocation, date: dt.datetime) -> bytes:
+    try:
+        return crl.encode_revocation(revocation, date)
+    except Refused as refusal:
+        # One message revokes many: what counts is which one of them is at fault.
+        number = f"{revocation.serial_number:x}"
+        raise Refused(f"serial number {number}: {refusal.message}", code=refusal.code, field=number) from refusal

@@ -62,13 +62,13 @@ class RevocationDesk:
         return [counter.revocations for counter in self._counters.values()]
 
     def requested(self, session: Session, handle: int, request: RevocationRequest, *, now: dt.datetime) -> None:
+        waiting = _Waiting(session=session, handle=handle, request=request)
         try:
             counter = self._counter(request.signing_ca)
-            counter.revocations.check(request.revocations)
         except Refused as refusal:
-            self._refuse(session, handle, request, refusal, now=now)
+            self._refuse(waiting, refusal, now=now)
             return
-        counter.next.append(_Waiting(session=session, handle=handle, request=request))
+        counter.next.append(waiting)
         self._work(counter, now=now)
 
     def full_crl_requested(self, session: Session, handle: int, signing_ca: str) -> None:
@@ -116,25 +116,32 @@ class RevocationDesk:
                 f"this signer has no sub-CA named {signing_ca!r}", code="unknown-ca", field="signingCA"
             ) from None
 
-    def _refuse(
-        self, session: Session, handle: int, request: RevocationRequest, refusal: Refused, *, now: dt.datetime
-    ) -> None:
+    def _refuse(self, waiting: _Waiting, refusal: Refused, *, now: dt.datetime) -> None:
         self._journal.record_refusal(
-            request_id=request.request_id,
+            request_id=waiting.request.request_id,
             request_digest=b"",
             code=refusal.code,
             field=refusal.field,
             message=refusal.message,
             now=now,
         )
-        waiting = _Waiting(session=session, handle=handle, request=request)
-        self._journal.when_durable(lambda: _send(waiting, lambda: answers.refuse(session, handle, refusal)))
+        self._journal.when_durable(
+            lambda: _send(waiting, lambda: answers.refuse(waiting.session, waiting.handle, refusal))
+        )
 
     def _work(self, counter: _Counter, *, now: dt.datetime) -> None:
-        if counter.next and counter.draft is None:
-            counter.current, counter.next = counter.next, []
-            for each in counter.current:
+        """Begin the next CRL if somebody waits for one; whoever asked for what can't be is refused, nobody else."""
+        if counter.draft is not None:
+            return
+        waiting, counter.next = counter.next, []
+        for each in waiting:
+            try:
                 counter.revocations.revoke(each.request.revocations, now=now)
+            except Refused as refusal:
+                self._refuse(each, refusal, now=now)
+            else:
+                counter.current.append(each)
+        if counter.current:
             self._draft(counter, now=now)
 
     def _draft(self, counter: _Counter, *, now: dt.datetime) -> None:
