@@ -28,6 +28,7 @@ from cassiopeia.core.request import CertificateRequest
 from cassiopeia.protocol.events import (
     AbandonRequested,
     Event,
+    FullCrlReceived,
     FullCrlRequested,
     LogConfirmed,
     RevocationRequested,
@@ -218,6 +219,12 @@ class Front:
         self.settle()
         (answer,) = self.answers(pair)
         return answer
+
+    def ask_full(self, pair: Pair) -> list[bytes]:
+        """Ask for the full CRL of the sub-CA; return those that came."""
+        pair.client.get_full_crl(self.authority.name)
+        self.settle()
+        return [each.der for each in self.answers(pair) if isinstance(each, FullCrlReceived)]
 
     @property
     def signing(self) -> list[Task]:
