@@ -11,8 +11,6 @@ import itertools
 import logging
 import os
 import selectors
-import signal
-import socket
 import time
 from pathlib import Path
 
@@ -44,6 +42,7 @@ from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
 from cassiopeia.signer.tasks import Outcome
+from cassiopeia.termination import Termination
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +64,6 @@ class Signer:
         self._lines: list[Line] = []
         self._dirty_since: float | None = None
         self._next_housekeeping = 0.0
-        self._stopping = False
         self._announced = False
         self._listening = False
         self._profiles = load_profiles(config.profiles)
@@ -103,9 +101,10 @@ class Signer:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises `OperatorError` if it can't start, `StateUnknown` when it must stop."""
         self._listener = open_listener(self._config.listen)
+        termination = Termination(self._selector)
         try:
             self._start()
-            while not self._stopping:
+            while not termination.requested:
                 ready = self._selector.select(self._patience())
                 for key, mask in ready:
                     key.data(mask)
@@ -114,9 +113,9 @@ class Signer:
         finally:
             # After `StateUnknown` nothing is committed any more: what the disk has is found out at the next start.
             self._stop()
+            termination.close()
 
     def _start(self) -> None:
-        self._wake_on_signals()
         self._listen(True)
         self._pool.start()
         now = _now()
@@ -287,19 +286,6 @@ class Signer:
             profiles=tuple(sorted(self._profiles)),
             authorities=tuple(authorities),
         )
-
-    def _wake_on_signals(self) -> None:
-        reading, writing = socket.socketpair()
-        reading.setblocking(False)
-        writing.setblocking(False)
-        self._wake = (reading, writing)
-        signal.set_wakeup_fd(writing.fileno())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._request_stop())
-        self._selector.register(reading, selectors.EVENT_READ, lambda _: reading.recv(64))
-
-    def _request_stop(self) -> None:
-        self._stopping = True
 
 
 def _link_tls(config: SignerConfig) -> LinkTls:

@@ -1,0 +1,263 @@
+"""Certificates under way in one session: sent, compared, logged, checked, written back (steps 4, 9 and 11).
+
+Answers are gathered, and `write_back` takes one transaction for each kind of them; `logSaved` leaves only after the
+commit that saved the logs. What the signer says is believed when it proves to be what was asked for, and not before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cassiopeia.client import patience
+from cassiopeia.core import certificate, csr
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.request import request_digest
+from cassiopeia.errors import PeerError, Refused
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.events import (
+    CertificateIssued,
+    Event,
+    LogReceived,
+    RequestAbandoned,
+    RequestFailed,
+    RequestRefused,
+)
+from cassiopeia.protocol.session import Session
+from cassiopeia.store.database import Store
+from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusal, SigningLog, SignJob
+
+_log = logging.getLogger(__name__)
+
+_BAD_CERTIFICATE_DELAY_S = 60.0
+
+
+@dataclass(kw_only=True)
+class _Flight:
+    """One job between its request and its certificate. `tbs` is what the log says will be signed."""
+
+    job: SignJob
+    subject_public_key_info: bytes
+    tbs: bytes = b""
+
+
+@dataclass(kw_only=True)
+class _Answers:
+    """What was gathered since the last `write_back`; logs and vetoes by handle."""
+
+    logs: dict[int, SigningLog] = field(default_factory=dict)
+    vetoes: dict[int, str] = field(default_factory=dict)
+    issued: list[IssuedResult] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    postponements: list[Postponement] = field(default_factory=list)
+    set_aside: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Issuance:
+    """The certificates that one client has under way."""
+
+    def __init__(self, *, authorities: Mapping[str, Authority], store: Store, owner: str, version: int) -> None:
+        self._authorities = authorities
+        self._store = store
+        self._owner = owner
+        self._version = version
+        self._flights: dict[int, _Flight] = {}
+        self._answers = _Answers()
+
+    @property
+    def under_way(self) -> int:
+        """How many requests wait for their answer."""
+        return len(self._flights)
+
+    def send(self, session: Session, jobs: Iterable[SignJob]) -> None:
+        """Send requests; one that cannot even be sent is refused with the next `write_back`."""
+        for job in jobs:
+            try:
+                self._send_one(session, job)
+            except Refused as refusal:
+                self._refuse(job, refusal.code, refusal.field, refusal.message)
+
+    def receive(self, event: Event) -> bool:
+        """Take an event of the session; False when it is not about a certificate."""
+        match event:
+            case LogReceived() | CertificateIssued() | RequestRefused() | RequestFailed() | RequestAbandoned():
+                flight = self._flights.get(event.handle)
+                if flight is not None:  # else the line was lost in between, and the job is back in the queue
+                    self._take(event, flight)
+                return True
+            case _:
+                return False
+
+    def write_back(self, session: Session | None, *, signer_id: int | None, now: dt.datetime) -> None:
+        """Write what was gathered, then confirm the logs to `session` (None: it has ended)."""
+        answers, self._answers = self._answers, _Answers()
+        results, queue = self._store.results, self._store.queue
+        if session is not None:
+            for handle, reason in answers.vetoes.items():
+                session.abandon(handle, reason)
+        if answers.logs:
+            outcomes = results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=signer_id)
+            for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
+                self._confirm(session, handle, log, outcome)
+        if answers.issued:
+            outcomes = results.finish_issued(answers.issued, now=now)
+            for issued, outcome in zip(answers.issued, outcomes, strict=True):
+                if outcome is Outcome.CONFLICT:
+                    _log.error(
+                        "certificate %032x of %s is not the one that the store has for its request: look into it",
+                        issued.serial_number,
+                        issued.authority,
+                    )
+        if answers.refusals:
+            results.refuse(self._owner, answers.refusals, now=now)
+        if answers.postponements:
+            queue.retry_later(self._owner, answers.postponements, now=now)
+        if answers.set_aside:
+            queue.set_aside(self._owner, answers.set_aside, now=now)
+
+    def line_lost(self, reason: str, *, now: dt.datetime) -> None:
+        """Requests without an answer go back to the queue at once; no try is used up."""
+        flights, self._flights = self._flights, {}
+        if flights:
+            postponements = [
+                Postponement(job_id=each.job.id, delay_s=0, counts=False, reason=reason) for each in flights.values()
+            ]
+            self._store.queue.retry_later(self._owner, postponements, now=now)
+
+    def left_unanswered(self, *, now: dt.datetime) -> None:
+        """The same in version 1, where it may mean no: a try is used up."""
+        flights, self._flights = self._flights, {}
+        patience.try_later(self._store.queue, self._owner, [each.job for each in flights.values()], now=now)
+
+    def forget(self) -> None:
+        """Nothing is under way any more: the queue gives the jobs anew."""
+        self._flights.clear()
+        self._answers = _Answers()
+
+    def _send_one(self, session: Session, job: SignJob) -> None:
+        request = job.request
+        parse = csr.parse_spkac if request.key_kind == "spkac" else csr.parse_certification_request
+        key = parse(request.key_proof)
+        handle = session.submit(request)
+        self._flights[handle] = _Flight(job=job, subject_public_key_info=key.subject_public_key_info)
+        _log.debug("%s sent, profile %s", _short(job), request.profile or request.ocsp_target_ca)
+
+    def _take(
+        self,
+        event: LogReceived | CertificateIssued | RequestRefused | RequestFailed | RequestAbandoned,
+        flight: _Flight,
+    ) -> None:
+        job = flight.job
+        match event:
+            case LogReceived(handle=handle, log=log):
+                self._take_log(handle, flight, log)
+                return
+            case CertificateIssued():
+                self._take_certificate(flight, event)
+            case RequestRefused(code=code, field=offending, message=message):
+                self._refuse(job, code, offending, message)
+            case RequestFailed(code="worker-died", message=message):
+                # It took two of the signer's workers with it: not again before a person has looked at it.
+                _log.error("%s set aside: %s", _short(job), message)
+                self._answers.set_aside.append((job.id, message))
+            case RequestFailed(message=message, retry_after_s=retry_after_s):
+                self._postpone(job, message, delay_s=retry_after_s)
+            case RequestAbandoned(handle=handle) if handle not in self._answers.vetoes:
+                self._postpone(job, "the signer has abandoned the intent", delay_s=0, abandoned=True)
+        del self._flights[event.handle]
+
+    # Step 9: compare what will be signed with what was asked for, and save it.
+    def _take_log(self, handle: int, flight: _Flight, log: bytes) -> None:
+        try:
+            if self._version > 1:  # the log of version 1 is text for people
+                flight.tbs = self._compare(flight, log)
+        except PeerError as error:
+            _log.error("%s vetoed: %s", _short(flight.job), error)
+            self._answers.vetoes[handle] = str(error)
+            self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
+            return
+        log_hash = hashlib.sha256(log).digest()
+        self._answers.logs[handle] = SigningLog(job_id=flight.job.id, sha256=log_hash, entry=log)
+
+    def _compare(self, flight: _Flight, log: bytes) -> bytes:
+        """The TBSCertificate in a log entry, if it is what was asked for; raises `PeerError` otherwise."""
+        entry = payload.decode_log_entry(log)
+        if entry.request_digest != request_digest(flight.job.request):
+            raise PeerError("the log is about another request")
+        certificate.check_tbs(
+            entry.tbs_certificate,
+            request=flight.job.request,
+            subject_public_key_info=flight.subject_public_key_info,
+            authority=self._authority(entry.signing_ca),
+        )
+        return entry.tbs_certificate
+
+    # Step 11: check the certificate before it is believed.
+    def _take_certificate(self, flight: _Flight, issued: CertificateIssued) -> None:
+        job = flight.job
+        try:
+            if issued.certificate is None:
+                der = certificate.compose_certificate(flight.tbs, issued.signature or b"")
+            else:
+                der = issued.certificate
+            checked = certificate.check_certificate(
+                der,
+                request=job.request,
+                subject_public_key_info=flight.subject_public_key_info,
+                authority=self._authority(issued.signing_ca),
+            )
+        except PeerError as error:
+            _log.error("%s the signer's certificate is not what was asked for: %s", _short(job), error)
+            if self._version == 1:
+                # Asked again, that signer would make another one.
+                self._answers.set_aside.append((job.id, f"bad certificate: {error}"))
+            else:
+                self._postpone(job, f"bad certificate: {error}", delay_s=_BAD_CERTIFICATE_DELAY_S, counts=True)
+            return
+        _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
+        self._answers.issued.append(
+            IssuedResult(
+                job_id=job.id,
+                authority=issued.signing_ca,
+                serial_number=checked.serial_number,
+                certificate=der,
+                subject=checked.subject,
+                not_before=checked.not_before,
+                not_after=checked.not_after,
+            )
+        )
+
+    def _confirm(self, session: Session | None, handle: int, log: SigningLog, outcome: Outcome) -> None:
+        if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
+            # The lease ran out and another client has the job: what it does counts.
+            _log.warning("%s another client works on it now", _short(self._flights.pop(handle).job))
+            return
+        _log.debug("%s log saved, SHA-256 %s", _short(self._flights[handle].job), log.sha256.hex()[:16])
+        if session is not None:
+            session.confirm_log(handle)
+
+    def _refuse(self, job: SignJob, code: str, offending: str, message: str) -> None:
+        _log.debug("%s refused: %s", _short(job), message)
+        self._answers.refusals.append(Refusal(job_id=job.id, code=code, field=offending, message=message))
+
+    def _postpone(
+        self, job: SignJob, reason: str, *, delay_s: float, counts: bool = False, abandoned: bool = False
+    ) -> None:
+        _log.debug("%s not now: %s", _short(job), reason)
+        self._answers.postponements.append(
+            Postponement(job_id=job.id, delay_s=delay_s, counts=counts, reason=reason, abandoned=abandoned)
+        )
+
+    def _authority(self, name: str) -> Authority:
+        try:
+            return self._authorities[name]
+        except KeyError:
+            raise PeerError(f"the signer used a sub-CA that this client does not know: {name}") from None
+
+
+def _short(job: SignJob) -> str:
+    """How log lines name a request: the first octets of its id."""
+    return f"request {job.request.request_id.hex()[:8]}:"
