@@ -7,6 +7,7 @@ RFC 5280 4.2.1.13 wants it served; `NAME.crl.pem` is the same for people.
 from __future__ import annotations
 
 import os
+import ssl
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,15 @@ class Publisher:
             return
         self._replace(path.with_suffix(".crl.pem"), x509.load_der_x509_crl(der).public_bytes(Encoding.PEM))
         self._replace(path, der)
+
+    def publish_certificate(self, name: str, der: bytes) -> None:
+        """Publish the certificate of the CA called `name`: DER for machines (RFC 5280 4.2.2.1), PEM for people."""
+        for path, content in (
+            (self._directory / f"{name}.pem", ssl.DER_cert_to_PEM_cert(der).encode()),
+            (self._directory / f"{name}.crt", der),
+        ):
+            if not path.is_file() or path.read_bytes() != content:
+                self._replace(path, content)
 
     def _replace(self, path: Path, content: bytes) -> None:
         try:

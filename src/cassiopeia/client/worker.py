@@ -22,7 +22,7 @@ from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.client.publish import Publisher
 from cassiopeia.client.succession import lease_owner, take_back
-from cassiopeia.config import ClientConfig, load_authorities
+from cassiopeia.config import ClientConfig, load_authorities, load_chain
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import OperatorError, PeerError, Unavailable
 from cassiopeia.link.credentials import client_tls
@@ -69,11 +69,16 @@ class SignerClient:
         self._tls = client_tls(
             certificate=config.certificate, key=config.key, peers=config.peers, version=config.version
         )
+        publisher = Publisher(config.publish_directory)
+        for authority in self._authorities.values():
+            publisher.publish_certificate(authority.name, authority.certificate)
+        for above in load_chain(config.authorities):
+            publisher.publish_certificate(above.name, above.certificate)
         self._crl_sync = CrlSync(
             authorities=self._authorities.values(),
             store=store,
             owner=self._owner,
-            publisher=Publisher(config.publish_directory),
+            publisher=publisher,
             renew_after=_CRL_RENEW_AFTER,
         )
         self._selector = selectors.DefaultSelector()
