@@ -66,14 +66,18 @@ class System:
 
     def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """One `cassiopeia` command; raises `CommandFailed` when it ends with another status than expected."""
-        command = [*CASSIOPEIA, *arguments]
-        done = subprocess.run(
-            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=COMMAND_TIME_LIMIT_S
-        )
+        done = self.execute(arguments)
         if done.returncode != status:
             shown = " ".join(arguments)
             raise CommandFailed(f"cassiopeia {shown}: status {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def execute(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in the directory of this system."""
+        command = [*CASSIOPEIA, *arguments]
+        return subprocess.run(
+            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=COMMAND_TIME_LIMIT_S
+        )
 
     def client(self, *words: str, options: Sequence[str] = (), status: int = 0) -> subprocess.CompletedProcess[str]:
         """A command of the database's side: `words`, then its configuration, then `options`."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from examples.system import System
-from tests.support.acceptance import check_logs, make_authority, make_key, make_request, start
+from tests.support.acceptance import QuickSystem, check_logs, make_authority, make_key, make_request, start
+from tests.support.warm_commands import WarmCommands
 
+SHORT_NAME = "ca-"
 QUICK_KEYS = ("--unproved-profiles", "--key-algorithm", "P-256")
 
 
@@ -32,9 +35,18 @@ def _commands_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="package")
-def running(tmp_path_factory: pytest.TempPathFactory, _commands_are_compiled_once: None) -> Iterator[System]:
+def commands(_commands_are_compiled_once: None) -> Iterator[WarmCommands]:
+    with WarmCommands() as warm:
+        yield warm
+
+
+@pytest.fixture(scope="package")
+def running(commands: WarmCommands) -> Iterator[System]:
     """A signer and a client over a Unix socket. Whatever a test submits here, both must live on."""
-    with System(directory=tmp_path_factory.mktemp("running"), init_options=QUICK_KEYS) as system:
+    with (
+        TemporaryDirectory(prefix=SHORT_NAME) as directory,
+        QuickSystem(directory=Path(directory), init_options=QUICK_KEYS, commands=commands) as system,
+    ):
         make_authority(system)
         start(system)
         yield system
@@ -49,9 +61,16 @@ def quick_init() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[System]:
+def short_path() -> Iterator[Path]:
+    """As `tmp_path`, but short: the name of a Unix socket has room for a hundred octets."""
+    with TemporaryDirectory(prefix=SHORT_NAME) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def alone(short_path: Path, commands: WarmCommands) -> Iterator[System]:
     """A system of the test's own, made and not started."""
-    with System(directory=tmp_path, init_options=QUICK_KEYS) as system:
+    with QuickSystem(directory=short_path, init_options=QUICK_KEYS, commands=commands) as system:
         make_authority(system)
         yield system
 

@@ -11,7 +11,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBSCRIBERS = ["rsa-2048", "rsa-4096", "p-256", "p-384", "ed25519", "spkac"]
-CYCLE = [("client", "sent"), ("signer", "approved"), ("client", "log"), ("signer", "log"), ("signer", "signed")]
+CYCLE = [
+    ("client", "sent"),
+    ("signer", "approved"),
+    ("client", "log"),
+    ("signer", "log"),
+    ("signer", "signed"),
+    ("client", "certificate"),
+]
 
 
 @pytest.mark.parametrize("link", ["unix", "serial"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.x509 import load_der_x509_csr, load_pem_x509_certificate
-from examples.system import System
+from examples.system import CASSIOPEIA, COMMAND_TIME_LIMIT_S, System
 from tests.support import hostile_requests
 from tests.support.acceptance import (
     CLIENT,
@@ -278,6 +279,22 @@ def test_each_curve_has_its_hash_whatever_is_wished(running: System, csr: str, d
 
     assert "Signature Algorithm: ecdsa-with-SHA256" in x509(running, certificate, "-text")
     assert verify(running, certificate).endswith("OK\n")
+
+
+def test_a_request_from_standard_input(running: System, csr: str) -> None:
+    options = ["-c", running.client_config, "--wait", "--profile", SERVER, "--dns", "stdin.example.org", "-"]
+    with (running.directory / csr).open("rb") as request:
+        done = subprocess.run(
+            [*CASSIOPEIA, "request", "submit", *options],
+            stdin=request,
+            cwd=running.directory,
+            capture_output=True,
+            check=True,
+            timeout=COMMAND_TIME_LIMIT_S,
+        )
+    certificate = running.directory / "stdin.pem"
+    certificate.write_bytes(done.stdout)
+    assert verify(running, certificate) == "stdin.pem: OK\n"
 
 
 def test_waiting_may_be_left_to_a_second_command(running: System, csr: str) -> None:

@@ -105,9 +105,9 @@ def test_a_client_that_dies_loses_nothing(slow: System) -> None:
     slow.stop("signer")
 
 
-def test_a_signer_restarts_at_the_end_of_a_serial_line(tmp_path: Path, quick_init: tuple[str, ...]) -> None:
+def test_a_signer_restarts_at_the_end_of_a_serial_line(short_path: Path, quick_init: tuple[str, ...]) -> None:
     """Where no connection breaks, the client must be told; and a client that dies must not stop the next one."""
-    with System(directory=tmp_path, link="serial", init_options=quick_init) as system:
+    with System(directory=short_path, link="serial", init_options=quick_init) as system:
         system.run(*system.init_command)
         request = some_request(system)
         options = ["--timeout", "20", "--profile", SERVER, "--dns", "a.example.org", request]

@@ -43,30 +43,36 @@ def run(system: System, log: Path, stop_by: signal.Signals) -> Iterator[None]:
     assert "Traceback" not in log.read_text()
 
 
-def test_it_keeps_everything_across_restarts(tmp_path: Path) -> None:
-    system = System(directory=tmp_path)
+def test_it_keeps_everything_across_restarts(short_path: Path) -> None:
+    system = System(directory=short_path)
     request = make_request(system, make_key(system, "-algorithm", "ED25519"))
-    logs = tmp_path / "first.log", tmp_path / "second.log"
+    logs = short_path / "first.log", short_path / "second.log"
 
     with run(system, logs[0], signal.SIGTERM):
         first = issue(system, "--profile", SERVER, "--dns", "first.example.org", request)
-    root = (tmp_path / "ca/client/public/root.pem").read_bytes()
+    root = (short_path / "ca/client/public/root.pem").read_bytes()
     with run(system, logs[1], signal.SIGINT):
         second = issue(system, "--profile", SERVER, "--dns", "second.example.org", request)
 
     assert "Making a CA under" in logs[0].read_text()
     assert "Making a CA under" not in logs[1].read_text()
-    assert (tmp_path / "ca/client/public/root.pem").read_bytes() == root
+    assert (short_path / "ca/client/public/root.pem").read_bytes() == root
     assert [verify(system, each) for each in (first, second)] == [f"{first.name}: OK\n", f"{second.name}: OK\n"]
     assert len(certificates(system)) == 2
 
 
-def test_the_command_that_it_shows_works(tmp_path: Path) -> None:
-    system = System(directory=tmp_path)
-    with run(system, tmp_path / "run.log", signal.SIGTERM):
-        shown = (tmp_path / "run.log").read_text().split("From a second terminal:\n")[1].split("CA certificates")[0]
+def test_the_command_that_it_shows_works(short_path: Path) -> None:
+    system = System(directory=short_path)
+    with run(system, short_path / "run.log", signal.SIGTERM):
+        shown = (short_path / "run.log").read_text().split("From a second terminal:\n")[1].split("CA certificates")[0]
         done = subprocess.run(
-            ["bash", "-e"], input=shown, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S
+            ["bash", "-e"],
+            input=shown,
+            cwd=short_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIME_LIMIT_S,
         )
     assert done.returncode == 0, done.stderr
     assert "-----BEGIN CERTIFICATE-----" in done.stdout
@@ -74,14 +80,14 @@ def test_the_command_that_it_shows_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["signer", "client"])
-def test_one_that_ends_by_itself_ends_the_other(tmp_path: Path, what: str) -> None:
-    system = System(directory=tmp_path, init_options=("--unproved-profiles", "--key-algorithm", "P-256"))
+def test_one_that_ends_by_itself_ends_the_other(short_path: Path, what: str) -> None:
+    system = System(directory=short_path, init_options=("--unproved-profiles", "--key-algorithm", "P-256"))
     system.run(*system.init_command)
-    configuration = tmp_path / "ca" / what / f"{what}.toml"
+    configuration = short_path / "ca" / what / f"{what}.toml"
     configuration.write_text(configuration.read_text() + "colour = 1\n")
     before = time.monotonic()
 
-    command = [sys.executable, "-m", "examples.run", "--directory", str(tmp_path / "ca")]
+    command = [sys.executable, "-m", "examples.run", "--directory", str(short_path / "ca")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIME_LIMIT_S)
 
     assert done.returncode == 1
@@ -90,7 +96,7 @@ def test_one_that_ends_by_itself_ends_the_other(tmp_path: Path, what: str) -> No
     assert f"{what} ended by itself with status 1; its last words stand above" in done.stderr
     assert "Traceback" not in done.stderr
     assert time.monotonic() - before < TIME_LIMIT_S / 2
-    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path) in read(each)]
+    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(short_path) in read(each)]
 
 
 def read(path: Path) -> str:

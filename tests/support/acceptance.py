@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.system import System
+from tests.support.warm_commands import WarmCommands
 
 SERVER = "9004-unproved-server"
 CLIENT = "9001-unproved-client"
@@ -49,6 +50,16 @@ URI = "optional"
 
 _ERROR_LINE = re.compile(r"cassiopeia: error: [^\n]+\n")
 _numbers = itertools.count(1)
+
+
+@dataclass(kw_only=True)
+class QuickSystem(System):
+    """A system whose commands need not be loaded; its two services are ordinary processes."""
+
+    commands: WarmCommands
+
+    def execute(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return self.commands.run(arguments, self.directory)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
