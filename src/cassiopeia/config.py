@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cassiopeia.core.authority import MAXIMUM_CERTIFICATES, Authority, load_authority
+from cassiopeia.core.decoding import explain
 from cassiopeia.core.profile import Profile, parse_profile
 from cassiopeia.errors import ConfigurationError, InternalError, OperatorError
 from cassiopeia.link.stream import Address, parse_address
@@ -246,7 +246,7 @@ def check_shape(document: Mapping[str, Any], shape: type[_T], *, source: str) ->
     try:
         return msgspec.convert(document, shape, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
-        reason, key = _explain(str(error))
+        reason, key = explain(str(error))
         raise ConfigurationError(reason, source=source, key=key) from error
 
 
@@ -459,23 +459,3 @@ def _decode_path(expected: type, value: Any) -> Path:
     if not value or "\0" in value:
         raise ValueError("this has to be a path")
     return Path(value)
-
-
-_FORM: Final = re.compile(r"matching regex '\(\?#([^)]*)\)")
-_WORDS: Final[Mapping[str, str]] = {
-    "Object contains unknown field": "this key is not known here",
-    "Object missing required field": "this key is missing",
-}
-
-
-def _explain(message: str) -> tuple[str, str]:
-    """Reason and key of what msgspec says as "REASON - at `$.table.key`"."""
-    reason, _, where = message.partition(" - at ")
-    key = where.strip("`").removeprefix("$").removeprefix(".")
-    for words, meaning in _WORDS.items():
-        if reason.startswith(words):
-            field = reason.removeprefix(words).strip(" `")
-            return meaning, f"{key}.{field}" if key else field
-    if (form := _FORM.search(reason)) is not None:
-        return f"this has to be {form[1]}", key
-    return reason[:1].lower() + reason[1:].replace("`", ""), key

@@ -294,7 +294,7 @@ def test_a_store_beside_the_file_is_found_whatever_its_directory_is_called(tmp_p
         ("sqlite:///store.sqlite", "", "store.url", "expected str of length >= 1"),
         ("sqlite:///store.sqlite", "sqlite:///", "store.url", "name a file"),
         ("sqlite:///store.sqlite", "sqlite:///:memory:", "store.url", "name a file"),
-        ("[link]", "[link]\nversion = 3", "link.version", "invalid enum value 3"),
+        ("[link]", "[link]\nversion = 3", "link.version", "3 is none of the values that this key can have"),
         ("[link]", "[link]\nwindow = 0", "link.window", "expected int >= 1"),
         ("[link]", "[link]\nwindow = 10001", "link.window", "expected int <= 10000"),
         ("[link]", '[link]\nlisten = "unix:x"', "link.listen", "this key is not known here"),

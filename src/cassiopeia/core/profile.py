@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from cassiopeia.core.decoding import explain
 from cassiopeia.core.names import check_alt_name
 from cassiopeia.core.request import SubjectAltName
 from cassiopeia.errors import ConfigurationError, Refused
@@ -113,8 +114,8 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
     try:
         given = msgspec.toml.decode(text, type=_ProfileFile)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at ")
-        raise ConfigurationError(reason, source=source, key=path.strip("`").removeprefix("$.")) from error
+        reason, key = explain(str(error))
+        raise ConfigurationError(reason, source=source, key=key) from error
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"this is not TOML: {error}", source=source) from error
     # 2. The values, each by itself.
