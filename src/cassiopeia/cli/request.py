@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,10 +311,9 @@ def _attribute(text: str) -> tuple[str, str]:
 def _request_id(text: str | None) -> bytes:
     if text is None:
         return os.urandom(32)
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise OperatorError("--id: a request id is 64 hexadecimal digits") from None
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        raise OperatorError("--id: a request id is 64 hexadecimal digits")
+    return bytes.fromhex(text)
 
 
 def _now() -> dt.datetime:
