@@ -26,7 +26,10 @@ from tests.support.acceptance import (
 NAME = "bad.example.org"
 MIXED = "\u0440ay\u0440al"  # the first and the fourth letter are Cyrillic
 MIXED_A_LABEL = f"xn--{MIXED.encode('punycode').decode()}.example.org"
-YESTERDAY = f"{dt.datetime.now(dt.UTC) - dt.timedelta(days=1):%Y-%m-%d}"
+NOW = dt.datetime.now(dt.UTC)
+IN_A_MONTH = f"{NOW + dt.timedelta(days=30):%Y-%m-%d}"
+YESTERDAY = f"{NOW - dt.timedelta(days=1):%Y-%m-%d}"
+TIME_AUTHORITY = f"unassured_{NOW.year}_{1 if NOW.month <= 6 else 2}"  # noqa: PLR2004 - half-years
 
 # Makes what is handed in, from a sound CSR: a system and the CSR's file, to the octets of the new one.
 Make = Callable[[System, Path], bytes]
@@ -166,6 +169,25 @@ CASES = {
     "ends-in-the-past": Case(options=server("--to", YESTERDAY), code="date-past", words="not after the beginning"),
     "ends-too-late": Case(options=server("--to", "10y"), code="validity-too-long", words="at most 99 days"),
     "ends-nonsense": Case(options=server("--to", "soon"), code="date-invalid", words="not understood"),
+    "truncated-der": Case(make=crafted("cut-off"), code="request-malformed", words="damaged or cut off"),
+    "exponent-3": Case(
+        make=by_openssl(*RSA, "rsa_keygen_bits:2048", "-pkeyopt", "rsa_keygen_pubexp:3"),
+        code="key-weak",
+        words="public exponent",
+    ),
+    "ocsp-responder": Case(
+        options=["--ocsp-for", TIME_AUTHORITY], code="evidence-missing", words="proofs that are missing"
+    ),
+    "attribute-not-allowed": Case(
+        options=server("--subject", "O=Example"), code="name-not-allowed", words="takes no O; leave it out"
+    ),
+    "bidirectional-override": Case(
+        options=["--profile", CLIENT, "--cn", "Momo\u202egpj.exe", "--email", "momo@example.org"],
+        code="name-character",
+        words="U+202E",
+    ),
+    "begins-too-late": Case(options=server("--from", IN_A_MONTH), code="date-ahead", words="at most 14 days ahead"),
+    "hash-broken": Case(options=server("--digest", "MD5"), code="signature-hash-weak", words="wish for sha256"),
 }
 
 

@@ -117,10 +117,10 @@ def test_a_missing_configuration_is_one_line(running: System) -> None:
 @pytest.mark.parametrize(
     ("name", "edit", "words"),
     [
-        ("passphrase", lambda _: b"wrong\n", "cannot unlock the key of unassured_2026_2: wrong passphrase"),
+        ("passphrase", lambda _: b"wrong\n", ": wrong passphrase, or not an encrypted"),
         ("link.key", None, "link.key: cannot be read: No such file or directory"),
-        ("keys/unassured_2026_2.key", None, "No such file or directory"),
-        ("keys/unassured_2026_2.key", lambda octets: octets[:100], "key"),
+        ("keys/unassured_*.key", None, "No such file or directory"),
+        ("keys/unassured_*.key", lambda octets: octets[:100], "key"),
         ("authorities.toml", lambda octets: octets + b"\n[[", "authorities.toml: this is not TOML"),
         (
             "profiles/9004-unproved-server.toml",
@@ -134,7 +134,7 @@ def test_a_missing_configuration_is_one_line(running: System) -> None:
 def test_a_signer_that_cannot_start_says_why(
     alone: System, name: str, edit: Callable[[bytes], bytes] | None, words: str
 ) -> None:
-    [path] = (alone.directory / "ca/signer").glob(name.replace("2026_2", "*"))
+    [path] = (alone.directory / "ca/signer").glob(name)
     octets = path.read_bytes()
     path.unlink()
     if edit is not None:
