@@ -32,7 +32,7 @@ class Publisher:
     def publish_crl(self, name: str, der: bytes) -> None:
         """Publish the DER of a verified CRL as that of the CA called `name`; does nothing if it is there already."""
         path = self._directory / f"{name}.crl"
-        if path.is_file() and path.read_bytes() == der:
+        if _holds(path, der):
             return
         self._replace(path.with_suffix(".crl.pem"), x509.load_der_x509_crl(der).public_bytes(Encoding.PEM))
         self._replace(path, der)
@@ -43,7 +43,7 @@ class Publisher:
             (self._directory / f"{name}.pem", ssl.DER_cert_to_PEM_cert(der).encode()),
             (self._directory / f"{name}.crt", der),
         ):
-            if not path.is_file() or path.read_bytes() != content:
+            if not _holds(path, content):
                 self._replace(path, content)
 
     def _replace(self, path: Path, content: bytes) -> None:
@@ -66,3 +66,10 @@ class Publisher:
                 os.close(directory)
         except OSError as error:
             raise OperatorError(f"{path}: cannot publish: {error.strerror}") from error
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.is_file() and path.read_bytes() == content
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read what is published: {error.strerror}") from error
