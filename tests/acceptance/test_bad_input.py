@@ -29,7 +29,7 @@ MIXED_A_LABEL = f"xn--{MIXED.encode('punycode').decode()}.example.org"
 NOW = dt.datetime.now(dt.UTC)
 IN_A_MONTH = f"{NOW + dt.timedelta(days=30):%Y-%m-%d}"
 YESTERDAY = f"{NOW - dt.timedelta(days=1):%Y-%m-%d}"
-TIME_AUTHORITY = f"unassured_{NOW.year}_{1 if NOW.month <= 6 else 2}"  # noqa: PLR2004 - half-years
+TIME_AUTHORITY = f"unassured_{NOW.year}_{1 if NOW.month <= 6 else 2}"
 
 # Makes what is handed in, from a sound CSR: a system and the CSR's file, to the octets of the new one.
 Make = Callable[[System, Path], bytes]
