@@ -133,7 +133,7 @@ class CrlSync:
                 self._refused(counter, code, offending, message, now=now)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
-                self._put_back(counter, now=now, delay_s=retry_after_s)
+                self._put_back(counter, now=now, delay_s=patience.as_told(retry_after_s))
             case _:
                 raise PeerError(f"{type(event).__name__} is no answer to a revocation")
         return True

@@ -42,6 +42,7 @@ class _Flight:
     job: SignJob
     subject_public_key_info: bytes
     tbs: bytes = b""
+    vetoed: bool = False
 
 
 @dataclass(kw_only=True)
@@ -97,7 +98,8 @@ class Issuance:
         results, queue = self._store.results, self._store.queue
         if session is not None:
             for handle, reason in answers.vetoes.items():
-                session.abandon(handle, reason)
+                if handle in self._flights:
+                    session.abandon(handle, reason)
         if answers.logs:
             outcomes = results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=signer_id)
             for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
@@ -155,6 +157,8 @@ class Issuance:
             case LogReceived(handle=handle, log=log):
                 self._take_log(handle, flight, log)
                 return
+            case _ if flight.vetoed:
+                pass  # refused already, whatever the signer says to that
             case CertificateIssued():
                 self._take_certificate(flight, event)
             case RequestRefused(code=code, field=offending, message=message):
@@ -164,8 +168,8 @@ class Issuance:
                 _log.error("%s set aside: %s", _short(job), message)
                 self._answers.set_aside.append((job.id, message))
             case RequestFailed(message=message, retry_after_s=retry_after_s):
-                self._postpone(job, message, delay_s=retry_after_s)
-            case RequestAbandoned(handle=handle) if handle not in self._answers.vetoes:
+                self._postpone(job, message, delay_s=patience.as_told(retry_after_s))
+            case RequestAbandoned():
                 self._postpone(job, "the signer has abandoned the intent", delay_s=0, abandoned=True)
         del self._flights[event.handle]
 
@@ -176,6 +180,7 @@ class Issuance:
                 flight.tbs = self._compare(flight, log)
         except PeerError as error:
             _log.error("%s vetoed: %s", _short(flight.job), error)
+            flight.vetoed = True
             self._answers.vetoes[handle] = str(error)
             self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
             return
@@ -231,11 +236,15 @@ class Issuance:
         )
 
     def _confirm(self, session: Session | None, handle: int, log: SigningLog, outcome: Outcome) -> None:
+        flight = self._flights.get(handle)
+        if flight is None:
+            return  # the signer's last word to this request came right behind its log
         if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
             # The lease ran out and another client has the job: what it does counts.
-            _log.warning("%s another client works on it now", _short(self._flights.pop(handle).job))
+            _log.warning("%s another client works on it now", _short(flight.job))
+            del self._flights[handle]
             return
-        _log.debug("%s log saved, SHA-256 %s", _short(self._flights[handle].job), log.sha256.hex()[:16])
+        _log.debug("%s log saved, SHA-256 %s", _short(flight.job), log.sha256.hex()[:16])
         if session is not None:
             session.confirm_log(handle)
 

@@ -1,4 +1,4 @@
-"""What becomes of work that a version 1 signer leaves without an answer.
+"""How long to wait for what did not work; and what becomes of work that a version 1 signer leaves without an answer.
 
 Version 1 has no words for a refusal: the session ends, and nobody on this side can tell whether the request was at
 fault, the signer, or the line. So each such job is tried again, later and later, while others go first; at last it is
@@ -21,6 +21,7 @@ TRIES = 6
 _FIRST_DELAY_S = 1.0
 _LONGER_EACH_TIME = 5
 LONGEST_DELAY_S = 1800.0
+_LONGEST_TOLD_S = 24 * 3600
 
 _REASON = "the signer closed the session without a word, as version 1 does for every error; its own log says why"
 
@@ -28,6 +29,11 @@ _REASON = "the signer closed the session without a word, as version 1 does for e
 def delay_s(failures: int) -> float:
     """Seconds to wait after so many failures in a row."""
     return float(min(_FIRST_DELAY_S * _LONGER_EACH_TIME ** (failures - 1), LONGEST_DELAY_S))
+
+
+def as_told(retry_after_s: int) -> float:
+    """Seconds to wait when the signer says how long: within reason, because the wire can hold numbers of 50 digits."""
+    return float(min(retry_after_s, _LONGEST_TOLD_S))
 
 
 def try_later(queue: Queue, owner: str, jobs: Sequence[Job], *, now: dt.datetime) -> None:
