@@ -1,0 +1,407 @@
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.authorities import (
+    approve,
+    certification_request,
+    default_authority,
+    make_authority,
+    make_ca,
+    p256_key,
+    server_request,
+)
+from tests.support.client import OWNER, Certifying, find, submit
+from tests.support.signer import Front
+from tests.support.store import lease_sign, request_id
+
+from cassiopeia.client.issuance import Issuance
+from cassiopeia.core.certificate import assemble_tbs
+from cassiopeia.core.request import CertificateRequest, request_digest
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.events import (
+    CertificateIssued,
+    Event,
+    HelloReceived,
+    LogReceived,
+    RequestAbandoned,
+    RequestFailed,
+    RequestRefused,
+)
+from cassiopeia.store.database import Store
+from cassiopeia.store.records import Outcome
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    made = Front(directory=tmp_path / "journal")
+    yield made
+    made.journal.close()
+
+
+@pytest.fixture
+def client(store: Store, front: Front) -> Certifying:
+    return Certifying(store=store, front=front)
+
+
+def first_log(client: Certifying) -> LogReceived:
+    """Send one request and return its log, not taken yet."""
+    submit(client.store, client.front)
+    client.send()
+    (event,) = client.hear()
+    assert isinstance(event, LogReceived)
+    return event
+
+
+def first_certificate(client: Certifying) -> CertificateIssued:
+    client.take(first_log(client))
+    (event,) = client.hear()
+    assert isinstance(event, CertificateIssued)
+    return event
+
+
+def journaled_state(client: Certifying) -> str | None:
+    found = client.front.journal.find_request(request_id(1))
+    return None if found is None else found.state
+
+
+def forge(request: CertificateRequest, *, about: CertificateRequest | None = None, tbs: bytes = b"") -> bytes:
+    """A log entry about one request, with the certificate of another."""
+    return payload.encode_log_entry(
+        about or request,
+        request_id=request.request_id,
+        request_digest=request_digest(about or request),
+        signer_id=1,
+        boot_id=b"",
+        index=1,
+        previous_hash=bytes(32),
+        time=Front.now,
+        configuration_hash=bytes(32),
+        signing_ca=default_authority().name,
+        tbs_certificate=tbs or assemble_tbs(approve(request)),
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_request_goes_out_and_its_certificate_is_written_back(store: Store, front: Front, version: int) -> None:
+    client = Certifying(store=store, front=front, version=version)
+    submit(store, front)
+    client.send()
+    assert client.issuance.under_way == 1
+    client.run()
+    assert client.issuance.under_way == 0
+    record = find(store)
+    assert record.state == "issued"
+    certificate = store.certificates.look_up(record.serial_number)
+    assert certificate.subject == "CN=www.example.org"
+    assert certificate.authority == front.authority.name
+    assert len(store.results.logs_of(request_id(1))) == 1
+
+
+def test_the_log_is_saved_before_it_is_confirmed(client: Certifying, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = first_log(client)
+    said: list[tuple[int, bytes]] = []
+    save = client.store.results.save_logs
+
+    def note(*arguments: object, **details: object) -> tuple[Outcome, ...]:
+        said.append((len(client.store.results.logs_of(request_id(1))), client.pair.client.data_to_send()))
+        return save(*arguments, **details)  # type: ignore[arg-type] # passed on
+
+    monkeypatch.setattr(client.store.results, "save_logs", note)
+    client.take(log)
+    assert said == [(0, b"")]
+    (kept,) = client.store.results.logs_of(request_id(1))
+    assert (kept.entry, kept.sha256) == (log.log, hashlib.sha256(log.log).digest())
+    assert client.pair.client.has_data_to_send
+
+
+def test_a_job_belongs_to_the_signer_that_sent_its_log(client: Certifying) -> None:
+    client.take(first_log(client))
+    client.issuance.line_lost("the line was lost", now=client.front.now)
+    assert client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=2) == ()
+    (job,) = client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=1)
+    assert (job.signer_id, job.tries) == (1, 0)
+
+
+def test_a_refusal_is_what_the_subscriber_sees(client: Certifying) -> None:
+    submit(client.store, client.front, profile="none")
+    client.send()
+    client.run()
+    record = find(client.store)
+    assert (record.state, record.refusal_code, record.refusal_field) == ("refused", "profile-unknown", "profile")
+    assert "none" in record.refusal_message
+    assert client.issuance.under_way == 0
+
+
+def test_what_cannot_even_be_sent_is_refused_and_the_others_go(client: Certifying) -> None:
+    submit(client.store, client.front, 1, key_proof=b"no key")
+    submit(client.store, client.front, 2)
+    client.send()
+    assert client.issuance.under_way == 1
+    client.write_back()
+    assert find(client.store, 1).refusal_field == "csr"
+    client.run()
+    assert find(client.store, 2).state == "issued"
+
+
+def test_a_signer_that_cannot_answer_now_is_asked_again(client: Certifying) -> None:
+    client.front.issuance.issued[client.front.authority.name] = 10**6
+    submit(client.store, client.front)
+    client.send()
+    client.run()
+    record = find(client.store)
+    assert (record.state, record.tries) == ("queued", 0)
+    assert "is full" in record.last_error
+    assert lease_sign(client.store, at=client.front.now) == []
+
+
+def test_a_wait_beyond_all_measure_ends_after_a_day(client: Certifying) -> None:
+    first_log(client)
+    event = RequestFailed(handle=1, code="busy", message="never", retry_after_s=(1 << 168) - 1)
+    client.take(event)
+    tomorrow = client.front.now + dt.timedelta(days=1)
+    assert lease_sign(client.store, at=tomorrow - dt.timedelta(seconds=1)) == []
+    assert len(lease_sign(client.store, at=tomorrow)) == 1
+
+
+def test_a_request_that_ends_workers_is_set_aside(client: Certifying) -> None:
+    log = first_log(client)
+    client.take(RequestFailed(handle=log.handle, code="worker-died", message="ended two", retry_after_s=300))
+    record = find(client.store)
+    assert (record.set_aside, record.last_error) == (True, "ended two")
+
+
+# The veto.
+
+
+def altered(request: CertificateRequest, which: str) -> bytes:
+    """Logs of a signer that makes something else of a request than was asked for."""
+    other = dataclasses.replace(server_request(alt_names=()), request_id=request.request_id)
+    names = dataclasses.replace(
+        request, alt_names=(*request.alt_names, dataclasses.replace(request.alt_names[0], value="evil.example.org"))
+    )
+    elsewhere = make_authority(make_ca("elsewhere", key=p256_key()), name="unassured_2027_1")
+    makers: dict[str, Callable[[], bytes]] = {
+        "another request": lambda: forge(request, about=dataclasses.replace(request, account="mallory")),
+        "another name": lambda: forge(request, tbs=assemble_tbs(approve(names))),
+        "another key": lambda: forge(request, tbs=assemble_tbs(approve(_with_another_key(request)))),
+        "another issuer": lambda: forge(request, tbs=assemble_tbs(approve(request, authority=elsewhere))),
+        "no certificate": lambda: forge(request, tbs=b"\x30\x00"),
+        "no log": lambda: b"\x30\x00",
+        "another subject": lambda: forge(
+            request,
+            tbs=assemble_tbs(approve(dataclasses.replace(request, attributes=other.attributes[:0]))),
+        ),
+    }
+    return makers[which]()
+
+
+def _with_another_key(request: CertificateRequest) -> CertificateRequest:
+    return dataclasses.replace(request, key_proof=certification_request("Ed25519"))
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["another request", "another name", "another key", "another issuer", "another subject", "no certificate", "no log"],
+)
+def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client: Certifying, which: str) -> None:
+    log = first_log(client)
+    request = find(client.store).request
+    client.take(dataclasses.replace(log, log=altered(request, which)))
+
+    record = find(client.store)
+    assert (record.state, record.refusal_code) == ("refused", "vetoed")
+    assert client.store.results.logs_of(request_id(1)) == ()
+    assert client.hear() == [RequestAbandoned(handle=log.handle)]
+    assert journaled_state(client) is None
+    client.take(RequestAbandoned(handle=log.handle))
+    assert client.issuance.under_way == 0
+    assert find(client.store).state == "refused"
+
+
+def test_a_sub_ca_that_the_client_does_not_know_is_vetoed(store: Store, front: Front) -> None:
+    client = Certifying(store=store, front=front)
+    client.issuance = Issuance(authorities={}, store=store, owner=OWNER, version=2)
+    client.take(first_log(client))
+    assert "does not know: unassured_2026_2" in find(store).refusal_message
+
+
+def test_a_veto_behind_which_the_session_ends_stands(client: Certifying) -> None:
+    log = first_log(client)
+    assert client.issuance.receive(dataclasses.replace(log, log=b"nonsense"))
+    client.write_back(session_ended=True)
+    client.issuance.line_lost("the line was lost", now=client.front.now)
+    assert find(client.store).state == "refused"
+    assert lease_sign(client.store, at=client.front.now) == []
+
+
+# What else a signer may say.
+
+
+@pytest.mark.parametrize("damage", ["signature", "signing_ca"])
+def test_a_bad_signature_is_not_believed_and_the_request_comes_again(client: Certifying, damage: str) -> None:
+    issued = first_certificate(client)
+    changes = {"signature": b"\0" * 70} if damage == "signature" else {"signing_ca": "nobody_2026_1"}
+    client.take(dataclasses.replace(issued, **changes))
+    record = find(client.store)
+    assert (record.state, record.tries) == ("queued", 1)
+    assert record.last_error.startswith("bad certificate: ")
+    assert lease_sign(client.store, at=client.front.now) == []
+    # Asked again, the signer gives the very same certificate, undamaged this time.
+    client.front.now += dt.timedelta(seconds=60)
+    client.send()
+    client.run()
+    assert find(client.store).state == "issued"
+
+
+def test_a_bad_certificate_of_a_version_1_signer_is_set_aside(store: Store, front: Front) -> None:
+    """It would make another one each time."""
+    client = Certifying(store=store, front=front, version=1)
+    issued = first_certificate(client)
+    client.take(dataclasses.replace(issued, certificate=default_authority().certificate))
+    assert find(store).set_aside
+    assert find(store).last_error.startswith("bad certificate: ")
+
+
+def test_an_intent_that_the_signer_gave_up_is_asked_for_again_of_any_signer(client: Certifying) -> None:
+    log = first_log(client)
+    client.take(log)
+    client.take(RequestAbandoned(handle=log.handle))
+    record = find(client.store)
+    assert (record.state, record.tries, record.last_error) == ("queued", 0, "the signer has abandoned the intent")
+    (job,) = client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=2)
+    assert job.signer_id is None
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        RequestAbandoned(handle=1),
+        RequestFailed(handle=1, code="intent-ended", message="too late", retry_after_s=0),
+        RequestRefused(handle=1, code="halted", field="", message="halted"),
+    ],
+)
+@pytest.mark.parametrize("vetoed", [False, True])
+def test_a_last_word_that_comes_right_behind_the_log_is_the_last_word(
+    client: Certifying, last: Event, *, vetoed: bool
+) -> None:
+    """As when the client slept for longer than the signer waits: both are there in one turn."""
+    log = first_log(client)
+    client.take(dataclasses.replace(log, log=b"nonsense") if vetoed else log, last)
+    assert client.issuance.under_way == 0
+    assert not client.pair.client.has_data_to_send
+    refused = vetoed or isinstance(last, RequestRefused)
+    assert find(client.store).state == ("refused" if refused else "queued")
+    assert len(client.store.results.logs_of(request_id(1))) == (0 if vetoed else 1)
+
+
+def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifying) -> None:
+    log = first_log(client)
+    # The lease of 60 seconds ran out.
+    later = client.front.now + dt.timedelta(seconds=61)
+    assert len(lease_sign(client.store, "another", at=later)) == 1
+    client.take(log)
+    assert client.issuance.under_way == 0
+    assert not client.pair.client.has_data_to_send
+    # The log is kept: it is a fact.
+    assert len(client.store.results.logs_of(request_id(1))) == 1
+
+
+def test_a_certificate_that_the_store_knows_otherwise_is_looked_into(
+    client: Certifying, caplog: pytest.LogCaptureFixture
+) -> None:
+    issued = first_certificate(client)
+    client.store.results.refuse(OWNER, [], now=client.front.now)
+    assert client.issuance.receive(issued)
+    (result,) = client.issuance._answers.issued
+    other = dataclasses.replace(result, serial_number=result.serial_number + 1, certificate=b"another")
+    client.store.results.finish_issued([other], now=client.front.now)
+    client.write_back()
+    assert "is not the one that the store has for its request" in caplog.text
+    assert client.issuance.under_way == 0
+
+
+def test_answers_that_come_too_late_are_passed_over(client: Certifying) -> None:
+    log = first_log(client)
+    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.take(log)
+    assert client.store.results.logs_of(request_id(1)) == ()
+    assert find(client.store).last_error == "the line was lost"
+
+
+def test_what_is_not_about_certificates_is_somebody_elses(client: Certifying) -> None:
+    assert client.pair.client.peer_hello is not None
+    assert not client.issuance.receive(HelloReceived(hello=client.pair.client.peer_hello))
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_lost_line_loses_nothing(client: Certifying, *, confirmed: bool) -> None:
+    log = first_log(client)
+    client.take(log)
+    if confirmed:
+        client.front.settle()
+    client.front.vanish(client.pair)
+    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.reconnect()
+    (job,) = client.send()
+    assert job.tries == 0
+    client.run()
+    assert find(client.store).state == "issued"
+    # One certificate, one log: the second was the same.
+    assert client.front.issuance.issued == {client.front.authority.name: 1}
+    assert len(client.store.results.logs_of(request_id(1))) == 1
+
+
+def test_a_session_that_ends_behind_the_log_confirms_nothing(client: Certifying) -> None:
+    log = first_log(client)
+    assert client.issuance.receive(log)
+    client.write_back(session_ended=True)
+    assert len(client.store.results.logs_of(request_id(1))) == 1
+    assert not client.pair.client.has_data_to_send
+
+
+def test_what_version_1_left_unanswered_uses_up_a_try(store: Store, front: Front) -> None:
+    client = Certifying(store=store, front=front, version=1)
+    submit(store, front)
+    client.send()
+    client.issuance.left_unanswered(now=front.now)
+    assert client.issuance.under_way == 0
+    record = find(store)
+    assert (record.tries, record.state) == (1, "queued")
+
+
+def test_forgotten_is_forgotten(client: Certifying) -> None:
+    """The store was away: whatever was gathered is asked for anew."""
+    log = first_log(client)
+    assert client.issuance.receive(log)
+    client.issuance.forget()
+    assert client.issuance.under_way == 0
+    client.write_back()
+    assert client.store.results.logs_of(request_id(1)) == ()
+
+
+def test_a_window_of_requests_shares_its_transactions(client: Certifying, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    results = client.store.results
+
+    def note(name: str, method: Callable[..., object]) -> Callable[..., object]:
+        def noting(*arguments: object, **details: object) -> object:
+            calls.append(name)
+            return method(*arguments, **details)
+
+        return noting
+
+    for name in ("save_logs", "finish_issued", "refuse"):
+        monkeypatch.setattr(results, name, note(name, getattr(results, name)))
+    for number in range(20):
+        submit(client.store, client.front, number)
+    submit(client.store, client.front, 20, profile="none")
+    client.send()
+    client.run()
+    assert calls == ["save_logs", "refuse", "finish_issued"]
+    assert [find(client.store, number).state for number in range(21)] == ["issued"] * 20 + ["refused"]
