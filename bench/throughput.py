@@ -19,7 +19,7 @@ def main(*, quick: bool) -> None:
             backlog.submit(system, requests)
             system.start_signer()
             system.wait_for_log("signer", "running")
-            seconds = backlog.drain(system)
+            seconds = backlog.time_drain(system)
             system.stop("signer")
         rate, raw_rate = requests / seconds, (before + raw.signatures_a_second(algorithm)) / 2
         print(
