@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import ssl
@@ -239,6 +240,30 @@ def test_a_garbage_record_ends_its_session_and_nothing_else(client: OriginalClie
         session.write(garbage)
         client.expect_end(session)
     _issue(client, "next.example.org")
+
+
+def test_the_time_and_the_state_are_told_and_the_session_goes_on(client: OriginalClient) -> None:
+    with client.session() as session:
+        client.send(session, [(original.GET_TIMESTAMP, b"")])
+        timestamp = session.receive()
+        client.send(session, [(original.GET_STATUS_REPORT, b"")])
+        status = session.receive()
+        client.send(session, [*version_1.request("late.example.org"), (original.SIGN, b""), (original.LOG_SAVED, b"")])
+        assert session.receive().command == original.SET_LOG
+    assert (timestamp.command, status.command) == (original.GET_TIMESTAMP, original.GET_STATUS_REPORT)
+    assert abs(dt.datetime.fromisoformat(timestamp.payload.decode()) - dt.datetime.now(dt.UTC)).total_seconds() < 60
+    assert status.payload == b"running"
+
+
+def test_both_versions_share_a_line(system: System, client: OriginalClient) -> None:
+    _issue(client, "before.example.org")
+    (system.directory / "a.csr").write_bytes(version_1.csr())
+    options = ["--profile", version_1.PROFILE, "--dns", "two.example.org", "a.csr"]
+    system.client("request", "submit", options=options)
+    system.client("client", "run", options=["--drain"])
+    (request,) = system.ask("request", "list")["requests"]
+    assert request["state"] == "issued"
+    _issue(client, "after.example.org")
 
 
 def test_the_key_of_version_2_does_not_open_version_1(system: System) -> None:
