@@ -98,10 +98,13 @@ class CrlSync:
         return any(self._is_due(each, now=now) for each in self._counters.values())
 
     def send(self, session: Session, *, now: dt.datetime, only_full: bool = False, at_most: int | None = None) -> int:
-        """Send what is due for every sub-CA that has nothing under way; return how many messages that were."""
+        """Send what is due for every sub-CA that has nothing under way, as far as the session has room.
+
+        Returns how many messages that were.
+        """
         sent = 0
         for counter in self._counters.values():
-            if sent == at_most:
+            if sent == at_most or not session.capacity:
                 break
             if self._is_due(counter, now=now) and (counter.full_wanted or not only_full):
                 _send_one(counter, session)
@@ -218,11 +221,16 @@ class CrlSync:
         if not jobs:
             outcomes = (self._store.crls.put(record, now=now),)
         counter.jobs = []
+        counter.unanswered = 0
         if Outcome.CONFLICT in outcomes:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
+            counter.not_before = now + dt.timedelta(seconds=_RETRY_S)
             return
+        stored = self._store.crls.get(name)
+        if stored is not None and stored.der != der:
+            # Another client was faster: what is newer stays, in the directory as in the store.
+            copy, der = crl.read_crl(stored.der), stored.der
         counter.copy = copy
-        counter.unanswered = 0
         self._publisher.publish_crl(name, der)
         number = f"number {copy.number}" if copy.number else "version 1"
         _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
@@ -230,7 +238,7 @@ class CrlSync:
     def _refused(self, counter: _Counter, code: str, offending: str, message: str, *, now: dt.datetime) -> None:
         """The signer refuses a message for one member: that one ends, the others are sent again."""
         guilty = [
-            job for job in counter.jobs if isinstance(job, CrlJob) or f"{job.revocation.serial_number:x}" == offending
+            job for job in counter.jobs if isinstance(job, RevokeJob) and _serial_field(job) == offending
         ] or counter.jobs
         refusals = [Refusal(job_id=job.id, code=code, field=offending, message=message) for job in guilty]
         self._store.results.refuse(self._owner, refusals, now=now)
@@ -247,6 +255,11 @@ class CrlSync:
         self._store.queue.retry_later(self._owner, postponements, now=now)
         counter.jobs = []
         counter.not_before = now + dt.timedelta(seconds=delay_s)
+
+
+def _serial_field(job: RevokeJob) -> str:
+    """How a signer names a revocation that it refuses."""
+    return f"{job.revocation.serial_number:x}"
 
 
 def _send_one(counter: _Counter, session: Session) -> None:
