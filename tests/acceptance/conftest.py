@@ -12,7 +12,15 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from examples.system import System
-from tests.support.acceptance import QuickSystem, check_logs, make_authority, make_key, make_request, start
+from tests.support.acceptance import (
+    QuickSystem,
+    check_logs,
+    make_authority,
+    make_key,
+    make_request,
+    start,
+    wait_for_crls,
+)
 from tests.support.warm_commands import WarmCommands
 
 SHORT_NAME = "ca-"
@@ -49,6 +57,7 @@ def running(commands: WarmCommands) -> Iterator[System]:
     ):
         make_authority(system)
         start(system)
+        wait_for_crls(system)
         yield system
         for name in ("client", "signer"):
             system.stop(name)

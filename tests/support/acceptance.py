@@ -81,6 +81,13 @@ def start(system: System) -> None:
     system.wait_for_log("client", "session open")
 
 
+def wait_for_crls(system: System) -> None:
+    """Wait until the first CRL of every sub-CA is published."""
+    authorities = [path.stem for path in (system.directory / "ca/signer/certificates").glob("*.pem")]
+    public = system.directory / "ca/client/public"
+    system.wait_until(lambda: all((public / f"{name}.crl").exists() for name in authorities), "every CRL is published")
+
+
 def make_key(system: System, *options: str) -> str:
     """Make a key by `openssl genpkey` and return the name of its file."""
     name = f"key-{next(_numbers)}.pem"
