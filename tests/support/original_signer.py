@@ -38,6 +38,7 @@ from tests.support.original import (
     SET_CSR,
     SET_LOG,
     SET_PROFILE,
+    SET_SIGNATURE_TYPE,
     SET_SPKAC,
     SIGN,
     SIGNING_CA,
@@ -57,6 +58,8 @@ INTEGER, BIT_STRING, OID, UTF8_STRING, UTC_TIME, SEQUENCE, SET = 0x02, 0x03, 0x0
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _VERSION_3 = bytes.fromhex("a003020102")
 _ATTRIBUTES = {"CN": "550403", "EMAIL": "2a864886f70d010901", "C": "550406", "L": "550407", "O": "55040a"}
+# CSR or SPKAC, signature type, profile, from, to, AVAs, SANs, sign: as its own client sends a request.
+_ORDER = re.compile(r"0[12] 10 11 12 13 (19 )*(18 )*80 ")
 CRL_LIFE = dt.timedelta(days=1, seconds=10)
 
 
@@ -297,6 +300,8 @@ class OriginalSigner:
     def _certify(self, session: Session, request: dict[int, list[str]], said: list[Message]) -> None:
         profile = request[SET_PROFILE][0]
         assert re.fullmatch(r"\d{4}-[a-z-]+", profile)
+        assert _ORDER.fullmatch("".join(f"{each.command:02x} " for each in said)), "not the order of the original"
+        assert request[SET_SIGNATURE_TYPE][0] in {"sha256", "sha384", "sha512"}
         sub_ca = self.sub_ca("unassured")
         log = f"[note ]: FINE: Profile name is: {profile}\n".encode()
         self._say(session, SET_LOG, log)

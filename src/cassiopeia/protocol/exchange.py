@@ -18,6 +18,8 @@ from cassiopeia.protocol.transitions import State
 MESSAGE_OVERHEAD_OCTETS: Final = 64
 
 _DER_SEQUENCE: Final = b"\x30"
+# The original's client never leaves it out; whether its signer has a default is not known.
+_VERSION_1_HASH: Final = "sha256"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,16 +90,18 @@ _SEVERAL: Final = frozenset(
 def certificate_messages(request: CertificateRequest, *, version: int) -> list[Message]:
     """Return the messages that ask for a certificate, in the order of the original.
 
-    Version 1 has neither request id nor account, wants PEM or `SPKAC=` text for the key, and always says both dates.
+    Version 1 has neither request id nor account, wants PEM or `SPKAC=` text for the key, and always says the hash and
+    both dates.
     """
     key = ClientCommand.SET_CSR if request.key_kind == "csr" else ClientCommand.SET_SPKAC
     parts: list[tuple[ClientCommand, Any]] = []
     if version > 1:
         parts.append((ClientCommand.SET_REQUEST_ID, request.request_id))
     parts.append((key, request.key_proof if version > 1 else _key_as_text(request)))
+    signature_hash = request.signature_hash or ("" if version > 1 else _VERSION_1_HASH)
     texts = [
         (ClientCommand.SET_ACCOUNT, request.account if version > 1 else ""),
-        (ClientCommand.SET_SIGNATURE_TYPE, request.signature_hash),
+        (ClientCommand.SET_SIGNATURE_TYPE, signature_hash),
         (ClientCommand.SET_PROFILE, request.profile),
         (ClientCommand.OCSP_TARGET_CA, request.ocsp_target_ca),
     ]

@@ -20,6 +20,7 @@ HASH_OCTETS: Final = 32
 REQUEST_ID_OCTETS: Final = 32
 
 _SERIAL: Final = re.compile(r"[0-9A-Fa-f]{1,42}")
+_DAYS: Final = re.compile(r"[0-9]+d")
 _VERSION_1_ALT_NAMES: Final = frozenset({"DNS", "email"})
 
 
@@ -188,6 +189,17 @@ def _decode_version_1_alt_name(octets: bytes) -> SubjectAltName:
     return name
 
 
+def _encode_version_1_wish_to(wish: str) -> bytes:
+    # The original takes whatever it does not understand for the longest that the profile allows.
+    if _DAYS.fullmatch(wish):
+        raise Refused(
+            f"Version 1 of the signer protocol counts no days; write the last day as YYYY-MM-DD instead of {wish}.",
+            code="version-1-date",
+            field="wish_to",
+        )
+    return _encode_text(wish)
+
+
 def _encode_version_1_serial(revocation: Revocation) -> bytes:
     # Version 1 has no place for reason and invalidity date.
     return b"%x" % revocation.serial_number
@@ -256,6 +268,7 @@ _SHARED: Final[dict[Command, _Codec]] = {
 _CODECS: Final[dict[int, dict[Command, _Codec]]] = {
     1: _SHARED
     | {
+        ClientCommand.WISH_TO: _Codec(encode=_encode_version_1_wish_to, decode=_decode_text),
         ClientCommand.ADD_SAN: _Codec(encode=_encode_version_1_alt_name, decode=_decode_version_1_alt_name),
         ClientCommand.LOG_SAVED: _Codec(encode=_octets, decode=_decode_version_1_confirmation),
         ClientCommand.REVOKE: _Codec(encode=_encode_version_1_revoke, decode=_decode_version_1_revoke),

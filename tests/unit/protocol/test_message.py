@@ -81,6 +81,7 @@ def test_a_payload_with_a_fault_is_a_peer_error(command: Command, version: int, 
         (ClientCommand.ADD_AVA, 2, SubjectAttribute(type="CN", value="\udfff"), "not-text"),
         (ClientCommand.ADD_AVA, 2, SubjectAttribute(type="C,N", value="x"), "name-type"),
         (ClientCommand.ADD_SAN, 1, SubjectAltName(type="URI", value="https://example.org/"), "version-1-name"),
+        (ClientCommand.WISH_TO, 1, "90d", "version-1-date"),
     ],
     ids=spoken_name,
 )
