@@ -58,6 +58,11 @@ class Line:
         """Seconds since something was sent after which nothing was heard; 0 when the peer has the last word."""
         return time.monotonic() - self._asked_at if self._asked_at > self._heard_at else 0.0
 
+    @property
+    def backlog(self) -> int:
+        """Octets that were said and that the link has not taken yet, but for what is bulk."""
+        return len(self._outgoing)
+
     def flush(self) -> None:
         """Write what the connection has to say, as far as the link takes it."""
         if self.closed:
@@ -93,14 +98,16 @@ class Line:
         if now - self._progress_at > limit_s:
             self._progress_at = now
             self._on_failure(f"nothing complete came within {limit_s:g} seconds")
-            self.connection.close()
-            self.flush()
+            self.end()
 
     def end(self) -> None:
         """Close TLS behind everything that was said, then the line: the peer hears that this is the end."""
+        self.flush()
         if not self.closed:
             self.connection.close()
             self.flush()
+        if not self.closed and self.connection.closed:
+            self.close("the other side does not take what is sent")
 
     def close(self, reason: str = "") -> None:
         """Give the line up at once."""

@@ -7,11 +7,18 @@ refusal stands in the journal as well).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.protocol.session import Session
 
 _log = logging.getLogger(__name__)
+
+
+def give(session: Session, answer: Callable[[], None]) -> None:
+    """Send an answer that waited for the disk, if anybody is still there to hear it."""
+    if not session.closed:
+        answer()
 
 
 def refuse(session: Session, handle: int, refusal: Refused) -> None:

@@ -17,8 +17,9 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
 
 
 def configuration_hash(config: SignerConfig) -> bytes:
-    """SHA-256 over all that decides how requests are judged: profiles and sub-CAs with their certificates."""
-    digest = hashlib.sha256()
+    """SHA-256 over all that decides how requests are judged: signer id, profiles, sub-CAs with their certificates."""
+    version_1_profiles = config.version_1.profiles if config.version_1 is not None else ()
+    digest = hashlib.sha256(f"{config.signer_id}\0{' '.join(sorted(version_1_profiles))}\0".encode())
     for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]:
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)

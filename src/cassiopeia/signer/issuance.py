@@ -8,6 +8,7 @@ out the same when the client asks again under the same request id.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 import logging
 import os
@@ -82,7 +83,7 @@ class IssuanceDesk:
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
         exchange = _Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
         self._exchanges[id(session), handle] = exchange
-        if session.version > 1 and not self._is_new(exchange):
+        if session.version > 1 and not self._is_new(exchange, now=now):
             return
         task = self._next_task()
         self._deciding[task] = exchange
@@ -99,7 +100,7 @@ class IssuanceDesk:
             return
         stored = self._journal.find_serial(intent.serial_number)
         if stored is not None and stored.state == "issued":
-            self._journal.when_durable(lambda: self._release(exchange, stored, index=0))
+            self._journal.when_durable(lambda: self._release(exchange, stored))
             return
         if stored is None or stored.state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
@@ -119,7 +120,7 @@ class IssuanceDesk:
             return
         if stored is not None and stored.state == "intent":
             self._abandon(stored.serial_number, reason=reason, now=now)
-        self._journal.when_durable(lambda: self._send(exchange, lambda: session.send_abandoned(handle), last=True))
+        self._journal.when_durable(functools.partial(self._say_abandoned, exchange))
 
     def forget(self, session: Session) -> None:
         """The session has ended; its intents live on until they are confirmed under the same id, or run out."""
@@ -131,6 +132,9 @@ class IssuanceDesk:
         late = [serial for serial, deadline in self._intent_deadlines.items() if self._clock() > deadline]
         for serial_number in late:
             self._abandon(serial_number, reason="nobody confirmed the log in time", now=now)
+            for exchange in self._exchanges.values():
+                if exchange.intent is not None and exchange.intent.serial_number == serial_number:
+                    self._journal.when_durable(functools.partial(self._say_abandoned, exchange))
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
@@ -151,7 +155,7 @@ class IssuanceDesk:
             return True
         return False
 
-    def _is_new(self, exchange: _Exchange) -> bool:
+    def _is_new(self, exchange: _Exchange, *, now: dt.datetime) -> bool:
         """Whether this request id is met for the first time; otherwise answer from what is known."""
         request_id = exchange.request.request_id
         if any(other.request.request_id == request_id for other in self._deciding.values()):
@@ -162,7 +166,7 @@ class IssuanceDesk:
             return True
         if known.request_digest != exchange.digest:
             refusal = Refused("this request id was used for another request", code="request-id-taken", field="id")
-            self._refuse(exchange, refusal)
+            self._journal_refusal(exchange, refusal, now=now)
             return False
         exchange.intent = known
         self._journal.when_durable(lambda: self._send_log(exchange, known))
@@ -224,16 +228,18 @@ class IssuanceDesk:
         if not isinstance(outcome, Denied):
             self._fail(exchange, _as_unavailable(outcome))
             return
+        self._journal_refusal(exchange, Refused(outcome.message, code=outcome.code, field=outcome.field), now=now)
+
+    def _journal_refusal(self, exchange: _Exchange, refusal: Refused, *, now: dt.datetime) -> None:
         self._journal.record_refusal(
             request_id=exchange.request.request_id,
             request_digest=exchange.digest,
-            code=outcome.code,
-            field=outcome.field,
-            message=outcome.message,
+            code=refusal.code,
+            field=refusal.field,
+            message=refusal.message,
             now=now,
         )
-        _log.debug("%s refused: %s", _short(exchange.request), outcome.message)
-        refusal = Refused(outcome.message, code=outcome.code, field=outcome.field)
+        _log.debug("%s refused: %s", _short(exchange.request), refusal.message)
         self._journal.when_durable(lambda: self._refuse(exchange, refusal))
 
     # Step 8: the log goes out; no CA key has been used yet.
@@ -249,7 +255,7 @@ class IssuanceDesk:
         stored = self._journal.find_serial(intent.serial_number)
         if stored is not None and stored.state == "issued":
             # Signed for another session while this confirmation waited for the disk: never a second signature.
-            self._journal.when_durable(lambda: self._release(exchange, stored, index=0))
+            self._journal.when_durable(lambda: self._release(exchange, stored))
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
@@ -258,18 +264,19 @@ class IssuanceDesk:
 
     # Step 10: the result becomes durable, then the signature leaves.
     def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
-        index = self._journal.record_result(intent.serial_number, signature=signature, now=now)
+        self._journal.record_result(intent.serial_number, signature=signature, now=now)
         stored = self._journal.find_serial(intent.serial_number)
         if stored is None:
             raise StateUnknown("the journal has lost an intent that it held")
         for exchange in exchanges:
             _log.debug(
-                "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), index
+                "%s signed and verified; result journaled as entry %d, released",
+                _short(exchange.request),
+                stored.result_position,
             )
-        for exchange in exchanges:
-            self._journal.when_durable(lambda exchange=exchange: self._release(exchange, stored, index=index))  # type: ignore[misc] # mypy can't type a lambda's default
+            self._journal.when_durable(functools.partial(self._release, exchange, stored))
 
-    def _release(self, exchange: _Exchange, stored: Intent, *, index: int) -> None:
+    def _release(self, exchange: _Exchange, stored: Intent) -> None:
         der = certificate.compose_certificate(payload.decode_log_entry(stored.log).tbs_certificate, stored.signature)
         self._send(
             exchange,
@@ -277,7 +284,7 @@ class IssuanceDesk:
                 exchange.handle,
                 signing_ca=stored.signing_ca,
                 signature=stored.signature,
-                index=index,
+                index=stored.result_position,
                 certificate=der,
             ),
             last=True,
@@ -295,6 +302,10 @@ class IssuanceDesk:
             return
         self._journal.record_abandonment(serial_number, reason=reason, now=now)
         self.issued[intent.signing_ca] -= 1
+
+    def _say_abandoned(self, exchange: _Exchange) -> None:
+        """The signer's word that this intent will never be signed."""
+        self._send(exchange, lambda: exchange.session.send_abandoned(exchange.handle), last=True)
 
     def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
         self._send(exchange, lambda: answers.refuse(exchange.session, exchange.handle, refusal), last=True)

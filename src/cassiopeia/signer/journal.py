@@ -37,7 +37,7 @@ CREATE TRIGGER IF NOT EXISTS entry_is_never_removed BEFORE DELETE ON entry
 CREATE TABLE IF NOT EXISTS certificate (
     serial_number BLOB PRIMARY KEY, signing_ca TEXT NOT NULL, request_id BLOB NOT NULL, request_digest BLOB NOT NULL,
     position INTEGER NOT NULL, log_hash BLOB NOT NULL, algorithm BLOB NOT NULL, state TEXT NOT NULL,
-    signature BLOB
+    signature BLOB, result_position INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS certificate_by_request ON certificate (request_id);
 CREATE INDEX IF NOT EXISTS certificate_open ON certificate (state) WHERE state = 'intent';
@@ -53,12 +53,14 @@ CREATE TABLE IF NOT EXISTS crl (
 """
 
 _FIND_REQUEST = """
-    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature
+    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature,
+        result_position
     FROM certificate JOIN entry USING (position)
     WHERE request_id = ? AND state <> 'abandoned' ORDER BY position DESC LIMIT 1
 """
 _FIND_SERIAL = """
-    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature
+    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature,
+        result_position
     FROM certificate JOIN entry USING (position) WHERE serial_number = ?
 """
 
@@ -68,7 +70,10 @@ _HIGHEST_INTEGER = (1 << 63) - 1  # of SQLite
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intent:
-    """One certificate on its way, or there: `log` is the canonical log entry, `signature` set once it is issued."""
+    """One certificate on its way, or there: `log` is the canonical log entry.
+
+    Once it is issued, `signature` is set, and `result_position` is the index of the entry that says so.
+    """
 
     serial_number: bytes
     signing_ca: str
@@ -78,7 +83,8 @@ class Intent:
     log_hash: bytes
     algorithm: bytes
     state: IntentState
-    signature: bytes
+    signature: bytes = b""
+    result_position: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,16 +115,20 @@ class Journal:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
+            row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise OperatorError(f"{path}: another signer is running on this journal; stop it first") from error
+                raise OperatorError(
+                    f"{path}: another signer is running on this journal, or a program has it open to read; "
+                    f"stop it first (`fuser {path}` names it)"
+                ) from error
             raise OperatorError(f"{path}: cannot open the journal: {error}") from error
         except (sqlite3.DatabaseError, OSError) as error:
             raise OperatorError(f"{path}: cannot open the journal: {error}") from error
+        self._path = path
         self._in_transaction = False
         self._failed = False
         self._waiting: list[Callable[[], None]] = []
-        row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
         self._position: int = row[0] if row else 0
         self._head: bytes = row[1] if row else _EMPTY_HASH
         self.commits = 0
@@ -166,7 +176,7 @@ class Journal:
         position = self.next_position
         self._append("intent", now, intent.log)
         self._execute(
-            "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, 'intent', NULL)",
+            "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, 'intent', NULL, NULL)",
             (
                 intent.serial_number,
                 intent.signing_ca,
@@ -184,15 +194,15 @@ class Journal:
         self._append("confirmation", now, msgspec.json.encode(body))
         self._execute("UPDATE certificate SET state = 'confirmed' WHERE serial_number = ?", (serial_number,))
 
-    def record_result(self, serial_number: bytes, *, signature: bytes, now: dt.datetime) -> int:
-        """The certificate exists; returns the entry's index."""
+    def record_result(self, serial_number: bytes, *, signature: bytes, now: dt.datetime) -> None:
+        """The certificate exists."""
         position = self.next_position
         body = {"serial_number": serial_number.hex(), "signature": signature.hex()}
         self._append("result", now, msgspec.json.encode(body))
         self._execute(
-            "UPDATE certificate SET state = 'issued', signature = ? WHERE serial_number = ?", (signature, serial_number)
+            "UPDATE certificate SET state = 'issued', signature = ?, result_position = ? WHERE serial_number = ?",
+            (signature, position, serial_number),
         )
-        return position
 
     def record_abandonment(self, serial_number: bytes, *, reason: str, now: dt.datetime) -> None:
         """The intent is over without a certificate: its serial number is burned."""
@@ -312,6 +322,7 @@ class Journal:
             algorithm=row[6],
             state=row[7],
             signature=row[8] or b"",
+            result_position=row[9] or 0,
         )
 
     def _append(self, kind: str, now: dt.datetime, body: bytes) -> None:
@@ -331,7 +342,10 @@ class Journal:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             self._failed = True
-            raise StateUnknown(f"the journal has failed: {error}") from error
+            raise StateUnknown(
+                f"{self._path}: the journal has failed ({error}): is the disk full (see `df`), or broken? Nothing that "
+                "was let out is lost; mend that and start the signer again"
+            ) from error
 
     def _check_state(self) -> None:
         if self._failed:

@@ -118,6 +118,7 @@ class WorkerPool:
         now = time.monotonic()
         for member in list(self._members):
             if member.batches and now > member.deadline:
+                _log.error("worker %d hung for %g seconds and is ended", member.process.pid, _BATCH_TIME_LIMIT_S)
                 member.process.kill()
                 self._bury(member)
 
@@ -223,7 +224,10 @@ class WorkerPool:
         self._selector.unregister(member.stream)
         member.stream.close()
         member.process.kill()
-        member.process.wait()
+        status = member.process.wait()
+        if member.ready:
+            held = sum(len(batch) for batch in member.batches)
+            _log.error("worker %d is gone (status %d); %d tasks go to others", member.process.pid, status, held)
         self._respawn_at = time.monotonic() + (0.0 if member.ready else _RESPAWN_DELAY_S)
         if self.failure and not self.unlocked:
             raise OperatorError(self.failure)

@@ -6,6 +6,7 @@ Requests that arrive while a CRL is being signed wait for the next, and share it
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from cassiopeia.signer.revocation import Draft, RevocationList
 from cassiopeia.signer.tasks import Outcome, Sign, Signed, Task
 
 _RETRY_AFTER_S = 5
+# Of a name that a client sent, so many characters are journaled and sent back.
+_SHOWN = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +83,16 @@ class RevocationDesk:
         if full is None:
             answers.fail(session, handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))
             return
-        session.send_full_crl(handle, full)
+        # The CRL may be signed and not yet durable: its number must not be seen before it can't be forgotten.
+        self._journal.when_durable(lambda: answers.give(session, lambda: session.send_full_crl(handle, full)))
 
     def renew(self, *, now: dt.datetime) -> None:
-        """Sign anew every CRL that is missing or older than a day (as configured), while its sub-CA is valid."""
+        """Sign anew every CRL that is missing, behind or too old, while its sub-CA is valid."""
         for counter in self._counters.values():
             current = counter.revocations.current
-            due = current is None or now - current.this_update >= self._resign_after
+            # A revocation whose CRL could not be signed, or was lost in a crash, is made up for.
+            behind = current is None or current.entries < counter.revocations.revoked
+            due = behind or current is None or now - current.this_update >= self._resign_after
             if due and counter.draft is None and now <= counter.revocations.authority.not_after:
                 self._draft(counter, now=now)
 
@@ -104,7 +110,7 @@ class RevocationDesk:
             # The revocation itself is journaled and stands: the next CRL has it.
             error = Unavailable("the CRL could not be signed now", retry_after_s=_RETRY_AFTER_S)
             for each in waiting:
-                _send(each, lambda each=each: answers.fail(each.session, each.handle, error))  # type: ignore[misc] # mypy can't type a lambda's default
+                answers.give(each.session, functools.partial(answers.fail, each.session, each.handle, error))
         self._work(counter, now=now)
         return True
 
@@ -113,7 +119,7 @@ class RevocationDesk:
             return self._counters[signing_ca]
         except KeyError:
             raise Refused(
-                f"this signer has no sub-CA named {signing_ca!r}", code="unknown-ca", field="signingCA"
+                f"this signer has no sub-CA named {signing_ca[:_SHOWN]!a}", code="unknown-ca", field="signingCA"
             ) from None
 
     def _refuse(self, waiting: _Waiting, refusal: Refused, *, now: dt.datetime) -> None:
@@ -126,7 +132,7 @@ class RevocationDesk:
             now=now,
         )
         self._journal.when_durable(
-            lambda: _send(waiting, lambda: answers.refuse(waiting.session, waiting.handle, refusal))
+            lambda: answers.give(waiting.session, lambda: answers.refuse(waiting.session, waiting.handle, refusal))
         )
 
     def _work(self, counter: _Counter, *, now: dt.datetime) -> None:
@@ -169,9 +175,4 @@ def _release(revocations: RevocationList, record: CrlRecord, waiting: list[_Wait
             crl_number=record.number,
             entries=entries,
         )
-        _send(each, lambda each=each, answer=answer: each.session.send_revoked(each.handle, answer))  # type: ignore[misc] # mypy can't type a lambda's default
-
-
-def _send(waiting: _Waiting, send: Callable[[], None]) -> None:
-    if not waiting.session.closed:
-        send()
+        answers.give(each.session, functools.partial(each.session.send_revoked, each.handle, answer))

@@ -35,6 +35,7 @@ from cassiopeia.protocol.events import (
 )
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer import answers
 from cassiopeia.signer.configuration import configuration_hash, own_entries
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
@@ -49,7 +50,9 @@ _log = logging.getLogger(__name__)
 # Entries wait this long for company before they are committed; the disk takes about as long for one as for many.
 _LINGER_S = 0.003
 _HOUSEKEEPING_S = 5.0
-_HANDSHAKE_TIME_LIMIT_S = 60.0
+# A slow serial line needs seconds for a handshake, any other link much less.
+_HANDSHAKE_TIME_LIMIT_S = 10.0
+_SERIAL_HANDSHAKE_TIME_LIMIT_S = 60.0
 
 
 class Signer:
@@ -173,7 +176,10 @@ class Signer:
             self._listen(True)
         for line in self._lines:
             line.check_time(
-                handshake_limit_s=_HANDSHAKE_TIME_LIMIT_S, request_limit_s=self._config.limits.request_seconds
+                handshake_limit_s=_SERIAL_HANDSHAKE_TIME_LIMIT_S
+                if self._config.listen.is_serial
+                else _HANDSHAKE_TIME_LIMIT_S,
+                request_limit_s=self._config.limits.request_seconds,
             )
 
     def _accept(self) -> None:
@@ -186,13 +192,22 @@ class Signer:
             return
         if link is None:
             return
-        if len(self._lines) >= self._config.sessions:
-            _log.warning("refused a connection: %d are open already", len(self._lines))
+        if len(self._lines) >= self._config.sessions and not self._make_room():
+            _log.warning("refused a connection: %d sessions are open already", len(self._lines))
             link.close()
             return
         if self._config.listen.is_serial:
             self._listen(False)  # its one link is in use
         self._lines.append(self._open_line(link))
+
+    def _make_room(self) -> bool:
+        """Whoever has not proved yet who he is must not keep out those who can: the oldest such line goes."""
+        for line in self._lines:
+            if line.session is None:
+                line.close("ended before its handshake was done: others wait")
+                self._lines.remove(line)
+                return True
+        return False
 
     def _listen(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
         if wanted:
@@ -231,7 +246,11 @@ class Signer:
             case FullCrlRequested(handle=handle, signing_ca=signing_ca):
                 self._revocation.full_crl_requested(session, handle, signing_ca)
             case TimestampRequested(handle=handle):
-                session.send_timestamp(handle, self._timestamp(now))
+                # The journal's head must not be seen before it is durable.
+                timestamp = self._timestamp(now)
+                self._journal.when_durable(
+                    lambda: answers.give(session, lambda: session.send_timestamp(handle, timestamp))
+                )
             case StatusRequested(handle=handle):
                 session.send_status(handle, self._status(now))
             case _:
