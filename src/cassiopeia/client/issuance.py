@@ -16,7 +16,7 @@ from cassiopeia.client import patience
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import request_digest
-from cassiopeia.errors import PeerError, Refused
+from cassiopeia.errors import PeerError, Refused, Unavailable
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
     CertificateIssued,
@@ -74,12 +74,14 @@ class Issuance:
         return len(self._flights)
 
     def send(self, session: Session, jobs: Iterable[SignJob]) -> None:
-        """Send requests; one that cannot even be sent is refused with the next `write_back`."""
+        """Send requests; with the next `write_back`, what can never be sent is refused, what finds no room put back."""
         for job in jobs:
             try:
                 self._send_one(session, job)
             except Refused as refusal:
                 self._refuse(job, refusal.code, refusal.field, refusal.message)
+            except Unavailable as error:
+                self._postpone(job, error.message, delay_s=0)
 
     def receive(self, event: Event) -> bool:
         """Take an event of the session; False when it is not about a certificate."""

@@ -210,9 +210,11 @@ class SignerClient:
         if session is not None and self._version == 1:
             self._work_version_1(line, session, now)
         elif session is not None:
-            self._lease(session, now)
+            jobs = self._lease(session, now)
+            # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
             self._crl_sync.send(session, now=now)
             self._ask_status(session)
+            self._issuance.send(session, jobs)
         self._check_time(line)
         line.flush()
         if line.closed:
@@ -295,11 +297,10 @@ class SignerClient:
         self._next_status = 0.0
         _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 
-    def _lease(self, session: Session, now: dt.datetime) -> None:
-        """Take as many jobs as the window has room for, and send them."""
+    def _lease(self, session: Session, now: dt.datetime) -> list[SignJob]:
+        """Take as many jobs as the window has room for."""
         room = min(self._window - self._issuance.under_way, session.capacity)
-        if room >= max(1, self._window // 4):
-            self._issuance.send(session, self._take_jobs(room, now))
+        return self._take_jobs(room, now) if room >= max(1, self._window // 4) else []
 
     def _take_jobs(self, room: int, now: dt.datetime) -> list[SignJob]:
         """Lease up to so many jobs; those for CRLs go where they belong, the others are returned."""
@@ -347,7 +348,7 @@ class SignerClient:
         return bool(self._in_hand) or self._crl_sync.due(now=now)
 
     def _ask_status(self, session: Session) -> None:
-        if self._version > 1 and time.monotonic() >= self._next_status:
+        if time.monotonic() >= self._next_status and session.capacity:
             self._next_status = time.monotonic() + _STATUS_EVERY_S
             session.get_status()
 

@@ -17,6 +17,7 @@ from tests.support.authorities import (
     server_request,
 )
 from tests.support.client import OWNER, Certifying, find, submit
+from tests.support.conversations import joined
 from tests.support.signer import Front
 from tests.support.store import lease_sign, request_id
 
@@ -33,6 +34,7 @@ from cassiopeia.protocol.events import (
     RequestFailed,
     RequestRefused,
 )
+from cassiopeia.protocol.limits import Limits
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import Outcome
 
@@ -147,6 +149,20 @@ def test_what_cannot_even_be_sent_is_refused_and_the_others_go(client: Certifyin
     assert find(client.store, 1).refusal_field == "csr"
     client.run()
     assert find(client.store, 2).state == "issued"
+
+
+def test_what_finds_no_room_in_the_session_goes_back_to_the_queue(client: Certifying) -> None:
+    client.pair = joined(limits=Limits(open_requests=2))
+    client.front.pairs.append(client.pair)
+    for number in range(3):
+        submit(client.store, client.front, number)
+    client.send()
+    assert client.issuance.under_way == 2
+    client.run()
+    assert find(client.store, 2).tries == 0
+    client.send()
+    client.run()
+    assert [find(client.store, number).state for number in range(3)] == ["issued"] * 3
 
 
 def test_a_signer_that_cannot_answer_now_is_asked_again(client: Certifying) -> None:
