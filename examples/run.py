@@ -35,19 +35,26 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = arguments.directory
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         make(directory, arguments.key_algorithm)
-        start(directory, running)
-        while all(process.poll() is None for process in running.values()):
-            time.sleep(POLL_S)
     except KeyboardInterrupt:
+        print()
+        raise SystemExit(0) from None
+    # From here on a signal only leaves a note: one that raised, between a start and its end, would leave orphans.
+    received: list[int] = []
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: received.append(number))
+    running = start(directory)
+    while not received and all(process.poll() is None for process in running.values()):
+        time.sleep(POLL_S)
+    if received:
         print()
     raise SystemExit(stop(running))
 
 
 def make(directory: Path, key_algorithm: str) -> None:
-    if not directory.exists():
+    # An empty directory is no CA, and `init` fills it; whatever else stands there it refuses.
+    if not client_config(directory).exists():
         print(
             f"Making a CA under {directory}. Its profiles demand no proofs, and say so: it is for trying out.",
             flush=True,
@@ -57,15 +64,21 @@ def make(directory: Path, key_algorithm: str) -> None:
             raise SystemExit(1)
 
 
-def start(directory: Path, running: dict[str, subprocess.Popen[bytes]]) -> None:
+def client_config(directory: Path) -> Path:
+    return directory / "client" / "client.toml"
+
+
+def start(directory: Path) -> dict[str, subprocess.Popen[bytes]]:
     commands = {
         "signer": ["signer", "run", "-c", str(directory / "signer" / "signer.toml")],
-        "client": ["client", "run", "-c", str(directory / "client" / "client.toml")],
+        "client": ["client", "run", "-c", str(client_config(directory))],
     }
-    for name, command in commands.items():
-        # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
-        running[name] = subprocess.Popen([*CASSIOPEIA, *command], start_new_session=True)
+    # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
+    running = {
+        name: subprocess.Popen([*CASSIOPEIA, *command], start_new_session=True) for name, command in commands.items()
+    }
     print(TRY_IT.format(command=Path(sys.executable).parent / "cassiopeia", directory=directory), flush=True)
+    return running
 
 
 def stop(running: dict[str, subprocess.Popen[bytes]]) -> int:

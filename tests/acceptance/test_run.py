@@ -79,6 +79,34 @@ def test_the_command_that_it_shows_works(short_path: Path) -> None:
     assert "1 issued in the last hour" in done.stdout
 
 
+def test_an_empty_directory_is_filled_and_impatience_leaves_no_orphans(short_path: Path) -> None:
+    directory, log = short_path / "ca", short_path / "run.log"
+    directory.mkdir()
+    command = [sys.executable, "-m", "examples.run", "--directory", str(directory), "--key-algorithm", "P-256"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+    try:
+        System(directory=short_path).wait_until(
+            lambda: "session open" in log.read_text() or process.poll() is not None, "the CA is running"
+        )
+        assert process.poll() is None, log.read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+        assert process.poll() == 0, log.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert "Making a CA under" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert len(children) == 2
+    assert [child for child in children if Path("/proc", child).exists()] == []
+
+
 @pytest.mark.parametrize("what", ["signer", "client"])
 def test_one_that_ends_by_itself_ends_the_other(short_path: Path, what: str) -> None:
     system = System(directory=short_path, init_options=("--unproved-profiles", "--key-algorithm", "P-256"))
