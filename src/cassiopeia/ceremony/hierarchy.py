@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
@@ -22,8 +22,13 @@ from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
 from cassiopeia.errors import ConfigurationError
 
-KeyAlgorithm = Literal["RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-65"]
-KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-65")
+KeyAlgorithm = Literal["RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"]
+KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = get_args(KeyAlgorithm)
+
+# A sub-CA's CRL fits 1 MiB even if every certificate is revoked. A signature by ML-DSA-87 has 4,627 octets: with it
+# and a long header (500), 21,300 entries of 49 octets do not.
+_MAXIMUM_WITH_LONG_SIGNATURES: Final = 21_000
+_LONG_SIGNATURES: Final[KeyAlgorithm] = "ML-DSA-87"
 
 DEFAULT_NAME: Final = "default.toml"
 ROOT_NAME: Final = "root"
@@ -145,18 +150,30 @@ def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
             source=source,
             key="structure.years",
         )
+    if (
+        hierarchy.time.key_algorithm == _LONG_SIGNATURES
+        and hierarchy.time.maximum_certificates > _MAXIMUM_WITH_LONG_SIGNATURES
+    ):
+        raise ConfigurationError(
+            f"at most {_MAXIMUM_WITH_LONG_SIGNATURES} with {_LONG_SIGNATURES}: its CRL has to fit 1 MiB",
+            source=source,
+            key="time.maximum_certificates",
+        )
     if hierarchy.structure.years > hierarchy.root.years:
         raise ConfigurationError("too short: no structure CA may outlive the root", source=source, key="root.years")
     return hierarchy
 
 
 def with_key_algorithm(hierarchy: Hierarchy, key_algorithm: KeyAlgorithm) -> Hierarchy:
-    """The same hierarchy with keys of one kind on every level."""
+    """The same hierarchy with keys of one kind on every level, and no more certificates than fit its CRLs."""
+    maximum = hierarchy.time.maximum_certificates
+    if key_algorithm == _LONG_SIGNATURES:
+        maximum = min(maximum, _MAXIMUM_WITH_LONG_SIGNATURES)
     return msgspec.structs.replace(
         hierarchy,
         root=msgspec.structs.replace(hierarchy.root, key_algorithm=key_algorithm),
         structure=msgspec.structs.replace(hierarchy.structure, key_algorithm=key_algorithm),
-        time=msgspec.structs.replace(hierarchy.time, key_algorithm=key_algorithm),
+        time=msgspec.structs.replace(hierarchy.time, key_algorithm=key_algorithm, maximum_certificates=maximum),
     )
 
 

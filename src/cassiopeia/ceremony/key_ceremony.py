@@ -48,7 +48,9 @@ _MAKERS: Final[dict[KeyAlgorithm, Callable[[], CertificateIssuerPrivateKeyTypes]
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ML-DSA-44": mldsa.MLDSA44PrivateKey.generate,
     "ML-DSA-65": mldsa.MLDSA65PrivateKey.generate,
+    "ML-DSA-87": mldsa.MLDSA87PrivateKey.generate,
 }
 
 

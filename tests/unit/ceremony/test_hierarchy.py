@@ -76,6 +76,22 @@ def test_one_key_algorithm_for_every_level(algorithm: str) -> None:
     assert check_hierarchy(hierarchy, source="x") is hierarchy
 
 
+def test_the_crl_of_a_sub_ca_with_long_signatures_fits_too() -> None:
+    hierarchy = with_key_algorithm(load_hierarchy(), "ML-DSA-87")
+    assert hierarchy.time.maximum_certificates == 21_000
+    smaller = msgspec.structs.replace(
+        hierarchy, time=msgspec.structs.replace(hierarchy.time, maximum_certificates=20_999)
+    )
+    assert with_key_algorithm(smaller, "ML-DSA-87") == smaller
+    assert with_key_algorithm(load_hierarchy(), "ML-DSA-65").time.maximum_certificates == 21_300
+
+    greater = msgspec.structs.replace(
+        hierarchy, time=msgspec.structs.replace(hierarchy.time, maximum_certificates=21_001)
+    )
+    with pytest.raises(ConfigurationError, match=r"time\.maximum_certificates: at most 21000 with ML-DSA-87"):
+        check_hierarchy(greater, source="x")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "reason"),
     [

@@ -10,6 +10,7 @@ from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, default_hierarchy_text
 from cassiopeia.cli import init as module
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_authorities, load_client_config, load_signer_config
+from cassiopeia.core.keycheck import check_public_key
 from cassiopeia.link.address import SerialAddress, TcpAddress
 
 
@@ -125,6 +126,16 @@ def test_periods_and_version_1(small: str) -> None:
     assert len(load_authorities(signer.authorities)) == 2
     assert signer.version_1 is not None
     assert signer.version_1.profiles == ()
+
+
+@pytest.mark.parametrize(("algorithm", "maximum"), [("ML-DSA-44", 21_300), ("ML-DSA-87", 21_000)])
+def test_the_other_parameter_sets_of_ml_dsa(small: str, algorithm: str, maximum: int) -> None:
+    result = run("ca", "--hierarchy", small, "--key-algorithm", algorithm)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    [entry] = load_authorities(Path("ca/signer/authorities.toml"))
+    assert entry.authority.maximum_certificates == maximum
+    assert check_public_key(entry.authority.public_key) == algorithm
 
 
 def test_the_choices_are_those_of_the_hierarchy() -> None:
