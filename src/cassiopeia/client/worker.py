@@ -22,7 +22,7 @@ from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.client.publish import Publisher
 from cassiopeia.client.succession import lease_owner, take_back
-from cassiopeia.config import ClientConfig, load_authorities, load_chain
+from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import OperatorError, PeerError, Unavailable
 from cassiopeia.link.credentials import client_tls
@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _LEASE_S = 120.0
+_BATCH_JOBS = 50
+_BACKLOG_OCTETS = 8 * 1024
 _STATUS_EVERY_S = 30.0
 _STATUS_SOON_S = 1.0  # while the signer is about to begin
 _ANSWER_TIME_LIMIT_S = 60.0
@@ -96,9 +98,11 @@ class SignerClient:
         self._events: list[Event] = []
         self._session_has_ended = False
         self._next_lease = 0.0
+        self._next_renewal = 0.0
         self._next_status = 0.0
         self._seeking_since: float | None = None
         self._owes_release = False
+        self._idle_since = 0.0
 
     def run(self, *, drain: bool = False) -> None:
         """Work until SIGTERM or SIGINT, or with `drain` until the queue is empty; raises `OperatorError`."""
@@ -107,23 +111,30 @@ class SignerClient:
             _log.warning("a client died on this machine with %d jobs in hand: they are in the queue again", taken)
         try:
             while not termination.requested and not (drain and self._is_drained()):
-                try:
-                    self._connect()
-                    for key, mask in self._selector.select(_POLL_S):
-                        key.data(mask)
-                    self._turn()
-                except PeerError as error:
-                    self._start_afresh(f"the signer broke the protocol: {error}")
-                except Unavailable as error:
-                    self._start_afresh(error.message)
+                self.step(_POLL_S)
             _log.info("stopping" if termination.requested else "drained: the queue is empty")
         finally:
-            if self._line is not None:
-                self._line.end()
-            # What had not been answered yet.
-            self._store.queue.release(self._owner, now=_now())
-            self._selector.close()
+            self.close()
             termination.close()
+
+    def step(self, patience_s: float) -> None:
+        """Take what comes within this time, and send what there is; a store or a signer that fails costs a session."""
+        try:
+            self._connect()
+            for key, mask in self._selector.select(patience_s):
+                key.data(mask)
+            self._turn()
+        except PeerError as error:
+            self._start_afresh(f"the signer broke the protocol: {error}")
+        except Unavailable as error:
+            self._start_afresh(error.message)
+
+    def close(self) -> None:
+        """End the session in good order, and give back what had not been answered yet."""
+        if self._line is not None:
+            self._line.end()
+        self._store.queue.release(self._owner, now=_now())
+        self._selector.close()
 
     def _is_drained(self) -> bool:
         """Nothing waits and nothing is under way; raises `OperatorError` when the signer stays away."""
@@ -139,9 +150,18 @@ class SignerClient:
             or self._crl_sync.busy
             or self._crl_sync.due(now=now)
         ):
+            self._idle_since = 0.0
             return False
         statistics = self._store.queue.statistics(now=now)
-        return not any(statistics.waiting.values()) and not any(statistics.leased.values())
+        left = sum(statistics.waiting.values()) + sum(statistics.leased.values())
+        if not left:
+            return True
+        # What is postponed may come due. What stays belongs to another signer or client, or waits for long.
+        self._idle_since = self._idle_since or time.monotonic()
+        if time.monotonic() - self._idle_since < _DRAIN_PATIENCE_S:
+            return False
+        _log.warning("%d jobs are left: they wait for later, or belong to another signer", left)
+        return True
 
     def _start_afresh(self, reason: str) -> None:
         """Forget the session and all that is under way, and go on later, when the store gives the jobs back."""
@@ -210,7 +230,8 @@ class SignerClient:
         if session is not None and self._version == 1:
             self._work_version_1(line, session, now)
         elif session is not None:
-            jobs = self._lease(session, now)
+            self._renew_leases(now)
+            jobs = self._lease(line, session, now)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
             self._crl_sync.send(session, now=now)
             self._ask_status(session)
@@ -280,6 +301,8 @@ class SignerClient:
     def _opened(self, hello: payload.Hello) -> None:
         if 2 not in hello.versions:  # noqa: PLR2004 - the version of the protocol
             raise PeerError("the signer does not speak version 2")
+        if hello.signer_id is None or not 1 <= hello.signer_id <= HIGHEST_SIGNER_ID or not hello.limits.open_requests:
+            raise PeerError("the signer's hello names no signer, or lets nothing in")
         self._window = min(self._config.window, hello.limits.open_requests)
         self._signer_id = hello.signer_id
         self._is_open()
@@ -297,10 +320,24 @@ class SignerClient:
         self._next_status = 0.0
         _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 
-    def _lease(self, session: Session, now: dt.datetime) -> list[SignJob]:
-        """Take as many jobs as the window has room for."""
+    def _lease(self, line: Line, session: Session, now: dt.datetime) -> list[SignJob]:
+        """Take as many jobs as the window has room for, a batch at a time, and none while the line is choked.
+
+        On a slow line confirmations, revocations and questions must not wait behind hundreds of requests.
+        """
         room = min(self._window - self._issuance.under_way, session.capacity)
-        return self._take_jobs(room, now) if room >= max(1, self._window // 4) else []
+        if room < max(1, self._window // 4) or line.backlog > _BACKLOG_OCTETS:
+            return []
+        return self._take_jobs(min(room, _BATCH_JOBS), now)
+
+    def _renew_leases(self, now: dt.datetime) -> None:
+        """Hold on to what is under way: on a slow line, or with a busy signer, a request may take minutes."""
+        if time.monotonic() < self._next_renewal:
+            return
+        self._next_renewal = time.monotonic() + _LEASE_S / 3
+        job_ids = [*self._issuance.job_ids, *self._crl_sync.job_ids]
+        if job_ids:
+            self._store.queue.renew(self._owner, job_ids, lease_s=_LEASE_S, now=now)
 
     def _take_jobs(self, room: int, now: dt.datetime) -> list[SignJob]:
         """Lease up to so many jobs; those for CRLs go where they belong, the others are returned."""
@@ -380,9 +417,10 @@ class SignerClient:
 
     def _back_off(self, reason: str = "") -> None:
         """Wait before the next try, longer each time, and never in step with others."""
+        delay = self._reconnect_delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
         if reason:
-            _log.warning("%s; trying again", reason)
-        self._reconnect_at = time.monotonic() + self._reconnect_delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+            _log.warning("%s; again in %.1f seconds", reason, delay)
+        self._reconnect_at = time.monotonic() + delay
         self._reconnect_delay = min(max(self._reconnect_delay * 2, _RECONNECT_FIRST_S), _RECONNECT_LAST_S)
 
 
