@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, Select, select, update
 
 from cassiopeia.errors import Refused
 from cassiopeia.store.connection import Database
-from cassiopeia.store.models import REVOCATION_ASKED, certificate, request
+from cassiopeia.store.models import REVOCATION_ASKED, certificate, job, request
 from cassiopeia.store.records import REVOCATION_REASONS, CertificateRecord, Page, RevocationState
-from cassiopeia.store.turns import enqueue
+from cassiopeia.store.turns import enqueue, put_back
 
 _MINIMUM_PREFIX: Final = 4
 _SERIAL_DIGITS: Final = 42
@@ -129,6 +129,11 @@ class Certificates:
                 field="serial",
             )
         return record
+
+    def retry_revocation(self, record: CertificateRecord, *, now: dt.datetime) -> bool:
+        """Put the revocation of this certificate back into the queue; False when it was not set aside."""
+        with self._database.write() as connection:
+            return put_back(connection, job.c.certificate_row == record.number, now=now) > 0
 
 
 def _look_up(connection: Connection, text: str, authority: str | None) -> Row[Any]:

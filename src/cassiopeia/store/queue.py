@@ -30,11 +30,12 @@ from cassiopeia.store.records import (
     Postponement,
     QueueStatistics,
     RevokeJob,
+    SetAsideJob,
     SignJob,
     storable,
 )
 from cassiopeia.store.requests import certificate_request
-from cassiopeia.store.turns import PRIORITY, enqueue, record_served
+from cassiopeia.store.turns import PRIORITY, enqueue, put_back, record_served
 
 MAXIMUM_LEASE: Final = 10_000
 """Jobs in one lease at most: what one statement's parameters can name in every database."""
@@ -137,11 +138,35 @@ class Queue:
         A CRL's job stays as it is: the next `request_crl` makes a new one.
         """
         with self._database.write() as connection:
-            return connection.execute(
-                update(job)
-                .where(among(connection, job.c.id, job_ids), FAILED_JOB, job.c.kind != "crl")
-                .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
-            ).rowcount
+            return put_back(connection, among(connection, job.c.id, job_ids), now=now)
+
+    def set_aside_jobs(self, *, limit: int) -> tuple[SetAsideJob, ...]:
+        """Return what waits for an operator, the latest job first."""
+        statement = (
+            select(job, request.c.request_id, certificate.c.serial_number)
+            .select_from(
+                job.outerjoin(request, request.c.id == job.c.request_row).outerjoin(
+                    certificate, certificate.c.id == job.c.certificate_row
+                )
+            )
+            .where(FAILED_JOB)
+            .order_by(job.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return tuple(
+            SetAsideJob(
+                id=row.id,
+                kind=row.kind,
+                request_id=row.request_id or "",
+                serial_number=row.serial_number or "",
+                authority=row.authority or "",
+                reason=row.error,
+                set_aside_at=row.finished_at,
+            )
+            for row in rows
+        )
 
     def release(self, owner: str, *, now: dt.datetime, died: bool = False) -> int:
         """Give back everything that `owner` holds, as when its process ends; return how many jobs it was.

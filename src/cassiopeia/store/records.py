@@ -235,6 +235,22 @@ class QueueStatistics:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SetAsideJob:
+    """A job that waits for an operator, and why: of a request, of a certificate to revoke, or of an authority's CRL.
+
+    `request_id` and `serial_number` are hexadecimal; they and `authority` are empty where the kind of job has none.
+    """
+
+    id: int
+    kind: JobKind
+    request_id: str
+    serial_number: str
+    authority: str
+    reason: str
+    set_aside_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page(Generic[_Item]):
     """Some items, newest first; `next_page` is what to ask the next page with (None: that was the last)."""
 

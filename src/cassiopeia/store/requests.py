@@ -27,7 +27,7 @@ from cassiopeia.store.records import (
     check_text,
     storable,
 )
-from cassiopeia.store.turns import enqueue
+from cassiopeia.store.turns import enqueue, put_back
 
 _REQUEST_ID_OCTETS: Final = 32
 _MINIMUM_PREFIX: Final = 4
@@ -84,6 +84,23 @@ class Requests:
                 field="request id",
             )
         return _record(rows[0])
+
+    def retry(self, text: str, *, now: dt.datetime) -> RequestRecord:
+        """Put a set-aside request's job back into the queue.
+
+        Raises Refused as `look_up` does, and `not-set-aside`.
+        """
+        record = self.look_up(text)
+        with self._database.write() as connection:
+            jobs = put_back(connection, job.c.request_row == record.number, now=now)
+            found = find_request(connection, record.request.request_id) or record
+        if not jobs:
+            raise Refused(
+                f"request {found.request.request_id.hex()} is not set aside: it is {found.state}",
+                code="not-set-aside",
+                field="request id",
+            )
+        return found
 
     def page(
         self,

@@ -1,4 +1,4 @@
-"""How a job enters the queue: its priority, and the turn that its account gets.
+"""How a job enters the queue, anew or again: its priority, and the turn that its account gets.
 
 Fair queueing by start times: a job's turn is one past the last turn of its account, and at least one past the turn
 that was served last. Jobs are then served in the order of turn, then age. So an account that hands in a thousand
@@ -12,10 +12,22 @@ import datetime as dt
 import functools
 from typing import Final
 
-from sqlalchemy import Connection, Executable, String, bindparam, case, func, insert, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    String,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from cassiopeia.store.dialects import insert_or
-from cassiopeia.store.models import account_turn, job, served_turn
+from cassiopeia.store.models import FAILED_JOB, account_turn, job, served_turn
 from cassiopeia.store.records import JobKind
 
 # Revocations and CRLs before new certificates: they protect people who rely on what exists already.
@@ -52,6 +64,18 @@ def enqueue(
             "created_at": now,
         },
     )
+
+
+def put_back(connection: Connection, jobs: ColumnElement[bool], *, now: dt.datetime) -> int:
+    """Queue those of these jobs that were set aside again, with a clean slate; return how many there were.
+
+    They keep their turns, so they are first. A CRL's job stays as it is: the next one asked for takes its place.
+    """
+    return connection.execute(
+        update(job)
+        .where(jobs, FAILED_JOB, job.c.kind != "crl")
+        .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
+    ).rowcount
 
 
 def record_served(connection: Connection, served: dict[JobKind, int]) -> None:

@@ -117,6 +117,22 @@ def test_a_revoked_certificate_says_since_when(store: Store) -> None:
     assert lease_revoke(store, at=after(5)) == []
 
 
+def test_a_revocation_that_was_set_aside_is_put_back(store: Store) -> None:
+    issue_with(store, SERIAL, SERIAL + 1)
+    records = [store.certificates.request_revocation(f"{serial:x}", now=NOW) for serial in (SERIAL, SERIAL + 1)]
+    assert not store.certificates.retry_revocation(records[0], now=NOW)
+    jobs = lease_revoke(store)
+    assert not store.certificates.retry_revocation(records[0], now=NOW)
+    store.queue.set_aside("client", [(job.id, "the signer does not know it") for job in jobs], now=NOW)
+
+    assert store.certificates.request_revocation(f"{SERIAL:x}", now=NOW).revocation_state == "requested"
+    assert lease_revoke(store) == []
+    assert store.certificates.retry_revocation(records[0], now=after(5))
+    [again] = lease_revoke(store, at=after(5))
+    assert (again.revocation.serial_number, again.tries) == (SERIAL, 0)
+    assert not store.certificates.retry_revocation(records[0], now=after(5))
+
+
 def test_an_unknown_certificate_cannot_be_revoked(store: Store) -> None:
     with pytest.raises(Refused, match="there is no certificate with serial number 01ab") as caught:
         store.certificates.request_revocation("01:AB", now=NOW)

@@ -17,7 +17,7 @@ from tests.support.store import (
 
 from cassiopeia.store.database import Store
 from cassiopeia.store.queue import MAXIMUM_LEASE
-from cassiopeia.store.records import CrlJob, Outcome, Postponement, Refusal, RevokeJob, SigningLog, SignJob
+from cassiopeia.store.records import CrlJob, Outcome, Postponement, Refusal, RevokeJob, SetAsideJob, SigningLog, SignJob
 
 
 def postponed(job_id: int, *, delay_s: float = 60, counts: bool = True, abandoned: bool = False) -> Postponement:
@@ -147,6 +147,51 @@ def test_a_set_aside_job_blocks_nobody_until_it_is_put_back(store: Store) -> Non
     assert store.queue.put_back([first.id, second.id, 404], now=after(10_000)) == 1
     [again] = lease_sign(store, at=after(10_000))
     assert (again.id, again.tries, again.deaths) == (first.id, 0, 0)
+
+
+def test_set_aside_jobs_are_listed_with_their_reasons(store: Store) -> None:
+    assert store.queue.set_aside_jobs(limit=10) == ()
+    [result] = issue(store, 1)
+    submit(store, 1)
+    submit(store, 2)
+    store.queue.request_crl("unassured_2026_1", now=NOW)
+    serial = store.certificates.request_revocation(f"{result.serial_number:x}", now=NOW).serial_number
+    revocation, crl, sign, _ = store.queue.lease("client", limit=10, lease_s=60, now=NOW)
+    for seconds, job, why in ((1, sign, "odd"), (2, revocation, "unknown there"), (3, crl, "no such authority")):
+        store.queue.set_aside("client", [(job.id, why)], now=after(seconds))
+
+    expected = [
+        SetAsideJob(
+            id=revocation.id,
+            kind="revoke",
+            request_id="",
+            serial_number=serial,
+            authority="unassured_2026_1",
+            reason="unknown there",
+            set_aside_at=after(2),
+        ),
+        SetAsideJob(
+            id=crl.id,
+            kind="crl",
+            request_id="",
+            serial_number="",
+            authority="unassured_2026_1",
+            reason="no such authority",
+            set_aside_at=after(3),
+        ),
+        SetAsideJob(
+            id=sign.id,
+            kind="sign",
+            request_id=request_id(1).hex(),
+            serial_number="",
+            authority="",
+            reason="odd",
+            set_aside_at=after(1),
+        ),
+    ]
+    expected.sort(key=lambda each: each.id, reverse=True)
+    assert list(store.queue.set_aside_jobs(limit=10)) == expected
+    assert list(store.queue.set_aside_jobs(limit=2)) == expected[:2]
 
 
 def test_revocations_come_first_then_crls_then_new_certificates(store: Store) -> None:

@@ -147,6 +147,37 @@ def test_a_request_tells_why_it_still_waits(store: Store) -> None:
     assert (record.last_error, record.set_aside) == ("it kills workers", True)
 
 
+def test_a_set_aside_request_is_tried_again(store: Store) -> None:
+    identifier = submit(store, 1).hex()
+    submit(store, 2)
+    first, _ = lease_sign(store)
+    store.queue.set_aside("client", [(first.id, "it kills workers")], now=NOW)
+    store.queue.release("client", now=NOW)
+
+    record = store.requests.retry(identifier[:8].upper(), now=after(5))
+
+    assert (record.state, record.set_aside, record.tries, record.last_error) == ("queued", False, 0, "it kills workers")
+    assert [job.request.request_id for job in lease_sign(store, at=after(5))] == [request_id(1), request_id(2)]
+
+
+def test_only_a_set_aside_request_is_tried_again(store: Store) -> None:
+    issue(store, 1, first=2)
+    queued = submit(store, 1)
+    with pytest.raises(Refused, match=f"request {queued.hex()} is not set aside: it is queued") as caught:
+        store.requests.retry(queued.hex(), now=NOW)
+    assert (caught.value.code, caught.value.field) == ("not-set-aside", "request id")
+    with pytest.raises(Refused, match="is not set aside: it is issued"):
+        store.requests.retry(request_id(2).hex(), now=NOW)
+    with pytest.raises(Refused, match="there is no request") as caught:
+        store.requests.retry("0123456789", now=NOW)
+    assert caught.value.code == "request-unknown"
+    store.requests.record_refusal(
+        FULL, request_id=request_id(3), refusal=Refused("no", code="name", field="CN"), now=NOW
+    )
+    with pytest.raises(Refused, match="is not set aside: it is refused"):
+        store.requests.retry(request_id(3).hex(), now=NOW)
+
+
 def test_a_request_is_looked_up_by_a_unique_beginning(store: Store) -> None:
     for number in range(20):
         submit(store, number)
