@@ -187,7 +187,7 @@ class Front:
         """Take what the clients said to the desks."""
         for pair in self.pairs:
             for event in [*pair.to_signer(), *pair.signer.take_events()]:
-                self._on_event(pair.signer, event)
+                self.on_event(pair.signer, event)
 
     def work(self) -> list[Outcome]:
         """Let the worker carry out what waits; return what it answered."""
@@ -214,7 +214,7 @@ class Front:
             self.journal.commit()
             for pair in self.pairs:
                 for event in pair.signer.take_events():
-                    self._on_event(pair.signer, event)
+                    self.on_event(pair.signer, event)
 
     def ask(self, pair: Pair, request: CertificateRequest) -> Event:
         """Submit a request and run until its first answer: a log, or a no."""
@@ -241,7 +241,7 @@ class Front:
         """Tasks that would use the CA key."""
         return [each for each in self.tasks if isinstance(each, Sign)]
 
-    def _on_event(self, session: Session, event: Event) -> None:
+    def on_event(self, session: Session, event: Event) -> None:
         match event:
             case SignRequested(handle=handle, request=request):
                 self.issuance.requested(session, handle, request, now=self.now)

@@ -661,7 +661,7 @@ def test_version_1_may_confirm_what_it_has_not_seen(front: Front) -> None:
 
     pair.client._writer.put(ClientCommand.LOG_SAVED.code, 1, b"")
     for event in pair.signer.receive(octets + pair.client.data_to_send()):
-        front._on_event(pair.signer, event)
+        front.on_event(pair.signer, event)
     front.work()
     assert kinds(front) == ["intent"]
     assert not front.signing

@@ -1,0 +1,445 @@
+"""The client's loop, turn by turn, over a real line to the signer's desks: both in the test's own thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.support import links
+from tests.support.authorities import NOW, certification_request, default_ca, server_request
+from tests.support.conversations import STATUS_REPORT
+from tests.support.signer import SIGNING_CA, Front
+from tests.support.store import request_id
+
+from cassiopeia.client import worker as worker_module
+from cassiopeia.client.worker import SignerClient
+from cassiopeia.config import ClientConfig
+from cassiopeia.core import crl
+from cassiopeia.errors import OperatorError, Unavailable
+from cassiopeia.link.address import parse_address
+from cassiopeia.link.line import Line
+from cassiopeia.link.stream import Listener, open_listener
+from cassiopeia.protocol.connection import Connection
+from cassiopeia.protocol.events import Event, HelloReceived, StatusRequested
+from cassiopeia.protocol.limits import Limits
+from cassiopeia.protocol.message import Role
+from cassiopeia.protocol.payload import Hello, StatusReport
+from cassiopeia.protocol.session import Session
+from cassiopeia.store.database import Store
+
+TIME_LIMIT_S = 20.0
+
+
+class SignerEnd:
+    """A signer in the test's hands: line and desks, no processes."""
+
+    def __init__(self, front: Front, address: str) -> None:
+        self.front = front
+        self.limits = Limits()
+        self.versions: tuple[int, ...] = (2,)
+        self.report: StatusReport = dataclasses.replace(STATUS_REPORT, state="running")
+        self.silent = False
+        self.asked: list[Event] = []
+        self.selector = selectors.DefaultSelector()
+        self._address = parse_address(address)
+        self._listener: Listener | None = None
+        self.lines: list[Line] = []
+        self.listen()
+
+    def listen(self) -> None:
+        self._listener = open_listener(self._address)
+
+    def go_away(self) -> None:
+        """Lines break, and nobody answers any more."""
+        self.hang_up()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def hang_up(self) -> None:
+        for line in self.lines:
+            line.close()
+        self.lines.clear()
+
+    def step(self) -> None:
+        link = self._listener.accept() if self._listener is not None else None
+        if link is not None:
+            connection = Connection(role=Role.SIGNER, tls=links.signer(), serial=False, limits=self.limits)
+            self.lines.append(
+                Line(
+                    link=link,
+                    connection=connection,
+                    selector=self.selector,
+                    on_event=self._on_event,
+                    on_session_end=self.front.issuance.forget,
+                    on_failure=logging.getLogger(__name__).warning,
+                )
+            )
+        for key, mask in self.selector.select(0):
+            key.data(mask)
+        self.front.settle()
+        for line in self.lines:
+            line.flush()
+        self.lines = [line for line in self.lines if not line.closed]
+
+    def close(self) -> None:
+        self.go_away()
+        self.selector.close()
+
+    def _on_event(self, session: Session, event: Event) -> None:
+        self.asked.append(event)
+        if self.silent:
+            return
+        match event:
+            case HelloReceived():
+                session.hello(
+                    Hello(versions=self.versions, limits=self.limits.as_payload(), capabilities=(), signer_id=1)
+                )
+            case StatusRequested(handle=handle):
+                session.send_status(handle, self.report)
+            case _:
+                self.front.on_event(session, event)
+
+
+def write_authorities(directory: Path) -> Path:
+    ca = default_ca()
+    (directory / "ca.pem").write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    path = directory / "authorities.toml"
+    path.write_text(
+        '[[ca]]\nname = "root"\ncertificate = "ca.pem"\nissuer = "root"\n'
+        f'[[authority]]\nname = "{SIGNING_CA}"\ncertificate = "ca.pem"\nissuer = "root"\nsigner_id = 1\n'
+        f"issues_from = {NOW - dt.timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\nissues_until = 2027-01-01T00:00:00Z\n"
+    )
+    return path
+
+
+class Client:
+    """The client under test, one turn at a time."""
+
+    def __init__(self, store: Store, front: Front, directory: Path, **changes: Any) -> None:
+        values: dict[str, Any] = {
+            "source": directory / "client.toml",
+            "name": "client",
+            "store_url": "",
+            "connect": parse_address(f"unix:{directory}/signer.sock"),
+            "certificate": links.certificate("client"),
+            "key": links.key("client"),
+            "peers": (links.certificate("signer"),),
+            "version": 2,
+            "window": 200,
+            "authorities": write_authorities(directory),
+            "profiles": directory,
+            "publish_directory": directory / "public",
+        }
+        self.store = store
+        self.front = front
+        self.directory = directory
+        self.signer = SignerEnd(front, f"unix:{directory}/signer.sock")
+        self.client = SignerClient(ClientConfig(**(values | changes)), store)
+
+    def turn(self) -> None:
+        """What `run` does in its loop, with the signer's turn behind it."""
+        self.client.step(0.005)
+        self.signer.step()
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TIME_LIMIT_S
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            self.turn()
+
+    def submit(self, *numbers: int, **changes: Any) -> None:
+        for number in numbers:
+            wanted = server_request(**({"account": "alice", "key_proof": certification_request()} | changes))
+            self.store.requests.submit(wanted, request_id=request_id(number), now=dt.datetime.now(dt.UTC))
+
+    def state(self, number: int) -> str:
+        record = self.store.requests.find(request_id(number))
+        assert record is not None
+        return record.state
+
+    def run_until_issued(self, *numbers: int) -> None:
+        self.run_until(lambda: all(self.state(number) == "issued" for number in numbers))
+
+    def listed(self) -> list[int]:
+        path = self.directory / "public" / f"{SIGNING_CA}.crl"
+        if not path.exists():
+            return []
+        return list(crl.entry_serials(crl.check_crl(path.read_bytes(), authority=self.front.authority).entries))
+
+    def close(self) -> None:
+        self.client.close()
+        self.signer.close()
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
+    made.revocation.renew(now=made.now)
+    made.settle()
+    yield made
+    made.journal.close()
+
+
+@pytest.fixture
+def make(
+    store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Client]]:
+    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
+    made: list[Client] = []
+
+    def start(**changes: Any) -> Client:
+        made.append(Client(store, front, tmp_path, **changes))
+        return made[-1]
+
+    yield start
+    for client in made:
+        client.close()
+
+
+def test_the_queue_is_worked_off(make: Callable[..., Client]) -> None:
+    client = make()
+    client.submit(1, 2, 3)
+    client.run_until_issued(1, 2, 3)
+    client.submit(4)
+    client.run_until_issued(4)
+    # All in one session.
+    assert sum(isinstance(each, HelloReceived) for each in client.signer.asked) == 1
+
+
+def test_ca_certificates_and_crls_are_published(make: Callable[..., Client]) -> None:
+    client = make()
+    public = client.directory / "public"
+    assert sorted(path.name for path in public.iterdir()) == [
+        "root.crt",
+        "root.pem",
+        f"{SIGNING_CA}.crt",
+        f"{SIGNING_CA}.pem",
+    ]
+    certificate = x509.load_der_x509_certificate((public / f"{SIGNING_CA}.crt").read_bytes())
+    assert certificate == default_ca().certificate
+    client.run_until((public / f"{SIGNING_CA}.crl").exists)
+    assert client.listed() == []
+
+
+def test_revocations_and_crl_wishes_come_through(make: Callable[..., Client]) -> None:
+    client = make()
+    client.submit(1)
+    client.run_until_issued(1)
+    record = client.store.requests.find(request_id(1))
+    assert record is not None
+    client.store.certificates.request_revocation(record.serial_number, now=dt.datetime.now(dt.UTC))
+    client.run_until(lambda: client.listed() == [int(record.serial_number, 16)])
+
+
+def test_what_the_signer_says_of_itself_is_kept(make: Callable[..., Client]) -> None:
+    client = make()
+    client.run_until(lambda: bool(client.store.signers.list()))
+    (status,) = client.store.signers.list()
+    assert (status.signer_id, status.report["state"]) == (1, "running")
+    assert status.report["configuration_hash"] == STATUS_REPORT.configuration_hash.hex()
+    assert status.report["authorities"][0]["next_update"].startswith("2026-11-23T08:32:13")
+    assert json.dumps(status.report)
+
+
+def test_a_signer_that_is_about_to_begin_is_asked_again_soon(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_STATUS_SOON_S", 0.02)
+    client = make()
+    client.signer.report = STATUS_REPORT
+    client.run_until(lambda: bool(client.store.signers.list()))
+    client.signer.report = dataclasses.replace(STATUS_REPORT, state="running", reason="")
+    client.run_until(lambda: client.store.signers.list()[0].report["state"] == "running")
+    asked = sum(isinstance(each, StatusRequested) for each in client.signer.asked)
+    for _ in range(20):
+        client.turn()
+    assert sum(isinstance(each, StatusRequested) for each in client.signer.asked) == asked
+
+
+@pytest.mark.parametrize("open_requests", [1, 2, 3])
+def test_a_signer_that_bears_few_requests_at_once_gets_no_more(make: Callable[..., Client], open_requests: int) -> None:
+    """Status, CRLs and certificates share what there is, and none starves."""
+    client = make()
+    client.signer.limits = Limits(open_requests=open_requests)
+    client.submit(*range(8))
+    client.run_until_issued(*range(8))
+    client.run_until(lambda: bool(client.store.signers.list()))
+    assert (client.directory / f"public/{SIGNING_CA}.crl").exists()
+    assert sum(isinstance(each, HelloReceived) for each in client.signer.asked) == 1
+
+
+def test_a_window_is_refilled_when_a_quarter_of_it_is_free(make: Callable[..., Client]) -> None:
+    client = make(window=4)
+    client.submit(*range(20))
+    client.run_until_issued(*range(20))
+    under_way: list[int] = []
+    client.submit(*range(20, 40))
+
+    def note() -> bool:
+        under_way.append(client.client._issuance.under_way)
+        return all(client.state(number) == "issued" for number in range(20, 40))
+
+    client.run_until(note)
+    assert max(under_way) == 4
+
+
+def test_a_line_that_breaks_loses_nothing(make: Callable[..., Client]) -> None:
+    client = make()
+    client.submit(*range(5))
+    client.run_until(lambda: client.client._issuance.under_way == 5)
+    client.signer.hang_up()
+    client.run_until_issued(*range(5))
+    assert sum(isinstance(each, HelloReceived) for each in client.signer.asked) == 2
+    record = client.store.requests.find(request_id(0))
+    assert record is not None
+    assert record.tries == 0
+
+
+def test_a_signer_that_is_away_is_sought_until_it_comes_back(
+    make: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make()
+    client.signer.go_away()
+    client.submit(1)
+    for _ in range(5):
+        client.turn()
+    assert "no signer answers" in caplog.text
+    client.signer.listen()
+    client.run_until_issued(1)
+
+
+def test_the_wait_for_a_signer_grows_and_has_an_end(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_RECONNECT_LAST_S", 0.05)
+    client = make()
+    delays = []
+    for _ in range(5):
+        client.client._back_off()
+        delays.append(client.client._reconnect_delay)
+    assert delays == [0.02, 0.04, 0.05, 0.05, 0.05]
+
+
+def test_a_signer_that_keeps_silent_is_left(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "_ANSWER_TIME_LIMIT_S", 0.2)
+    client = make()
+    client.signer.silent = True
+    client.submit(1)
+    client.run_until(lambda: "the signer keeps silent" in caplog.text)
+    client.signer.silent = False
+    client.run_until_issued(1)
+
+
+def test_a_signer_that_does_not_speak_this_version_is_left(
+    make: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make()
+    client.signer.versions = (3,)
+    client.run_until(lambda: "version" in caplog.text)
+    client.signer.versions = (2, 3)
+    client.submit(1)
+    client.run_until_issued(1)
+
+
+def test_a_signer_that_is_not_pinned_is_not_spoken_to(
+    make: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make(peers=(links.certificate("stranger"),))
+    client.submit(1)
+    client.run_until(lambda: "pin" in caplog.text or "certificate" in caplog.text)
+    assert client.signer.asked == []
+    assert client.state(1) == "queued"
+
+
+def test_a_store_that_goes_away_costs_the_session_and_nothing_else(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make()
+    client.submit(*range(3))
+    client.run_until(lambda: client.client._issuance.under_way == 3)
+    save_logs = client.store.results.save_logs
+
+    def fail(*_: object, **__: object) -> object:
+        monkeypatch.setattr(client.store.results, "save_logs", save_logs)
+        raise Unavailable("the store is away")
+
+    monkeypatch.setattr(client.store.results, "save_logs", fail)
+    client.run_until_issued(*range(3))
+    assert "the store is away" in caplog.text
+    assert client.store.queue.statistics(now=client.front.now).leased["sign"] == 0
+
+
+def test_what_a_client_had_in_hand_is_given_back_at_its_end(make: Callable[..., Client]) -> None:
+    client = make()
+    client.submit(*range(3))
+    client.run_until(lambda: client.client._issuance.under_way == 3)
+    client.client.close()
+    statistics = client.store.queue.statistics(now=dt.datetime.now(dt.UTC))
+    assert (statistics.leased["sign"], statistics.waiting["sign"]) == (0, 3)
+
+
+def test_an_event_that_no_client_gets_is_logged(make: Callable[..., Client], caplog: pytest.LogCaptureFixture) -> None:
+    client = make()
+    client.client._take_answers([StatusRequested(handle=1)], client.front.now)
+    assert "an event that a client never gets: StatusRequested" in caplog.text
+
+
+def test_draining_ends_when_nothing_waits(make: Callable[..., Client]) -> None:
+    client = make()
+    client.submit(1)
+    assert not client.client._is_drained()
+    client.run_until(client.client._is_drained)
+    assert client.state(1) == "issued"
+    assert (client.directory / f"public/{SIGNING_CA}.crl").exists()
+
+
+def test_draining_gives_up_when_the_signer_stays_away(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_DRAIN_PATIENCE_S", 0.1)
+    client = make()
+    client.signer.go_away()
+    client.submit(1)
+    with pytest.raises(OperatorError, match="does not answer; the queue is as it was"):
+        client.run_until(client.client._is_drained)
+    assert client.state(1) == "queued"
+
+
+def test_a_signal_ends_the_loop_in_good_order(make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole of `run`, with what a dead client of this machine left behind."""
+    client = make()
+    client.submit(1)
+    held = client.store.queue.lease(client.client._owner, limit=1, lease_s=999, now=dt.datetime.now(dt.UTC))
+    assert len(held) == 1
+    step = client.client.step
+
+    def with_signer(patience_s: float) -> None:
+        step(patience_s)
+        client.signer.step()
+        if client.state(1) == "issued":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(client.client, "step", with_signer)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        client.client.run()
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert client.state(1) == "issued"
