@@ -80,6 +80,11 @@ class CrlSync:
         """Whether an answer is still to come in this session."""
         return any(each.handle is not None for each in self._counters.values())
 
+    @property
+    def job_ids(self) -> list[int]:
+        """The jobs that wait to be sent or answered."""
+        return [job.id for each in self._counters.values() for job in (*each.jobs, *each.waiting)]
+
     def take(self, job: RevokeJob | CrlJob, *, now: dt.datetime) -> None:
         """Put a leased job to the others of its sub-CA."""
         counter = self._counters.get(job.authority)

@@ -32,7 +32,13 @@ from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusa
 
 _log = logging.getLogger(__name__)
 
+_UNKNOWN_AUTHORITY_DELAY_S = 300.0
 _BAD_CERTIFICATE_DELAY_S = 60.0
+_BAD_CERTIFICATE_TRIES = 3
+
+
+class _UnknownAuthority(PeerError):
+    """The signer used a sub-CA of which this client has no certificate."""
 
 
 @dataclass(kw_only=True)
@@ -67,6 +73,11 @@ class Issuance:
         self._version = version
         self._flights: dict[int, _Flight] = {}
         self._answers = _Answers()
+
+    @property
+    def job_ids(self) -> list[int]:
+        """The jobs whose requests wait for their answer."""
+        return [flight.job.id for flight in self._flights.values()]
 
     @property
     def under_way(self) -> int:
@@ -180,14 +191,22 @@ class Issuance:
         try:
             if self._version > 1:  # the log of version 1 is text for people
                 flight.tbs = self._compare(flight, log)
+        except _UnknownAuthority as error:
+            # A lack on this side: the signer was given a new sub-CA first. Nobody's request is at fault.
+            self._veto(handle, flight, str(error))
+            self._postpone(flight.job, str(error), delay_s=_UNKNOWN_AUTHORITY_DELAY_S)
+            return
         except PeerError as error:
-            _log.error("%s vetoed: %s", _short(flight.job), error)
-            flight.vetoed = True
-            self._answers.vetoes[handle] = str(error)
+            self._veto(handle, flight, str(error))
             self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
             return
         log_hash = hashlib.sha256(log).digest()
         self._answers.logs[handle] = SigningLog(job_id=flight.job.id, sha256=log_hash, entry=log)
+
+    def _veto(self, handle: int, flight: _Flight, reason: str) -> None:
+        _log.error("%s vetoed: %s", _short(flight.job), reason)
+        flight.vetoed = True
+        self._answers.vetoes[handle] = reason
 
     def _compare(self, flight: _Flight, log: bytes) -> bytes:
         """The TBSCertificate in a log entry, if it is what was asked for; raises `PeerError` otherwise."""
@@ -218,11 +237,12 @@ class Issuance:
             )
         except PeerError as error:
             _log.error("%s the signer's certificate is not what was asked for: %s", _short(job), error)
-            if self._version == 1:
-                # Asked again, that signer would make another one.
-                self._answers.set_aside.append((job.id, f"bad certificate: {error}"))
+            reason = f"bad certificate: {error}"
+            # Asked again, a signer of version 1 would make another one; any other gives the same, whole this time?
+            if self._version == 1 or job.tries + 1 >= _BAD_CERTIFICATE_TRIES:
+                self._answers.set_aside.append((job.id, reason))
             else:
-                self._postpone(job, f"bad certificate: {error}", delay_s=_BAD_CERTIFICATE_DELAY_S, counts=True)
+                self._postpone(job, reason, delay_s=_BAD_CERTIFICATE_DELAY_S, counts=True)
             return
         _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
         self._answers.issued.append(
@@ -244,7 +264,9 @@ class Issuance:
         if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
             # The lease ran out and another client has the job: what it does counts.
             _log.warning("%s another client works on it now", _short(flight.job))
-            del self._flights[handle]
+            flight.vetoed = True
+            if session is not None:
+                session.abandon(handle, "another client works on it")
             return
         _log.debug("%s log saved, SHA-256 %s", _short(flight.job), log.sha256.hex()[:16])
         if session is not None:
@@ -266,7 +288,9 @@ class Issuance:
         try:
             return self._authorities[name]
         except KeyError:
-            raise PeerError(f"the signer used a sub-CA that this client does not know: {name}") from None
+            raise _UnknownAuthority(
+                f"this client does not know the sub-CA {name}: add it to authorities.toml and start the client again"
+            ) from None
 
 
 def _short(job: SignJob) -> str:

@@ -168,6 +168,15 @@ class Queue:
             for row in rows
         )
 
+    def renew(self, owner: str, job_ids: Collection[int], *, lease_s: float, now: dt.datetime) -> int:
+        """Hold on to these jobs until `now` + `lease_s`, as far as `owner` has them; return how many those are."""
+        with self._database.write() as connection:
+            return connection.execute(
+                update(job)
+                .where(job.c.id.in_(job_ids), job.c.state == "leased", job.c.lease_owner == owner)
+                .values(ready_at=now + dt.timedelta(seconds=lease_s))
+            ).rowcount
+
     def release(self, owner: str, *, now: dt.datetime, died: bool = False) -> int:
         """Give back everything that `owner` holds, as when its process ends; return how many jobs it was.
 

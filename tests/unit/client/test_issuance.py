@@ -240,11 +240,15 @@ def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client:
     assert find(client.store).state == "refused"
 
 
-def test_a_sub_ca_that_the_client_does_not_know_is_vetoed(store: Store, front: Front) -> None:
+def test_a_sub_ca_that_the_client_does_not_know_yet_costs_nobody_his_request(store: Store, front: Front) -> None:
     client = Certifying(store=store, front=front)
     client.issuance = Issuance(authorities={}, store=store, owner=OWNER, version=2)
     client.take(first_log(client))
-    assert "does not know: unassured_2026_2" in find(store).refusal_message
+    record = find(store)
+    assert (record.state, record.tries) == ("queued", 0)
+    assert "does not know the sub-CA unassured_2026_2: add it to authorities.toml" in record.last_error
+    # The signer hears of it, and gives the serial number up.
+    assert client.pair.client.has_data_to_send
 
 
 def test_a_veto_behind_which_the_session_ends_stands(client: Certifying) -> None:
@@ -322,8 +326,10 @@ def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifyi
     later = client.front.now + dt.timedelta(seconds=61)
     assert len(lease_sign(client.store, "another", at=later)) == 1
     client.take(log)
+    # It is abandoned and not confirmed: the handle is free again with the signer's word.
+    client.run()
     assert client.issuance.under_way == 0
-    assert not client.pair.client.has_data_to_send
+    assert client.front.journal.used_counts() == {}
     # The log is kept: it is a fact.
     assert len(client.store.results.logs_of(request_id(1))) == 1
 

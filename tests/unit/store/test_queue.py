@@ -71,6 +71,16 @@ def test_released_jobs_are_ready_at_once_and_nobody_died(store: Store) -> None:
     assert store.queue.release("one", now=after(1)) == 0
 
 
+def test_a_renewed_lease_outlives_its_time_and_nobody_else_renews_it(store: Store) -> None:
+    for number in range(2):
+        submit(store, number)
+    renewed, left = lease_sign(store, "one")
+    assert store.queue.renew("one", [renewed.id], lease_s=600, now=after(50)) == 1
+    assert store.queue.renew("two", [renewed.id, left.id], lease_s=6000, now=after(50)) == 0
+    assert [job.id for job in lease_sign(store, "two", at=after(120))] == [left.id]
+    assert [job.id for job in lease_sign(store, "two", at=after(651))] == [renewed.id]
+
+
 def test_what_the_dead_held_counts_a_death(store: Store) -> None:
     submit(store, 0)
     lease_sign(store, "one")
