@@ -4,22 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests.support.store import NOW, lease_sign, submit
 
 from cassiopeia.client.succession import lease_owner, take_back
-from cassiopeia.store.database import Store, open_store, upgrade
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    url = f"sqlite:///{tmp_path}/store.sqlite"
-    upgrade(url)
-    with open_store(url) as opened:
-        yield opened
+from cassiopeia.store.database import Store
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +57,18 @@ def test_what_this_process_held_in_an_earlier_life_is_taken_back(store: Store) -
 )
 def test_what_others_hold_stays(store: Store, owner: str) -> None:
     held_by(store, owner)
+
+    assert take_back(store.queue, lease_owner("client"), now=NOW) == 0
+    assert store.queue.owners() == (owner,)
+
+
+def test_a_process_of_somebody_else_lives(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(process_id: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    owner = f"client@{socket.gethostname()}:4000000"
+    held_by(store, owner)
+    monkeypatch.setattr(os, "kill", forbid)
 
     assert take_back(store.queue, lease_owner("client"), now=NOW) == 0
     assert store.queue.owners() == (owner,)
