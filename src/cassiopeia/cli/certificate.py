@@ -177,14 +177,16 @@ def revoke(
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Revoke a certificate, for ever. The CRL follows within a second or so."""
+    """Revoke a certificate, for ever. The CRL follows within a second or so.
+
+    A revocation that was set aside is queued again, as it was first asked for.
+    """
+    now = dt.datetime.now(dt.UTC)
     with _open(config_path)[1] as store:
         record = store.certificates.request_revocation(
-            serial,
-            now=dt.datetime.now(dt.UTC),
-            reason=_REASONS[reason],
-            invalidity_date=invalid_since,
+            serial, now=now, reason=_REASONS[reason], invalidity_date=invalid_since
         )
+        again = store.certificates.retry_revocation(record, now=now)
         deadline = time.monotonic() + timeout_s
         while wait and record.revoked_at is None:
             if time.monotonic() > deadline:
@@ -195,9 +197,10 @@ def revoke(
             time.sleep(_POLL_S)
             record = store.certificates.look_up(record.serial_number, authority=record.authority)
     if as_json:
-        print_json(_document(record))
+        print_json({**_document(record), "queued_again": again})
     elif record.revoked_at is None:
-        click.echo(f"{record.serial_number}: the revocation is queued")
+        queued = "was set aside, and is queued again as it was first asked for" if again else "is queued"
+        click.echo(f"{record.serial_number}: the revocation {queued}")
     else:
         click.echo(f"{record.serial_number}: revoked on {show_time(record.revoked_at)}, the CRL is published")
 

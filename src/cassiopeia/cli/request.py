@@ -173,6 +173,23 @@ def wait(config_path: Path, request_id: str, timeout_s: float, out: Path | None,
         _finish(store, record, out=out, as_json=as_json)
 
 
+@request.command(short_help="Queue a request again that was set aside.")
+@config_option
+@click.argument("request_id", metavar="ID")
+@json_option
+def retry(config_path: Path, request_id: str, as_json: bool) -> None:
+    """Put a request that was set aside back into the queue, when the cause is mended.
+
+    `cassiopeia status` lists what was set aside, and why.
+    """
+    with _open(config_path) as store:
+        record = store.requests.retry(request_id, now=_now())
+        if as_json:
+            print_json(_document(store, record))
+            return
+    click.echo(f"{record.request.request_id.hex()}  {_state(record)} again")
+
+
 @request.command(name="list")
 @config_option
 @click.option("--state", type=click.Choice(["queued", "refused", "issued"]), help="Only these.")

@@ -11,10 +11,11 @@ import click
 from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time
 
 if TYPE_CHECKING:
-    from cassiopeia.store.records import CrlHeader, QueueStatistics, SignerStatus
+    from cassiopeia.store.records import CrlHeader, QueueStatistics, SetAsideJob, SignerStatus
 
 # The client asks every half minute; after this long its silence means something.
 _SILENCE_S = 120
+_SET_ASIDE_LINES = 20
 
 
 @click.command()
@@ -28,12 +29,14 @@ def status(config_path: Path, as_json: bool) -> None:
     now = dt.datetime.now(dt.UTC)
     with open_store(load_client_config(config_path).store_url) as store:
         queue = store.queue.statistics(now=now)
+        aside = store.queue.set_aside_jobs(limit=_SET_ASIDE_LINES)
         signers = store.signers.list()
         crls = store.crls.headers()
     if as_json:
-        print_json(_document(queue, signers, crls, now))
+        print_json(_document(queue, aside, signers, crls, now))
         return
     _print_queue(queue)
+    _print_set_aside(aside, total=sum(queue.set_aside.values()))
     _print_signers(signers, now)
     _print_crls(crls, now)
 
@@ -44,6 +47,25 @@ def _print_queue(queue: QueueStatistics) -> None:
     if waiting or leased:
         click.echo(f"         the oldest has waited {_span(queue.oldest_age_s)}")
     click.echo(f"         {queue.issued_last_hour} issued in the last hour")
+
+
+def _print_set_aside(jobs: tuple[SetAsideJob, ...], *, total: int) -> None:
+    if not jobs:
+        return
+    print_table(
+        ("         SET ASIDE", "PUT BACK BY", "REASON"),
+        [(f"         {show_time(each.set_aside_at)}", _remedy(each), each.reason) for each in jobs],
+    )
+    if total > len(jobs):
+        click.echo(f"         and {total - len(jobs)} more")
+
+
+def _remedy(job: SetAsideJob) -> str:
+    if job.kind == "sign":
+        return f"cassiopeia request retry {job.request_id[:12]}"
+    if job.kind == "revoke":
+        return f"cassiopeia certificate revoke {job.serial_number}"
+    return f"nobody: the client asks for the next CRL of {job.authority} by itself"
 
 
 def _print_signers(signers: tuple[SignerStatus, ...], now: dt.datetime) -> None:
@@ -77,7 +99,11 @@ def _print_crls(crls: tuple[CrlHeader, ...], now: dt.datetime) -> None:
 
 
 def _document(
-    queue: QueueStatistics, signers: tuple[SignerStatus, ...], crls: tuple[CrlHeader, ...], now: dt.datetime
+    queue: QueueStatistics,
+    aside: tuple[SetAsideJob, ...],
+    signers: tuple[SignerStatus, ...],
+    crls: tuple[CrlHeader, ...],
+    now: dt.datetime,
 ) -> dict[str, Any]:
     return {
         "queue": {
@@ -87,6 +113,18 @@ def _document(
             "set_aside": dict(queue.set_aside),
             "oldest_age_s": queue.oldest_age_s,
             "issued_last_hour": queue.issued_last_hour,
+            # The latest, as many as the text shows; the counts above are of all.
+            "set_aside_jobs": [
+                {
+                    "kind": each.kind,
+                    "request": each.request_id,
+                    "serial_number": each.serial_number,
+                    "authority": each.authority,
+                    "reason": each.reason,
+                    "set_aside_at": each.set_aside_at,
+                }
+                for each in aside
+            ],
         },
         "signers": [{"signer_id": each.signer_id, "seen": each.seen_at, **each.report} for each in signers],
         "crls": [
