@@ -221,15 +221,27 @@ def load_profiles(directory: Path) -> dict[str, Profile]:
     """Every `NAME.toml` of a directory, by name; raises ConfigurationError."""
     if not directory.is_dir():
         raise ConfigurationError("there is no such directory; it has to hold the profiles", source=str(directory))
-    return {
-        path.stem: parse_profile(_read_text(path), name=path.stem, source=str(path))
-        for path in sorted(directory.glob("*.toml"))
-    }
+    return {path.stem: load_profile(path) for path in sorted(directory.glob("*.toml"))}
+
+
+def load_profile(path: Path) -> Profile:
+    """One profile, called as its file; raises ConfigurationError."""
+    return parse_profile(read_text(path), name=path.stem, source=str(path))
 
 
 def read_toml(path: Path, shape: type[_T]) -> _T:
     """Parse a TOML file into a msgspec `shape`; raises ConfigurationError with file, key and reason."""
-    return parse_toml(_read_text(path), shape, source=str(path))
+    return parse_toml(read_text(path), shape, source=str(path))
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8; raises ConfigurationError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read this file: {error.strerror}", source=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"octet {error.start} is not UTF-8", source=str(path)) from error
 
 
 def parse_toml(text: str, shape: type[_T], *, source: str) -> _T:
@@ -407,15 +419,6 @@ def _read_certificate(path: Path, name: Path, *, key: str) -> bytes:
     except ValueError as error:
         raise ConfigurationError(f"{file} is not a certificate (PEM or DER)", source=str(path), key=key) from error
     return certificate.public_bytes(Encoding.DER)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"cannot read this file: {error.strerror}", source=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"octet {error.start} is not UTF-8", source=str(path)) from error
 
 
 def _beside(path: Path, other: Path) -> Path:

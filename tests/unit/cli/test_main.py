@@ -57,7 +57,7 @@ def test_help_names_every_command_and_loads_none() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("init", "signer", "client", "request", "certificate", "crl", "store", "status"):
+    for name in ("init", "signer", "client", "request", "certificate", "crl", "profile", "store", "status"):
         assert f"\n  {name} " in done.stdout
 
 
