@@ -31,7 +31,8 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 @click.option(
     "--key-algorithm",
     type=click.Choice(_KEY_ALGORITHMS),
-    help="Make every CA key of this kind, whatever the hierarchy says.",
+    metavar="ALGORITHM",
+    help=f"Make every CA key of this kind, whatever the hierarchy says: {', '.join(_KEY_ALGORITHMS)}.",
 )
 @click.option(
     "--periods", type=click.IntRange(1, 24), help="Make the time sub-CAs of so many periods, from the current one on."
