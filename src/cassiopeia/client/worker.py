@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _LEASE_S = 120.0
-_BATCH_JOBS = 50
+_SMALLEST_BATCH_JOBS = 4
 _BACKLOG_OCTETS = 8 * 1024
 _STATUS_EVERY_S = 30.0
 _STATUS_SOON_S = 1.0  # while the signer is about to begin
@@ -97,6 +97,7 @@ class SignerClient:
         self._issuance = Issuance(authorities=self._authorities, store=store, owner=self._owner, version=config.version)
         self._events: list[Event] = []
         self._session_has_ended = False
+        self._batch_jobs = _SMALLEST_BATCH_JOBS
         self._next_lease = 0.0
         self._next_renewal = 0.0
         self._next_status = 0.0
@@ -321,14 +322,15 @@ class SignerClient:
         _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 
     def _lease(self, line: Line, session: Session, now: dt.datetime) -> list[SignJob]:
-        """Take as many jobs as the window has room for, a batch at a time, and none while the line is choked.
+        """Take as many jobs as the window has room for, in batches that grow while the line takes all at once.
 
         On a slow line confirmations, revocations and questions must not wait behind hundreds of requests.
         """
         room = min(self._window - self._issuance.under_way, session.capacity)
         if room < max(1, self._window // 4) or line.backlog > _BACKLOG_OCTETS:
             return []
-        return self._take_jobs(min(room, _BATCH_JOBS), now)
+        self._batch_jobs = _SMALLEST_BATCH_JOBS if line.backlog else min(2 * self._batch_jobs, self._window)
+        return self._take_jobs(min(room, self._batch_jobs), now)
 
     def _renew_leases(self, now: dt.datetime) -> None:
         """Hold on to what is under way: on a slow line, or with a busy signer, a request may take minutes."""
