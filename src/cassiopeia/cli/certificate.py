@@ -65,8 +65,10 @@ def certificate() -> None:
 @click.option("--profile", help="Only those of this profile.")
 @click.option("--authority", metavar="SUB-CA", help="Only those that this sub-CA signed.")
 @click.option("--revoked", is_flag=True, help="Only revoked ones.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@click.option("--after", type=int, help="Next page: the number that the last page ended with.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), metavar="NUMBER", help="So many at most."
+)
+@click.option("--after", type=int, metavar="NUMBER", help="Next page: the number that the last page ended with.")
 @json_option
 def list_certificates(
     config_path: Path,

@@ -16,13 +16,14 @@ def client() -> None:
 
 @client.command()
 @config_option
-@click.option("--drain", is_flag=True, help="Stop when the queue is empty.")
+@click.option("--drain", is_flag=True, help="Stop when the queue is empty, or the signer stays away for half a minute.")
 @verbose_option
 @log_format_option
 def run(config_path: Path, drain: bool, verbose: bool, log_format: str) -> None:
-    """Work on the queue until SIGTERM: certificates, revocations, CRLs.
+    """Work on the queue until SIGTERM or Ctrl-C: certificates, revocations, CRLs.
 
-    When the line to the signer drops, requests wait in the database and are sent again; nothing is lost.
+    When the line to the signer drops, requests wait in the database and are sent again; nothing is lost. Its
+    configuration is client.toml.
     """
     from cassiopeia.client.worker import SignerClient  # noqa: PLC0415 - `--help` must not load the crypto library
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above

@@ -21,7 +21,12 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--url-base", default="", metavar="URL", help="Where certificates say that CRLs and CA certificates are.")
+@click.option(
+    "--url-base",
+    default="",
+    metavar="URL",
+    help="Where certificates say that CRLs and CA certificates are; without it, a place that nobody can reach.",
+)
 @click.option(
     "--hierarchy",
     "hierarchy_path",
@@ -35,7 +40,9 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
     help=f"Make every CA key of this kind, whatever the hierarchy says: {', '.join(_KEY_ALGORITHMS)}.",
 )
 @click.option(
-    "--periods", type=click.IntRange(1, 24), help="Make the time sub-CAs of so many periods, from the current one on."
+    "--periods",
+    type=click.IntRange(1, 24),
+    help="Make time sub-CAs for so many periods (half-years, unless the hierarchy says otherwise) from now on.",
 )
 @click.option(
     "--unproved-profiles",

@@ -71,7 +71,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, name=_PACKAGE)
 @click.version_option(__version__, prog_name=_PACKAGE)
 def cassiopeia() -> None:
-    """Run a certificate authority whose private keys live on a machine that nobody can reach."""
+    """Run a certificate authority whose private keys live on a machine that nobody can reach.
+
+    Begin with `cassiopeia init DIRECTORY --unproved-profiles`, which says what to start next.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -34,7 +34,11 @@ timeout_option = click.option(
     help="Wait so long at most.",
 )
 log_format_option = click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines are written to stderr."
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the log is written to stderr.",
 )
 
 

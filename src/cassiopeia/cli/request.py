@@ -40,13 +40,20 @@ def request() -> None:
 @request.command(short_help="Submit a CSR or an SPKAC.")
 @config_option
 @click.argument("file", type=click.File("rb"))
-@click.option("--profile", default="", help="Certificate profile, for example 9004-unproved-server.")
+@click.option("--profile", default="", metavar="NAME",
+              help="What kind of certificate, as 9004-unproved-server: a file in the profiles directory.")  # fmt: skip
 @click.option(
     "--ocsp-for", default="", metavar="SUB-CA", help="Instead of a profile: an OCSP responder of this sub-CA."
 )
 @click.option("--cn", help="Common name of the subject.")
-@click.option("--subject", multiple=True, metavar="TYPE=VALUE", help=f"Subject attribute: {', '.join(_ATTRIBUTES)}.")
-@click.option("--dns", multiple=True, metavar="NAME", help="Alternative name: a domain name; IDN as people write them.")
+@click.option("--subject", multiple=True, metavar="TYPE=VALUE",
+              help=f"Attribute of the subject, each by itself: {', '.join(_ATTRIBUTES)}.")  # fmt: skip
+@click.option(
+    "--dns",
+    multiple=True,
+    metavar="NAME",
+    help="Alternative name: a domain name, as people write it. This and the next three may be given again and again.",
+)
 @click.option("--email", multiple=True, metavar="ADDRESS", help="Alternative name: a mail address.")
 @click.option("--ip", multiple=True, metavar="ADDRESS", help="Alternative name: an IP address.")
 @click.option("--uri", multiple=True, metavar="URI", help="Alternative name: a URI.")
@@ -58,7 +65,11 @@ def request() -> None:
 )
 @click.option("--from", "wish_from", default="", metavar="DATE", help="First day, YYYY-MM-DD; default: now.")
 @click.option(
-    "--to", "wish_to", default="", metavar="DATE", help="Last day, or a span: 90d, 6m, 2y; default: the longest."
+    "--to",
+    "wish_to",
+    default="",
+    metavar="DATE",
+    help="End: the first day not covered any more, YYYY-MM-DD, or a span: 90d, 6m, 2y; default: the longest.",
 )
 @click.option("--account", default="operator", show_default=True, help="On whose behalf; accounts take turns.")
 @click.option(
@@ -194,8 +205,10 @@ def retry(config_path: Path, request_id: str, as_json: bool) -> None:
 @config_option
 @click.option("--state", type=click.Choice(["queued", "refused", "issued"]), help="Only these.")
 @click.option("--account", help="Only those of this account.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
-@click.option("--after", type=int, help="Next page: the number that the last page ended with.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), metavar="NUMBER", help="So many at most."
+)
+@click.option("--after", type=int, metavar="NUMBER", help="Next page: the number that the last page ended with.")
 @json_option
 def list_requests(
     config_path: Path, state: Any, account: str | None, limit: int, after: int | None, as_json: bool

@@ -19,10 +19,10 @@ def signer() -> None:
 @verbose_option
 @log_format_option
 def run(config_path: Path, verbose: bool, log_format: str) -> None:
-    """Serve the one line of this signer until SIGTERM.
+    """Serve the one line of this signer until SIGTERM or Ctrl-C.
 
-    The signer unlocks its keys by itself (passphrase file or systemd credential), answers one protocol on one line,
-    and uses a CA key only after the client has saved the log.
+    The signer unlocks its keys by itself (passphrase file or systemd credential), judges each request that the client
+    brings, and uses a CA key only after the client has saved the log. Its configuration is signer.toml.
     """
     from cassiopeia.config import load_signer_config  # noqa: PLC0415 - `--help` must not load the crypto library
     from cassiopeia.signer.service import Signer  # noqa: PLC0415 - as above
