@@ -13,7 +13,7 @@ from examples.system import System
 from tests.support.acceptance import CLIENT, SERVER, error_line, fails, issue, serial_of, submit
 
 PAGE_WIDTH = 80
-GROUPS = {"signer", "client", "request", "certificate", "crl", "store"}
+GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "store"}
 COMMANDS = [
     ["init"],
     ["signer", "run"],
@@ -22,12 +22,15 @@ COMMANDS = [
     ["request", "show"],
     ["request", "wait"],
     ["request", "list"],
+    ["request", "retry"],
     ["certificate", "list"],
     ["certificate", "show"],
     ["certificate", "get"],
     ["certificate", "revoke"],
     ["crl", "show"],
     ["crl", "get"],
+    ["profile", "import"],
+    ["profile", "check"],
     ["store", "upgrade"],
     ["status"],
 ]
