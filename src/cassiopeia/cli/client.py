@@ -20,9 +20,10 @@ def client() -> None:
 @verbose_option
 @log_format_option
 def run(config_path: Path, drain: bool, verbose: bool, log_format: str) -> None:
-    """Work on the queue until SIGTERM or Ctrl-C: certificates, revocations, CRLs.
+    """Work on the queue until SIGTERM or Ctrl-C.
 
-    When the line to the signer drops, requests wait in the database and are sent again; nothing is lost. Its
+    It takes certificates, revocations and CRLs to the signer and back. When the line drops, requests wait in the
+    database and are sent again; nothing is lost. Its
     configuration is client.toml.
     """
     from cassiopeia.client.worker import SignerClient  # noqa: PLC0415 - `--help` must not load the crypto library
