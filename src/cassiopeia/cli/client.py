@@ -23,8 +23,7 @@ def run(config_path: Path, drain: bool, verbose: bool, log_format: str) -> None:
     """Work on the queue until SIGTERM or Ctrl-C.
 
     It takes certificates, revocations and CRLs to the signer and back. When the line drops, requests wait in the
-    database and are sent again; nothing is lost. Its
-    configuration is client.toml.
+    database and are sent again; nothing is lost. Its configuration is client.toml.
     """
     from cassiopeia.client.worker import SignerClient  # noqa: PLC0415 - `--help` must not load the crypto library
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
