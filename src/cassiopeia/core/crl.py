@@ -1,7 +1,7 @@
 """Certificate revocation lists: entries, assembly from encoded entries, reading, and the client's patch.
 
 Owns the CRL v2 of RFC 5280 5: extensions AKI, then CRL number; entries in journal order, never pruned. It also reads
-and patches the original's CRLs, which are v1. A list of 21,400 entries stays one string of octets throughout: nothing
+and patches the original's CRLs, which are v1. A list of 21,300 entries stays one string of octets throughout: nothing
 here makes a Python object for each. Which certificates are revoked is the journal's knowledge.
 """
 

@@ -1,6 +1,6 @@
 """The signer's CRLs: which serial numbers are revoked, what is signed next, and what each client still lacks.
 
-One `RevocationList` a sub-CA. Entries are kept as DER, one behind the other in journal order, so that a CRL of 21,400
+One `RevocationList` a sub-CA. Entries are kept as DER, one behind the other in journal order, so that a CRL of 21,300
 entries is assembled by joining octets. Revocations only grow and CRL numbers only rise (RFC 5280 5.2.3).
 """
 
