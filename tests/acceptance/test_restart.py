@@ -195,13 +195,12 @@ def test_a_second_signer_on_the_same_state_is_refused(alone: System) -> None:
     other = configuration.with_name("other.toml")
     other.write_text(configuration.read_text().replace("signer.sock", "other.sock"))
 
-    # The signer that is there could be about to stop: each waits some seconds for it.
     with ThreadPoolExecutor() as people:
         done = [people.submit(alone.run, "signer", "run", "-c", str(each), status=1) for each in (configuration, other)]
         lines = [error_line(each.result()) for each in done]
 
-    expected = "journal.sqlite: another signer is running on this journal; stop it first"
-    assert [line.endswith(expected) for line in lines] == [True, True]
+    expected = "journal.sqlite: another signer is running on this journal"
+    assert [expected in line for line in lines] == [True, True]
     assert verify(alone, issue(alone, "--profile", SERVER, "--dns", "still.example.org", some_request(alone))).endswith(
         "OK\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import shutil
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from tests.support import authorities
+from tests.support import authorities, links
 from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, make_authority
 from tests.support.conversations import Pair, joined
 
@@ -56,6 +57,31 @@ def write_key(path: Path, key: PrivateKey, *, passphrase: bytes | None = PASSPHR
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     path.chmod(mode)
     return f"file:{path.name}"
+
+
+def install(
+    directory: Path, *, ca: TestCa | None = None, key: PrivateKey | None = None, signer_id: int = 1, more: str = ""
+) -> Path:
+    """Write a signer's files with one sub-CA; return the path of `signer.toml`, which ends with `more`."""
+    ca = ca or default_ca()
+    (directory / "ca.pem").write_bytes(ca.pem)
+    uri = write_key(directory / "ca.key", key or ca.key)
+    (directory / "profiles").mkdir()
+    shutil.copy(PROFILES / f"{PROFILE}.toml", directory / "profiles")
+    (directory / "passphrase").write_bytes(PASSPHRASE + b"\n")
+    (directory / "passphrase").chmod(0o600)
+    (directory / "authorities.toml").write_text(
+        f'[[authority]]\nname = "{SIGNING_CA}"\ncertificate = "ca.pem"\nissuer = "unassured"\nkey = "{uri}"\n'
+        f"signer_id = {signer_id}\nissues_from = {NOW - dt.timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\n"
+        "issues_until = 2027-01-01T00:00:00Z\n"
+    )
+    path = directory / "signer.toml"
+    path.write_text(
+        "[signer]\nid = 1\n[keys]\npassphrase_file = 'passphrase'\n[link]\nlisten = 'unix:signer.sock'\nsessions = 2\n"
+        f"certificate = '{links.certificate('signer')}'\nkey = '{links.key('signer')}'\n"
+        f"peers = ['{links.certificate('client')}']\n{more}"
+    )
+    return path
 
 
 class MemoryKeys:

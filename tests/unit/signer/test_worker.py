@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import datetime as dt
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from tests.support.authorities import (
     NOW,
-    PROFILES,
-    PrivateKey,
     certification_request,
     default_authority,
-    default_ca,
     make_authority,
     make_ca,
     p256_key,
@@ -27,7 +22,7 @@ from tests.support.authorities import (
     server_request,
     subject_public_key_info,
 )
-from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, make_worker, write_key
+from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, install, make_worker
 
 from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.core import algorithms
@@ -149,42 +144,12 @@ def test_a_sub_ca_that_was_taken_away_signs_nothing_and_costs_no_worker() -> Non
     assert "unassured_2020_1" in outcome.message
 
 
-@dataclass(frozen=True, kw_only=True)
-class Installation:
-    """A signer's files, as far as a worker reads them."""
-
-    directory: Path
-
-    @property
-    def config(self) -> Path:
-        return self.directory / "signer.toml"
-
-    def make(self) -> worker_module.Worker:
-        return worker_module.make_worker(load_signer_config(self.config))
-
-
-def install(directory: Path, *, key: PrivateKey | None = None, signer_id: int = 1, profiles: str = "") -> Installation:
-    ca = default_ca()
-    (directory / "ca.pem").write_bytes(ca.pem)
-    uri = write_key(directory / "ca.key", key or ca.key)
-    (directory / "profiles").mkdir()
-    text = (PROFILES / f"{PROFILE}.toml").read_text(encoding="utf-8")
-    (directory / "profiles" / f"{PROFILE}.toml").write_text(text, encoding="utf-8")
-    (directory / "passphrase").write_bytes(PASSPHRASE + b"\n")
-    (directory / "passphrase").chmod(0o600)
-    period = f"issues_from = {NOW - dt.timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\nissues_until = 2027-01-01T00:00:00Z\n"
-    entry = f'[[authority]]\nname = "{SIGNING_CA}"\ncertificate = "ca.pem"\nissuer = "unassured"\n'
-    (directory / "authorities.toml").write_text(f'{entry}signer_id = {signer_id}\nkey = "{uri}"\n{period}')
-    (directory / "signer.toml").write_text(
-        "[signer]\nid = 1\n[keys]\npassphrase_file = 'passphrase'\n"
-        "[link]\nlisten = 'unix:signer.sock'\ncertificate = 'link.pem'\nkey = 'link.key'\npeers = ['client.pem']\n"
-        f"{profiles}"
-    )
-    return Installation(directory=directory)
+def make_worker_from(config: Path) -> worker_module.Worker:
+    return worker_module.make_worker(load_signer_config(config))
 
 
 def test_a_worker_is_made_from_files_and_proves_its_keys(tmp_path: Path) -> None:
-    worker = install(tmp_path).make()
+    worker = make_worker_from(install(tmp_path))
     assert isinstance(worker.carry_out(decide()), Decided)
     assert isinstance(worker.carry_out(sign()), Signed)
     outcome = worker.carry_out(decide(version=1))
@@ -194,18 +159,18 @@ def test_a_worker_is_made_from_files_and_proves_its_keys(tmp_path: Path) -> None
 
 def test_version_1_profiles_come_from_the_configuration(tmp_path: Path) -> None:
     version_1 = f"[link.version_1]\ncertificate = 'a'\nkey = 'b'\npeers = ['c']\nprofiles = ['{PROFILE}']\n"
-    assert isinstance(install(tmp_path, profiles=version_1).make().carry_out(decide(version=1)), Decided)
+    assert isinstance(make_worker_from(install(tmp_path, more=version_1)).carry_out(decide(version=1)), Decided)
 
 
 def test_a_key_that_does_not_fit_its_certificate_is_refused(tmp_path: Path) -> None:
     other = ed25519.Ed25519PrivateKey.generate()
     with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key does not belong to this sub-CA"):
-        install(tmp_path, key=other).make()
+        make_worker_from(install(tmp_path, key=other))
 
 
 def test_without_a_sub_ca_of_its_own_a_signer_has_nothing_to_do(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="no sub-CA belongs to signer 1"):
-        install(tmp_path, signer_id=2).make()
+        make_worker_from(install(tmp_path, signer_id=2))
 
 
 def test_a_damaged_key_is_found_before_it_signs_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +186,8 @@ def test_a_damaged_key_is_found_before_it_signs_anything(tmp_path: Path, monkeyp
         public_numbers=numbers.public_numbers,
     ).private_key(unsafe_skip_rsa_key_validation=True)
     ca = make_ca("rsa", key=rsa_key())
-    monkeypatch.setattr(f"{__name__}.default_ca", lambda: ca)
     with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key makes wrong signatures"):
-        install(tmp_path, key=damaged).make()
+        make_worker_from(install(tmp_path, ca=ca, key=damaged))
 
 
 def test_a_pss_sub_ca_is_proved_with_pss() -> None:
@@ -298,9 +262,9 @@ def run_main(config: Path, monkeypatch: pytest.MonkeyPatch) -> Conversation:
 def test_a_worker_says_that_it_is_ready_and_under_which_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installation = install(tmp_path)
-    conversation = run_main(installation.config, monkeypatch)
-    expected = configuration_hash(load_signer_config(installation.config))
+    config = install(tmp_path)
+    conversation = run_main(config, monkeypatch)
+    expected = configuration_hash(load_signer_config(config))
     assert conversation.receive() == [Ready(configuration_hash=expected)]
     conversation.stream.sendall(frame([sign()]))
     assert isinstance(conversation.receive()[0], Signed)
@@ -312,7 +276,7 @@ def test_a_worker_says_that_it_is_ready_and_under_which_configuration(
 def test_a_worker_whose_front_has_gone_ends_in_peace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: bytes
 ) -> None:
-    installation = install(tmp_path)
+    config = install(tmp_path)
     (tmp_path / "passphrase").write_bytes(passphrase)
     gate = threading.Event()
 
@@ -321,7 +285,7 @@ def test_a_worker_whose_front_has_gone_ends_in_peace(
         return load_signer_config(path)
 
     monkeypatch.setattr(worker_module, "load_signer_config", load_late)
-    conversation = run_main(installation.config, monkeypatch)
+    conversation = run_main(config, monkeypatch)
     conversation.stream.close()
     gate.set()
     conversation.close()
@@ -329,9 +293,9 @@ def test_a_worker_whose_front_has_gone_ends_in_peace(
 
 
 def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installation = install(tmp_path)
+    config = install(tmp_path)
     (tmp_path / "passphrase").write_bytes(b"wrong")
-    conversation = run_main(installation.config, monkeypatch)
+    conversation = run_main(config, monkeypatch)
     (outcome,) = conversation.receive()
     conversation.close()
     assert isinstance(outcome, Unusable)
@@ -341,11 +305,11 @@ def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monke
 
 
 def test_the_configuration_hash_changes_with_all_that_judges(tmp_path: Path) -> None:
-    installation = install(tmp_path)
+    config = install(tmp_path)
     seen = set()
 
     def note() -> None:
-        seen.add(configuration_hash(load_signer_config(installation.config)))
+        seen.add(configuration_hash(load_signer_config(config)))
 
     note()
     note()
