@@ -38,6 +38,7 @@ from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.payload import Hello, StatusReport
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
+from cassiopeia.store.records import SigningLog
 
 TIME_LIMIT_S = 20.0
 
@@ -52,6 +53,7 @@ class SignerEnd:
         self.report: StatusReport = dataclasses.replace(STATUS_REPORT, state="running")
         self.silent = False
         self.asked: list[Event] = []
+        self.accepted = 0
         self.selector = selectors.DefaultSelector()
         self._address = parse_address(address)
         self._listener: Listener | None = None
@@ -76,7 +78,10 @@ class SignerEnd:
     def step(self) -> None:
         link = self._listener.accept() if self._listener is not None else None
         if link is not None:
-            connection = Connection(role=Role.SIGNER, tls=links.signer(), serial=False, limits=self.limits)
+            self.accepted += 1
+            connection = Connection(
+                role=Role.SIGNER, tls=links.signer(peers_1=("client_1",)), serial=False, limits=self.limits
+            )
             self.lines.append(
                 Line(
                     link=link,
@@ -419,6 +424,106 @@ def test_draining_gives_up_when_the_signer_stays_away(
     with pytest.raises(OperatorError, match="does not answer; the queue is as it was"):
         client.run_until(client.client._is_drained)
     assert client.state(1) == "queued"
+
+
+def test_draining_leaves_what_is_another_signers(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_module, "_DRAIN_PATIENCE_S", 0.1)
+    client = make()
+    client.submit(1, 2)
+    # Another signer has sent the log of the first.
+    now = dt.datetime.now(dt.UTC)
+    (job, *_) = client.store.queue.lease("another", limit=1, lease_s=0, now=now)
+    client.store.results.save_logs(
+        "another", [SigningLog(job_id=job.id, sha256=bytes(32), entry=b"log")], now=now, signer_id=2
+    )
+    client.store.queue.release("another", now=now)
+    client.run_until(client.client._is_drained)
+    assert "1 jobs are left" in caplog.text
+    assert sorted(client.state(number) for number in (1, 2)) == ["issued", "queued"]
+
+
+# Version 1: a session for each piece of work.
+
+
+@pytest.fixture
+def make_1(make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Client]:
+    monkeypatch.setattr(worker_module, "_RECONNECT_VERSION_1_S", 0.01)
+
+    def start(**changes: Any) -> Client:
+        return make(
+            version=1,
+            certificate=links.certificate("client_1"),
+            key=links.key("client_1"),
+            peers=(links.certificate("signer_1"),),
+            **changes,
+        )
+
+    return start
+
+
+def test_over_version_1_each_certificate_has_its_session(make_1: Callable[..., Client]) -> None:
+    client = make_1()
+    client.submit(1, 2)
+    client.run_until_issued(1, 2)
+    client.run_until((client.directory / f"public/{SIGNING_CA}.crl").exists)
+    assert not any(isinstance(each, HelloReceived) for each in client.signer.asked)
+    # A session each, and one for the first CRL.
+    assert client.signer.accepted >= 3
+    client.run_until(client.client._is_drained)
+    before = client.signer.accepted
+    for _ in range(20):
+        client.turn()
+    assert client.signer.accepted == before  # nothing to do, no session
+
+
+def test_over_version_1_a_list_that_cannot_be_patched_is_asked_for_in_the_same_session(
+    make_1: Callable[..., Client],
+) -> None:
+    """Its answers lack number and entries, and our signer's lists have both."""
+    client = make_1()
+    client.submit(1)
+    client.run_until_issued(1)
+    record = client.store.requests.find(request_id(1))
+    assert record is not None
+    client.store.certificates.request_revocation(record.serial_number, now=dt.datetime.now(dt.UTC))
+    before = client.signer.accepted
+    client.run_until(lambda: client.listed() == [int(record.serial_number, 16)])
+    assert client.signer.accepted == before + 1
+
+
+def test_over_version_1_what_is_left_unanswered_is_tried_later(
+    make_1: Callable[..., Client], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_1()
+    client.run_until((client.directory / f"public/{SIGNING_CA}.crl").exists)
+    client.submit(1, profile="none")
+    client.submit(2)
+    client.run_until_issued(2)
+    client.run_until(lambda: "closed the session without a word" in caplog.text)
+    record = client.store.requests.find(request_id(1))
+    assert record is not None
+    assert (record.state, record.tries) == ("queued", 1)
+
+
+def test_over_version_1_what_was_taken_in_hand_is_put_back_when_nobody_answers(
+    make_1: Callable[..., Client],
+) -> None:
+    client = make_1()
+    client.run_until((client.directory / f"public/{SIGNING_CA}.crl").exists)
+    client.run_until(client.client._is_drained)
+    client.signer.go_away()
+    client.submit(1)
+
+    def is_put_back() -> bool:
+        record = client.store.requests.find(request_id(1))
+        return record is not None and record.last_error == "the signer could not be reached"
+
+    client.run_until(is_put_back)
+    assert not client.client._in_hand
+    client.signer.listen()
+    client.run_until_issued(1)
 
 
 def test_a_signal_ends_the_loop_in_good_order(make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch) -> None:
