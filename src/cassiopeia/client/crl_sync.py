@@ -67,9 +67,17 @@ class CrlSync:
         for name, counter in self._counters.items():
             record = store.crls.get(name)
             if record is not None:
-                counter.copy = crl.read_crl(record.der)
-                # The directory may lag behind the store: a crash between the two.
-                publisher.publish_crl(name, record.der)
+                self._take_copy(name, counter, record.der)
+
+    def _take_copy(self, name: str, counter: _Counter, der: bytes) -> None:
+        """Start from what the store has; what is in a database is no more to be believed than what is on a line."""
+        try:
+            counter.copy = crl.check_crl(der, authority=counter.authority)
+        except PeerError as error:
+            _log.error("CRL of %s: the store's copy is not used: %s", name, error)
+            return
+        # The directory may lag behind the store: a crash between the two.
+        self._publisher.publish_crl(name, der)
 
     @property
     def busy(self) -> bool:
@@ -206,9 +214,10 @@ class CrlSync:
 
     def _replace(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
         try:
-            crl.check_crl(der, authority=counter.authority)
+            full = crl.check_crl(der, authority=counter.authority)
+            _check_nothing_is_lost(counter.copy, full)
         except PeerError as error:
-            _log.error("CRL of %s: the signer's full CRL does not verify: %s", counter.authority.name, error)
+            _log.error("CRL of %s: the signer's full CRL is not taken: %s", counter.authority.name, error)
             self._put_back(counter, now=now, delay_s=_RETRY_S)
             return
         counter.full_wanted = False
@@ -278,6 +287,16 @@ def _send_one(counter: _Counter, session: Session) -> None:
         counter.handle = session.get_full_crl(counter.authority.name)
     else:
         counter.handle = session.revoke(_request(counter))
+
+
+def _check_nothing_is_lost(copy: crl.Crl | None, full: crl.Crl) -> None:
+    """Revocations only grow: a CRL without one that was published comes from a signer that has lost its past."""
+    lost = set(crl.entry_serials(copy.entries) if copy else ()) - set(crl.entry_serials(full.entries))
+    if lost:
+        raise PeerError(
+            f"it lacks {len(lost)} revocations that are published, {min(lost):x} among them: "
+            "has the signer lost its journal? Do not go on before somebody has looked"
+        )
 
 
 def _request(counter: _Counter) -> RevocationRequest:

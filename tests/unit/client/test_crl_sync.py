@@ -310,6 +310,37 @@ def test_a_full_crl_that_does_not_verify_is_asked_for_again_after_a_while(client
     assert client.published().number == 1
 
 
+def test_a_full_crl_that_has_lost_a_revocation_is_not_taken(
+    client: Syncing, serials: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A signer whose journal was lost signs a CRL that verifies, with a higher number, and without the past."""
+    client.revoke(serials[0])
+    client.run()
+    before = client.published()
+    client.revoke(serials[1])
+    client.lease()
+    event = client.exchange()
+    assert isinstance(event, RevocationAnswered)
+    client.take(dataclasses.replace(event, answer=dataclasses.replace(event.answer, signature=b"")))
+    event = client.exchange()
+    assert isinstance(event, FullCrlReceived)
+    client.take(dataclasses.replace(event, der=make_crl(before.number + 5)))
+    assert f"it lacks 1 revocations that are published, {serials[0]:x} among them" in caplog.text
+    assert client.published() == before
+    assert client.state(serials[1]) == "requested"
+
+
+def test_a_stored_crl_that_does_not_verify_is_neither_published_nor_built_upon(client: Syncing) -> None:
+    client.run()
+    genuine = client.store.crls.get(SIGNING_CA)
+    assert genuine is not None
+    put(client.store, make_crl(7)[:-1] + b"\0")
+    client.restart()
+    assert (client.directory / f"{SIGNING_CA}.crl").read_bytes() == genuine.der
+    (counter,) = client.sync._counters.values()
+    assert counter.copy is None
+
+
 def test_revocations_behind_a_bad_full_crl_go_back_to_the_queue(client: Syncing, serials: list[int]) -> None:
     client.run()
     client.revoke(serials[0])
