@@ -224,21 +224,16 @@ class CrlSync:
         self._accept(counter, der, now=now)
 
     def _accept(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
-        """A verified CRL: store it with the revocations that it brings, then publish it."""
+        """A verified CRL: store it, publish it, and only then call revoked what it lists."""
         copy = crl.read_crl(der)
         name = counter.authority.name
         record = CrlRecord(
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
         )
-        jobs = [job.id for job in counter.jobs]
-        outcomes = self._store.results.finish_revoked(jobs, revoked_at=copy.this_update, crl=record, now=now)
-        if not jobs:
-            outcomes = (self._store.crls.put(record, now=now),)
-        counter.jobs = []
         counter.unanswered = 0
-        if Outcome.CONFLICT in outcomes:
+        if self._store.crls.put(record, now=now) is Outcome.CONFLICT:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
-            counter.not_before = now + dt.timedelta(seconds=_RETRY_S)
+            self._put_back(counter, now=now, delay_s=_RETRY_S)
             return
         stored = self._store.crls.get(name)
         if stored is not None and stored.der != der:
@@ -248,6 +243,19 @@ class CrlSync:
         self._publisher.publish_crl(name, der)
         number = f"number {copy.number}" if copy.number else "version 1"
         _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
+        self._finish_jobs(counter, copy, now=now)
+
+    def _finish_jobs(self, counter: _Counter, copy: crl.Crl, *, now: dt.datetime) -> None:
+        listed = set(crl.entry_serials(copy.entries)) if counter.jobs else set()
+        done = [job for job in counter.jobs if isinstance(job, CrlJob) or job.revocation.serial_number in listed]
+        if done:
+            job_ids = [job.id for job in done]
+            self._store.results.finish_revoked(job_ids, revoked_at=copy.this_update, now=now)
+        counter.jobs = [job for job in counter.jobs if job not in done]
+        if counter.jobs:
+            name = counter.authority.name
+            _log.error("CRL of %s: it lacks revocations that were asked for; they go back to the queue", name)
+            self._put_back(counter, now=now, delay_s=_RETRY_S)
 
     def _refused(self, counter: _Counter, code: str, offending: str, message: str, *, now: dt.datetime) -> None:
         """The signer refuses a message for one member: that one ends, the others are sent again."""

@@ -10,6 +10,8 @@ store may be repeated), anything else that a driver raises is our own bug.
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Unavailable
 
 BUSY_TIMEOUT_S: Final = 30
+_WAL_RETRY_S: Final = 0.02
 _BEGIN: Final = "cassiopeia_begin"
 
 
@@ -92,7 +95,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     try:
-        mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        mode = _switch_to_wal(cursor)
         if mode != "wal":
             raise OperatorError(
                 f"SQLite cannot use its write-ahead log here (mode {mode}): put the database on a local disk"
@@ -101,6 +104,20 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
     finally:
         cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> str:
+    """Return the mode that the file is in now. Its first change needs the file alone, and does not wait for that."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            mode: str = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_RETRY_S)
+        else:
+            return mode
 
 
 def _begin_sqlite(connection: Connection) -> None:
