@@ -2,24 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.authorities import NOW, default_authority, entries, p256_key, sign
+from tests.support.authorities import NOW
 from tests.support.client import OWNER, record_certificates, submit
 from tests.support.conversations import RSA_WITH_SHA256, joined
 from tests.support.signer import SIGNING_CA, Front
 from tests.support.store import issued, lease_sign
+from tests.support.syncing import DAY, Syncing, make_crl, put
 
-from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.publish import Publisher
-from cassiopeia.core import algorithms, crl, der
+from cassiopeia.core import crl
 from cassiopeia.errors import PeerError
 from cassiopeia.protocol.events import (
-    Event,
     FullCrlReceived,
     RequestAbandoned,
     RequestFailed,
@@ -27,78 +25,7 @@ from cassiopeia.protocol.events import (
     RevocationAnswered,
 )
 from cassiopeia.protocol.limits import Limits
-from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.store.database import Store
-from cassiopeia.store.records import CrlJob, CrlRecord, Outcome, RevokeJob
-
-DAY = dt.timedelta(days=1)
-
-
-class Syncing:
-    """One session's CRLs: leases, sends, hears; each a call."""
-
-    def __init__(self, store: Store, front: Front, directory: Path) -> None:
-        self.store = store
-        self.front = front
-        self.directory = directory
-        self.restart()
-
-    def restart(self) -> None:
-        self.sync = CrlSync(
-            authorities=[self.front.authority],
-            store=self.store,
-            owner=OWNER,
-            publisher=Publisher(self.directory),
-            renew_after=DAY,
-        )
-        self.pair = self.front.connect()
-
-    def lease(self) -> None:
-        for job in self.store.queue.lease(OWNER, limit=1000, lease_s=60, now=self.front.now):
-            assert isinstance(job, RevokeJob | CrlJob)
-            self.sync.take(job, now=self.front.now)
-
-    def send(self, **options: Any) -> int:
-        return self.sync.send(self.pair.client, now=self.front.now, **options)
-
-    def hear(self) -> list[Event]:
-        self.front.settle()
-        return self.front.answers(self.pair)
-
-    def take(self, *events: Event) -> None:
-        for event in events:
-            assert self.sync.receive(event, now=self.front.now)
-
-    def exchange(self) -> Event:
-        """Send what is due and return the answer, not taken yet."""
-        assert self.send() == 1
-        (event,) = self.hear()
-        return event
-
-    def run(self) -> None:
-        """Turns until nothing is due."""
-        self.lease()
-        while self.sync.due(now=self.front.now):
-            self.take(self.exchange())
-        assert not self.sync.busy
-
-    def published(self) -> crl.Crl:
-        """The published CRL, verified."""
-        published = (self.directory / f"{SIGNING_CA}.crl").read_bytes()
-        stored = self.store.crls.get(SIGNING_CA)
-        assert stored is not None
-        assert stored.der == published
-        return crl.check_crl(published, authority=self.front.authority)
-
-    def listed(self) -> list[int]:
-        return list(crl.entry_serials(self.published().entries))
-
-    def revoke(self, *serials: int, **details: Any) -> None:
-        for serial in serials:
-            self.store.certificates.request_revocation(f"{serial:x}", now=self.front.now, **details)
-
-    def state(self, serial: int) -> str:
-        return self.store.certificates.look_up(f"{serial:x}").revocation_state
 
 
 @pytest.fixture
@@ -118,34 +45,6 @@ def client(store: Store, front: Front, tmp_path: Path) -> Syncing:
 @pytest.fixture
 def serials(store: Store, front: Front) -> list[int]:
     return [each.serial_number for each in record_certificates(store, front, 1, 2, 3, 4)]
-
-
-def make_crl(number: int, *, this_update: dt.datetime = NOW) -> bytes:
-    """A CRL of the sub-CA that the signer does not know of."""
-    authority = default_authority()
-    algorithm = algorithms.choose_algorithm(authority.public_key, "")
-    tbs = crl.assemble_tbs_crl(
-        issuer=authority.subject,
-        algorithm=algorithm,
-        this_update=this_update,
-        next_update=this_update + 10 * DAY,
-        entries=b"",
-        crl_number=number,
-        authority_key_identifier=authority.key_identifier,
-    )
-    return crl.compose_crl(tbs, sign(p256_key(), algorithm, tbs))
-
-
-def put(store: Store, octets: bytes) -> None:
-    found = crl.read_crl(octets)
-    record = CrlRecord(
-        authority=SIGNING_CA,
-        number=found.number,
-        this_update=found.this_update,
-        next_update=found.next_update,
-        der=octets,
-    )
-    assert store.crls.put(record, now=NOW) is Outcome.RECORDED
 
 
 def test_an_empty_client_fetches_the_full_crl(client: Syncing) -> None:
@@ -522,125 +421,3 @@ def test_an_older_crl_never_takes_a_newer_ones_place(client: Syncing, serials: l
     (counter,) = client.sync._counters.values()
     assert counter.copy is not None
     assert counter.copy.number == 7
-
-
-# Version 1: no entries, no number, no words for no.
-
-
-def make_version_1_crl(listed: bytes, *, this_update: dt.datetime) -> tuple[bytes, RevokedAnswer]:
-    """A v1 CRL as the original makes them, and what its signer tells of it."""
-    authority = default_authority()
-    algorithm = algorithms.choose_algorithm(authority.public_key, "")
-    next_update = this_update + DAY
-    tbs = der.encode(
-        der.SEQUENCE, *crl._assemble_body(authority.subject, algorithm.der, this_update, next_update, listed)
-    )
-    signature = sign(p256_key(), algorithm, tbs)
-    answer = RevokedAnswer(
-        date=this_update,
-        algorithm=algorithm.der,
-        signature=signature,
-        this_update=this_update,
-        next_update=next_update,
-    )
-    return crl.compose_crl(tbs, signature), answer
-
-
-def test_a_version_1_client_writes_the_entries_itself(client: Syncing, serials: list[int]) -> None:
-    first, _ = make_version_1_crl(b"", this_update=NOW)
-    event = client.exchange()
-    assert isinstance(event, FullCrlReceived)
-    client.take(dataclasses.replace(event, der=first))
-    client.revoke(*serials[:2])
-    client.lease()
-    client.send()
-    (counter,) = client.sync._counters.values()
-    assert counter.handle is not None
-    later = NOW + dt.timedelta(hours=1)
-    both = b"".join(entries(range(each, each + 1), later) for each in serials[:2])
-    second, answer = make_version_1_crl(both, this_update=later)
-    client.take(RevocationAnswered(handle=counter.handle, answer=answer))
-    assert (client.directory / f"{SIGNING_CA}.crl").read_bytes() == second
-    assert client.listed() == serials[:2]
-
-
-def test_what_stands_in_the_copy_already_is_not_written_twice(client: Syncing, serials: list[int]) -> None:
-    known = entries(range(serials[0], serials[0] + 1))
-    first, _ = make_version_1_crl(known, this_update=NOW)
-    event = client.exchange()
-    assert isinstance(event, FullCrlReceived)
-    client.take(dataclasses.replace(event, der=first))
-    client.revoke(serials[0])
-    client.lease()
-    client.send()
-    (counter,) = client.sync._counters.values()
-    assert counter.handle is not None
-    later = NOW + dt.timedelta(hours=1)
-    second, answer = make_version_1_crl(known, this_update=later)
-    client.take(RevocationAnswered(handle=counter.handle, answer=answer))
-    assert (client.directory / f"{SIGNING_CA}.crl").read_bytes() == second
-
-
-def test_without_words_revocations_are_tried_alone_and_ever_later(client: Syncing, serials: list[int]) -> None:
-    client.run()
-    client.revoke(*serials[:3])
-    client.lease()
-    client.send()
-    client.front.vanish(client.pair)
-    client.sync.left_unanswered(now=client.front.now)
-    assert not client.sync.busy
-    assert client.store.queue.statistics(now=NOW).waiting["revoke"] == 3
-    client.front.now += dt.timedelta(seconds=2)
-    client.pair = client.front.connect()
-    client.lease()
-    client.take(client.exchange())
-    assert client.listed() == serials[:1]
-    client.take(client.exchange())
-    assert client.listed() == serials[:2]
-
-
-def test_without_words_a_fresh_crl_is_asked_for_ever_later(client: Syncing, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        for seconds in (1, 5, 25):
-            client.send()
-            client.sync.left_unanswered(now=client.front.now)
-            assert not client.sync.due(now=client.front.now + dt.timedelta(seconds=seconds - 0.5))
-            client.front.now += dt.timedelta(seconds=seconds)
-            assert client.sync.due(now=client.front.now)
-            client.front.vanish(client.pair)
-            client.pair = client.front.connect()
-    assert "again in 25 seconds" in caplog.text
-    client.run()
-    client.front.now += DAY
-    client.pair = client.front.connect()
-    client.send()
-    client.sync.left_unanswered(now=client.front.now)
-    # An answer has set it back.
-    assert client.sync.due(now=client.front.now + dt.timedelta(seconds=1))
-
-
-def test_nothing_under_way_is_nothing_unanswered(client: Syncing) -> None:
-    client.run()
-    client.sync.left_unanswered(now=NOW)
-    assert not client.sync.due(now=NOW)
-
-
-def test_one_message_at_most_and_the_full_crl_alone(client: Syncing, store: Store, front: Front) -> None:
-    other = dataclasses.replace(front.authority, name="unassured_2027_1")
-    client.sync = CrlSync(
-        authorities=[front.authority, other],
-        store=store,
-        owner=OWNER,
-        publisher=Publisher(client.directory),
-        renew_after=DAY,
-    )
-    assert client.send(only_full=True) == 0
-    assert client.send(at_most=0) == 0
-    assert client.send(at_most=1) == 1
-    assert client.send(at_most=1) == 1
-    first, second = client.sync._counters.values()
-    for counter in (first, second):
-        counter.handle = None
-    second.full_wanted = True
-    assert client.send(only_full=True) == 1
-    assert (first.handle, second.handle is None) == (None, False)
