@@ -49,7 +49,10 @@ def main() -> None:
         time.sleep(POLL_S)
     if received:
         print()
-    raise SystemExit(stop(running))
+    status = stop(running)
+    # The interpreter takes its handlers down before it is gone: one more Ctrl-C must not change what it ends with.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    raise SystemExit(status)
 
 
 def make(directory: Path, key_algorithm: str) -> None:
