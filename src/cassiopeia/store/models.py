@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from cassiopeia.errors import InternalError
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -243,4 +243,39 @@ signer_status: Final = Table(
     Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
     Column("report", Text, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
+)
+
+# The client's copy of each signer's journal: how far it reaches, and the entries, many to a row.
+journal_copy: Final = Table(
+    "journal_copy",
+    METADATA,
+    Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("last_hash", LargeBinary, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    # The newest signed head that was seen, which may be ahead of the copy; and the keys that may sign the next.
+    Column("head", LargeBinary, nullable=False),
+    Column("keys", LargeBinary, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)
+journal_chunk: Final = Table(
+    "journal_chunk",
+    METADATA,
+    Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("entries", LargeBinary, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+)
+
+# Vetoes of one finding in a row; `held_at` once there are so many that the linter is suspected, not the requests.
+lint_streak: Final = Table(
+    "lint_streak",
+    METADATA,
+    Column("profile", String(255), primary_key=True),
+    Column("finding", String(255), nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("held_at", UtcTime),
+    Column("updated_at", UtcTime, nullable=False),
 )

@@ -1,0 +1,44 @@
+"""Copies of the signers' journals, and vetoes of one finding in a row."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0002"
+down_revision: Final = "0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "journal_copy",
+        sa.Column("signer_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("last_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("frontier", sa.LargeBinary(), nullable=False),
+        sa.Column("head", sa.LargeBinary(), nullable=False),
+        sa.Column("keys", sa.LargeBinary(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("signer_id", name="pk_journal_copy"),
+    )
+    op.create_table(
+        "journal_chunk",
+        sa.Column("signer_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("first", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("entries", sa.LargeBinary(), nullable=False),
+        sa.Column("saved_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("signer_id", "first", name="pk_journal_chunk"),
+    )
+    op.create_table(
+        "lint_streak",
+        sa.Column("profile", sa.String(length=255), nullable=False),
+        sa.Column("finding", sa.String(length=255), nullable=False),
+        sa.Column("length", sa.Integer(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("held_at", sa.BigInteger()),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("profile", name="pk_lint_streak"),
+    )
