@@ -62,10 +62,14 @@ class StatusRequested:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogReceived:
-    """`log` is the canonical log entry (version 2) or the log's text (version 1): make it durable, then confirm it."""
+    """`log` is the canonical log (version 2) or the log's text (version 1): make it durable, then confirm it.
+
+    `head` here and below: a signed journal head that came along.
+    """
 
     handle: int
     log: bytes
+    head: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +81,7 @@ class CertificateIssued:
     signature: bytes | None = None
     certificate: bytes | None = None
     index: int | None = None
+    head: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +118,14 @@ class RequestFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestAbandoned:
-    """The signer gives its word that nothing was or will be signed for this request."""
+    """The signer gives its word that nothing was or will be signed for this request.
+
+    The journal's entry at `index` says so, and `head` covers it; there is none where there was no intent.
+    """
 
     handle: int
+    index: int | None = None
+    head: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +135,41 @@ class TimestampReceived:
     handle: int
     timestamp: Timestamp | None = None
     text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntriesRequested:
+    """The client wants at most so many entries of the journal, from `first` on."""
+
+    handle: int
+    first: int
+    at_most: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntriesReceived:
+    """Journal entries from `first` on as DER of `journal.entry.Log`, and the newest signed head."""
+
+    handle: int
+    first: int
+    logs: tuple[bytes, ...]
+    head: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderReceived:
+    """An order, as its operators signed it."""
+
+    handle: int
+    order: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderObeyed:
+    """The order is carried out, and journaled at this index."""
+
+    handle: int
+    index: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +190,8 @@ Event = (
     | FullCrlRequested
     | TimestampRequested
     | StatusRequested
+    | EntriesRequested
+    | OrderReceived
     | LogReceived
     | CertificateIssued
     | RevocationAnswered
@@ -154,4 +201,6 @@ Event = (
     | RequestAbandoned
     | TimestampReceived
     | StatusReceived
+    | EntriesReceived
+    | OrderObeyed
 )

@@ -59,7 +59,9 @@ class ClientCommand(Command):
     LOG_SAVED = (0x81, "logSaved", (1, 2))
     ABANDON = (0x82, "abandon", (2,))
     GET_TIMESTAMP = (0xC0, "getTimestamp", (1, 2))
+    GET_ENTRIES = (0xC1, "getEntries", (2,))
     GET_STATUS_REPORT = (0xD0, "getStatusReport", (1, 2))
+    SEND_ORDER = (0xD1, "sendOrder", (2,))
     REVOKE = (0x100, "revoke", (1, 2))
     GET_FULL_CRL = (0x101, "getFullCRL", (1, 2))
     ADD_SERIAL = (0x102, "addSerial", (1, 2))
@@ -74,7 +76,9 @@ class SignerCommand(Command):
     SIGNING_CA = (0x82, "signingCA", (1,))
     ABANDONED = (0x83, "abandoned", (2,))
     TIMESTAMP_RESPONSE = (0xC0, "timestampResponse", (1, 2))
+    ENTRIES = (0xC1, "entries", (2,))
     STATUS_REPORT = (0xD0, "statusReport", (1, 2))
+    OBEYED = (0xD1, "obeyed", (2,))
     REFUSED = (0xF0, "refused", (2,))
     FAILED = (0xF1, "failed", (2,))
     REVOKED = (0x100, "revoked", (1, 2))
@@ -290,10 +294,14 @@ _CODECS: Final[dict[int, dict[Command, _Codec]]] = {
         ClientCommand.ABANDON: _TEXT,
         ClientCommand.REVOKE: _structured(payload.Revoke),
         ClientCommand.ADD_SERIAL: _structured(Revocation),
+        ClientCommand.GET_ENTRIES: _structured(payload.GetEntries),
+        ClientCommand.SEND_ORDER: _OCTETS,
         ClientCommand.HELLO: _structured(payload.Hello),
         SignerCommand.SET_LOG: _structured(payload.SetLog),
         SignerCommand.RESPOND_CERTIFICATE: _structured(payload.Issued),
-        SignerCommand.ABANDONED: _NOTHING,
+        SignerCommand.ABANDONED: _structured(payload.Abandoned),
+        SignerCommand.ENTRIES: _structured(payload.Entries),
+        SignerCommand.OBEYED: _structured(payload.Obeyed),
         SignerCommand.TIMESTAMP_RESPONSE: _structured(payload.Timestamp),
         SignerCommand.STATUS_REPORT: _structured(payload.StatusReport),
         SignerCommand.REFUSED: _structured(payload.Refusal),

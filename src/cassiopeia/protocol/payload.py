@@ -16,16 +16,16 @@ from typing import Final
 from cryptography.hazmat import asn1
 
 from cassiopeia.core import der
-from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
 from cassiopeia.errors import PeerError
-from cassiopeia.protocol import structure
+from cassiopeia.protocol import compression, structure
 
 DEFLATE_CAPABILITY: Final = "deflate"
 
-PLAIN_LOG: Final = 0
-DEFLATED_LOG: Final = 1
+PLAIN: Final = 0
+DEFLATED: Final = 1
 
-_LOG_ENTRY_VERSION: Final = 1
+MAXIMUM_ENTRIES: Final = 1_000
+"""Journal entries in one message at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ class HelloLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hello:
-    """First message of either side. `present_head` is the newest signed journal head that a client holds."""
+    """First message of either side. `present_head` is the newest signed journal head that the sender holds."""
 
     versions: tuple[int, ...]
     limits: HelloLimits
@@ -59,50 +59,59 @@ class Hello:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LogEntry:
-    """The intent to issue: all that a stranger needs to judge it. `logSaved` carries SHA-256 of its DER."""
-
-    version: int
-    signer_id: int
-    boot_id: bytes
-    index: int
-    previous_hash: bytes
-    time: dt.datetime
-    request_id: bytes
-    request_digest: bytes
-    account: str
-    profile: str
-    ocsp_target_ca: str
-    key_kind: str
-    key_proof: bytes
-    attributes: tuple[SubjectAttribute, ...]
-    alt_names: tuple[SubjectAltName, ...]
-    wish_from: str
-    wish_to: str
-    signature_hash: str
-    proofs: tuple[bytes, ...]
-    configuration_hash: bytes
-    signing_ca: str
-    tbs_certificate: bytes
-    extensions: tuple[Extension, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class SetLog:
-    """A log entry as it travels: `encoding` is PLAIN_LOG or DEFLATED_LOG."""
+    """A journal entry with its parts as it travels: `encoding` is PLAIN or DEFLATED. `head`: a signed journal head."""
 
     encoding: int
     octets: bytes
+    head: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Issued:
-    """The signature over the TBSCertificate of the log entry; `index` is the result's place in the journal."""
+    """The signature over the TBSCertificate of the log; `index` is the result's place in the journal."""
 
     index: int
     signing_ca: str
     signature: bytes
+    head: bytes | None = None
     extensions: tuple[Extension, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Abandoned:
+    """The signer's word that an intent will never be signed: `head` covers the entry at `index` that says so.
+
+    Both are absent where there never was an intent.
+    """
+
+    index: int | None = None
+    head: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GetEntries:
+    """A wish for journal entries from `first` on."""
+
+    first: int
+    at_most: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entries:
+    """Journal entries from `first` on, one behind the other, and the newest signed head."""
+
+    first: int
+    encoding: int
+    octets: bytes
+    head: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obeyed:
+    """An order was carried out; `index` is its place in the journal."""
+
+    index: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,13 +143,16 @@ class Revoke:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timestamp:
-    """The signer's word on time and journal."""
+    """The signer's word on time and journal. `signature` is the journal key's, over all the rest.
+
+    `boot_seconds` is CLOCK_BOOTTIME of the signer's machine, `head` its newest signed journal head.
+    """
 
     time: dt.datetime
     signer_id: int
     boot_id: bytes
+    boot_seconds: int
     nonce: bytes
-    index: int
     head: bytes
     signature: bytes | None = None
     extensions: tuple[Extension, ...] = ()
@@ -161,7 +173,12 @@ class AuthorityStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusReport:
-    """How the signer is: `state` is `locked`, `running` or `halted`, `reason` says why in words."""
+    """How the signer is: `state` is `locked`, `running` or `halted`, `reason` says why in words.
+
+    `boot_seconds` is CLOCK_BOOTTIME; `free_octets` are on the journal's disk, of which it takes `octets_a_day` lately
+    (0: not known yet). `clock_warning` is empty while the signer believes its clock. `order_sequence` is that of the
+    last order that was obeyed.
+    """
 
     state: str
     reason: str
@@ -171,6 +188,11 @@ class StatusReport:
     configuration_hash: bytes
     profiles: tuple[str, ...]
     authorities: tuple[AuthorityStatus, ...]
+    boot_id: bytes
+    free_octets: int
+    octets_a_day: int
+    clock_warning: str
+    order_sequence: int
     extensions: tuple[Extension, ...] = ()
 
 
@@ -190,55 +212,22 @@ class RevokedAnswer:
     entries: bytes = b""
 
 
-def encode_log_entry(
-    request: CertificateRequest,
-    *,
-    request_id: bytes,
-    request_digest: bytes,
-    signer_id: int,
-    boot_id: bytes,
-    index: int,
-    previous_hash: bytes,
-    time: dt.datetime,
-    configuration_hash: bytes,
-    signing_ca: str,
-    tbs_certificate: bytes,
-) -> bytes:
-    """Encode the canonical log entry: everything of the request, and what the signer decided."""
-    return structure.encode(
-        LogEntry(
-            version=_LOG_ENTRY_VERSION,
-            signer_id=signer_id,
-            boot_id=boot_id,
-            index=index,
-            previous_hash=previous_hash,
-            time=time,
-            request_id=request_id,
-            request_digest=request_digest,
-            account=request.account,
-            profile=request.profile,
-            ocsp_target_ca=request.ocsp_target_ca,
-            key_kind=request.key_kind,
-            key_proof=request.key_proof,
-            attributes=request.attributes,
-            alt_names=request.alt_names,
-            wish_from=request.wish_from,
-            wish_to=request.wish_to,
-            signature_hash=request.signature_hash,
-            proofs=request.proofs,
-            configuration_hash=configuration_hash,
-            signing_ca=signing_ca,
-            tbs_certificate=tbs_certificate,
-        )
-    )
+def pack(octets: bytes, known: bytes, *, deflate: bool) -> tuple[int, bytes]:
+    """Encoding and octets as they travel: deflated with what the other side has, where it can and that is shorter."""
+    if deflate:
+        deflated = compression.deflate(octets, known)
+        if len(deflated) < len(octets):
+            return DEFLATED, deflated
+    return PLAIN, octets
 
 
-def decode_log_entry(octets: bytes) -> LogEntry:
-    """Read a canonical log entry; raises PeerError, for an entry version that is not ours too."""
-    entry = structure.decode(LogEntry, octets)
-    if entry.version != _LOG_ENTRY_VERSION:
-        raise PeerError(f"log entries of version {entry.version} are not known here")
-    return entry
+def unpack(encoding: int, octets: bytes, known: bytes, *, limit: int) -> bytes:
+    """Turn `pack` back; raises PeerError."""
+    if encoding == PLAIN:
+        return octets
+    if encoding != DEFLATED:
+        raise PeerError(f"octets are encoded in the unknown way {encoding}")
+    return compression.inflate(octets, known, limit=limit)
 
 
 def encode_revoked(answer: RevokedAnswer, *, version: int) -> bytes:

@@ -8,8 +8,10 @@ the fault is dropped with it (a certificate that was lost so comes again under t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
+from cassiopeia.core import der
 from cassiopeia.core.request import CertificateRequest, RevocationRequest
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol import compression, payload
@@ -17,12 +19,16 @@ from cassiopeia.protocol.conversation import Conversation
 from cassiopeia.protocol.events import (
     AbandonRequested,
     CertificateIssued,
+    EntriesReceived,
+    EntriesRequested,
     Event,
     FullCrlReceived,
     FullCrlRequested,
     HelloReceived,
     LogConfirmed,
     LogReceived,
+    OrderObeyed,
+    OrderReceived,
     RequestAbandoned,
     RequestFailed,
     RequestRefused,
@@ -42,12 +48,16 @@ from cassiopeia.protocol.transitions import State
 __all__ = [
     "AbandonRequested",
     "CertificateIssued",
+    "EntriesReceived",
+    "EntriesRequested",
     "Event",
     "FullCrlReceived",
     "FullCrlRequested",
     "HelloReceived",
     "LogConfirmed",
     "LogReceived",
+    "OrderObeyed",
+    "OrderReceived",
     "RequestAbandoned",
     "RequestFailed",
     "RequestRefused",
@@ -110,13 +120,22 @@ class Session(Conversation):
     def get_timestamp(self) -> int:
         return self._send_request([Message(command=ClientCommand.GET_TIMESTAMP, value=None)])
 
+    def get_entries(self, first: int, at_most: int) -> int:
+        """Ask for entries of the signer's journal (version 2)."""
+        wish = payload.GetEntries(first=first, at_most=at_most)
+        return self._send_request([Message(command=ClientCommand.GET_ENTRIES, value=wish)])
+
+    def send_order(self, order: bytes) -> int:
+        """Pass on what operators have signed (version 2)."""
+        return self._send_request([Message(command=ClientCommand.SEND_ORDER, value=order)])
+
     def get_status(self) -> int:
         return self._send_request([Message(command=ClientCommand.GET_STATUS_REPORT, value=None)])
 
     # The signer.
 
-    def send_log(self, handle: int, log: bytes) -> None:
-        """Send the canonical log entry (version 2) or the log's text (version 1).
+    def send_log(self, handle: int, log: bytes, *, head: bytes | None = None) -> None:
+        """Send the canonical log (version 2), with a signed journal head, or the log's text (version 1).
 
         In version 1 the confirmation may be here already: `take_events` gives it then.
         """
@@ -127,30 +146,50 @@ class Session(Conversation):
             if confirmed:
                 self._events.append(LogConfirmed(handle=handle, log_hash=b""))
             return
-        self._send(handle, SignerCommand.SET_LOG, self._packed(log, exchange))
+        encoding, octets = payload.pack(
+            log, compression.dictionary(self._previous_log, exchange.sent), deflate=self._peer_inflates
+        )
+        self._send(handle, SignerCommand.SET_LOG, payload.SetLog(encoding=encoding, octets=octets, head=head))
         self._previous_log = log
         exchange.sent = []
 
     def send_certificate(
-        self, handle: int, *, signing_ca: str, signature: bytes, index: int, certificate: bytes
+        self,
+        handle: int,
+        *,
+        signing_ca: str,
+        signature: bytes,
+        index: int,
+        certificate: bytes,
+        head: bytes | None = None,
     ) -> None:
         """Release a certificate: version 2 sends the signature, version 1 the whole `certificate` (DER)."""
         if self.version == 1:
             self._send(handle, SignerCommand.SIGNING_CA, signing_ca)
             self._send(handle, SignerCommand.RESPOND_CERTIFICATE, certificate)
             return
-        issued = payload.Issued(index=index, signing_ca=signing_ca, signature=signature)
+        issued = payload.Issued(index=index, signing_ca=signing_ca, signature=signature, head=head)
         self._send(handle, SignerCommand.RESPOND_CERTIFICATE, issued)
 
-    def send_abandoned(self, handle: int) -> None:
-        """Give the signer's word that the intent is abandoned, asked for or not."""
-        self._send(handle, SignerCommand.ABANDONED, None)
+    def send_abandoned(self, handle: int, *, index: int | None = None, head: bytes | None = None) -> None:
+        """Give the signer's word that the intent is abandoned (`index` says where), asked for or not."""
+        self._send(handle, SignerCommand.ABANDONED, payload.Abandoned(index=index, head=head))
+
+    def send_entries(self, handle: int, first: int, logs: Sequence[bytes], *, head: bytes) -> None:
+        """Send entries of the journal, each DER of `journal.entry.Log`."""
+        encoding, octets = payload.pack(b"".join(logs), b"", deflate=self._peer_inflates)
+        entries = payload.Entries(first=first, encoding=encoding, octets=octets, head=head)
+        self._send(handle, SignerCommand.ENTRIES, entries, bulk=True)
+
+    def send_obeyed(self, handle: int, index: int) -> None:
+        """Say that an order is carried out."""
+        self._send(handle, SignerCommand.OBEYED, payload.Obeyed(index=index))
 
     def send_revoked(self, handle: int, answer: payload.RevokedAnswer) -> None:
         self._send(handle, SignerCommand.REVOKED, answer, bulk=True)
 
-    def send_full_crl(self, handle: int, der: bytes) -> None:
-        self._send(handle, SignerCommand.FULL_CRL, der, bulk=True)
+    def send_full_crl(self, handle: int, crl: bytes) -> None:
+        self._send(handle, SignerCommand.FULL_CRL, crl, bulk=True)
 
     def send_timestamp(self, handle: int, timestamp: payload.Timestamp) -> None:
         text = timestamp.time.strftime(_TIME_TEXT)
@@ -179,20 +218,9 @@ class Session(Conversation):
             return
         self._send(handle, command, value)
 
-    def _packed(self, log: bytes, exchange: Exchange) -> payload.SetLog:
-        if self.peer_hello is not None and payload.DEFLATE_CAPABILITY in self.peer_hello.capabilities:
-            deflated = compression.deflate(log, compression.dictionary(self._previous_log, exchange.sent))
-            if len(deflated) < len(log):
-                return payload.SetLog(encoding=payload.DEFLATED_LOG, octets=deflated)
-        return payload.SetLog(encoding=payload.PLAIN_LOG, octets=log)
-
-    def _unpacked(self, packed: payload.SetLog, exchange: Exchange) -> bytes:
-        if packed.encoding == payload.PLAIN_LOG:
-            return packed.octets
-        if packed.encoding != payload.DEFLATED_LOG:
-            raise PeerError(f"a log is encoded in the unknown way {packed.encoding}")
-        known = compression.dictionary(self._previous_log, exchange.sent)
-        return compression.inflate(packed.octets, known, limit=self.limits.message_octets)
+    @property
+    def _peer_inflates(self) -> bool:
+        return self.peer_hello is not None and payload.DEFLATE_CAPABILITY in self.peer_hello.capabilities
 
     # What messages mean.
 
@@ -229,6 +257,10 @@ class Session(Conversation):
                 self._events.append(TimestampRequested(handle=handle))
             case ClientCommand.GET_STATUS_REPORT:
                 self._events.append(StatusRequested(handle=handle))
+            case ClientCommand.GET_ENTRIES:
+                self._events.append(EntriesRequested(handle=handle, first=value.first, at_most=value.at_most))
+            case ClientCommand.SEND_ORDER:
+                self._events.append(OrderReceived(handle=handle, order=value))
             # The original drops an attribute without a value.
             case ClientCommand.ADD_AVA if self.version == 1 and not value.value:
                 pass
@@ -242,13 +274,23 @@ class Session(Conversation):
         self._events.append(HelloReceived(hello=hello))
 
     def _hear_log(self, handle: int, exchange: Exchange, value: Any, *, before: State) -> None:
-        log: bytes = value if self.version == 1 else self._unpacked(value, exchange)
+        log: bytes = value if self.version == 1 else self._unpacked_log(value, exchange)
         self._previous_log = log
         exchange.sent = []
         exchange.log_hash = hashlib.sha256(log).digest()
         # A log that crossed with the client's veto is of no interest, but for the next log's dictionary.
         if before is not State.ABANDONMENT:
-            self._events.append(LogReceived(handle=handle, log=log))
+            head = None if self.version == 1 else value.head
+            self._events.append(LogReceived(handle=handle, log=log, head=head))
+
+    def _unpacked_log(self, packed: payload.SetLog, exchange: Exchange) -> bytes:
+        known = compression.dictionary(self._previous_log, exchange.sent)
+        return payload.unpack(packed.encoding, packed.octets, known, limit=self.limits.message_octets)
+
+    def _hear_entries(self, handle: int, entries: payload.Entries) -> EntriesReceived:
+        octets = payload.unpack(entries.encoding, entries.octets, b"", limit=self.limits.message_octets)
+        logs = tuple(element for _, element in der.elements(octets, at_most=payload.MAXIMUM_ENTRIES))
+        return EntriesReceived(handle=handle, first=entries.first, logs=logs, head=entries.head)
 
     def _answer(self, handle: int, exchange: Exchange, command: object, value: Any) -> Event:
         match command:
@@ -256,7 +298,11 @@ class Session(Conversation):
                 return CertificateIssued(handle=handle, signing_ca=exchange.signing_ca, certificate=value)
             case SignerCommand.RESPOND_CERTIFICATE:
                 return CertificateIssued(
-                    handle=handle, signing_ca=value.signing_ca, signature=value.signature, index=value.index
+                    handle=handle,
+                    signing_ca=value.signing_ca,
+                    signature=value.signature,
+                    index=value.index,
+                    head=value.head,
                 )
             case SignerCommand.REVOKED:
                 return RevocationAnswered(handle=handle, answer=value)
@@ -276,8 +322,12 @@ class Session(Conversation):
                 return StatusReceived(handle=handle, text=value)
             case SignerCommand.STATUS_REPORT:
                 return StatusReceived(handle=handle, report=value)
+            case SignerCommand.ENTRIES:
+                return self._hear_entries(handle, value)
+            case SignerCommand.OBEYED:
+                return OrderObeyed(handle=handle, index=value.index)
             case _:
-                return RequestAbandoned(handle=handle)
+                return RequestAbandoned(handle=handle, index=value.index, head=value.head)
 
 
 def _check_early_confirmation(log_hash: bytes) -> None:

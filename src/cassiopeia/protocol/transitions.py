@@ -37,6 +37,8 @@ class State(enum.Enum):
     FULL_CRL_OR_END = "a wish for the full CRL, or the end (version 1)"
     TIMESTAMP = "the signer's timestamp"
     STATUS = "the signer's status"
+    ENTRIES = "entries of the signer's journal"
+    OBEDIENCE = "the signer's word that an order is carried out"
     END = "nothing: the request is answered"
 
 
@@ -103,11 +105,17 @@ def _rows() -> Iterable[_Row]:
     yield (1,), state.STATUS, signer.STATUS_REPORT, state.REQUEST
     yield (2,), state.TIMESTAMP, signer.TIMESTAMP_RESPONSE, state.END
     yield (2,), state.STATUS, signer.STATUS_REPORT, state.END
+    # Copies of the journal, and orders of the operators.
+    yield (2,), state.REQUEST, client.GET_ENTRIES, state.ENTRIES
+    yield (2,), state.ENTRIES, signer.ENTRIES, state.END
+    yield (2,), state.REQUEST, client.SEND_ORDER, state.OBEDIENCE
+    yield (2,), state.OBEDIENCE, signer.OBEYED, state.END
     # No, and not now.
     for waiting in (
         *(state.REQUEST, state.SUBJECT, state.SIGN, state.REVOKE),
         *(state.LOG, state.CONFIRMATION, state.CERTIFICATE, state.ABANDONMENT),
         *(state.REVOKED, state.FULL_CRL, state.TIMESTAMP, state.STATUS),
+        *(state.ENTRIES, state.OBEDIENCE),
     ):
         yield (2,), waiting, signer.REFUSED, state.END
         yield (2,), waiting, signer.FAILED, state.END
