@@ -18,7 +18,9 @@ from urllib.parse import quote, unquote
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cassiopeia.core.authority import MAXIMUM_CERTIFICATES, Authority, load_authority
 from cassiopeia.core.decoding import explain
@@ -61,7 +63,7 @@ class SignerConfig:
     """`signer.toml`. Paths are absolute; `workers` 0 means one a core.
 
     The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential `passphrase_credential`.
-    `version_1` is None when the signer refuses that version.
+    `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal.
     """
 
     source: Path
@@ -81,11 +83,15 @@ class SignerConfig:
     limits: Limits
     crl_lifetime_days: int
     crl_resign_hours: int
+    journal_key: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientConfig:
-    """`client.toml`. Paths are absolute, also the one inside an SQLite `store_url`."""
+    """`client.toml`. Paths are absolute, also the one inside an SQLite `store_url`.
+
+    `journal_keys` are what the signer's journal is known by: Ed25519, DER SubjectPublicKeyInfo (version 1: none).
+    """
 
     source: Path
     name: str
@@ -99,6 +105,7 @@ class ClientConfig:
     authorities: Path
     profiles: Path
     publish_directory: Path
+    journal_keys: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +139,13 @@ def load_signer_config(path: Path) -> SignerConfig:
             source=str(path),
             key="crl.resign_hours",
         )
+    if file.journal is None:
+        raise ConfigurationError(
+            'name the key that signs the journal, as key = "journal.key"; '
+            "openssl genpkey -algorithm ED25519 -out journal.key makes one (mode 600)",
+            source=str(path),
+            key="journal.key",
+        )
     version_1 = file.link.version_1
     return SignerConfig(
         source=path.absolute(),
@@ -162,6 +176,7 @@ def load_signer_config(path: Path) -> SignerConfig:
         ),
         crl_lifetime_days=file.crl.lifetime_days,
         crl_resign_hours=file.crl.resign_hours,
+        journal_key=_beside(path, file.journal.key),
     )
 
 
@@ -181,6 +196,7 @@ def load_client_config(path: Path) -> ClientConfig:
         authorities=_beside(path, file.authorities),
         profiles=_beside(path, file.profiles),
         publish_directory=_beside(path, file.publish.directory),
+        journal_keys=_journal_keys(path, file),
     )
 
 
@@ -308,10 +324,15 @@ class _Crl(_File, frozen=True, kw_only=True):
     resign_hours: Annotated[int, msgspec.Meta(ge=1, le=720)] = 24
 
 
+class _SignerJournal(_File, frozen=True, kw_only=True):
+    key: Path
+
+
 class _SignerFile(_File, frozen=True, kw_only=True):
     signer: _Signer
     keys: _Keys
     link: _SignerLink
+    journal: _SignerJournal | None = None  # it must be there; its lack has a message of its own
     limits: _Limits = _Limits()
     crl: _Crl = _Crl()
 
@@ -337,10 +358,15 @@ class _Publish(_File, frozen=True, kw_only=True):
     directory: Path = Path("public")
 
 
+class _ClientJournal(_File, frozen=True, kw_only=True):
+    keys: _Paths
+
+
 class _ClientFile(_File, frozen=True, kw_only=True):
     client: _Client
     store: _Store
     link: _ClientLink
+    journal: _ClientJournal | None = None  # as in _SignerFile, for version 2
     authorities: Path = Path("authorities.toml")
     profiles: Path = Path("profiles")
     publish: _Publish = _Publish()
@@ -380,6 +406,34 @@ def _check_passphrase_source(path: Path, keys: _Keys) -> None:
         raise ConfigurationError(
             "give either passphrase_file or passphrase_credential", source=str(path), key="keys.passphrase_file"
         )
+
+
+def _journal_keys(path: Path, file: _ClientFile) -> tuple[bytes, ...]:
+    if file.journal is not None:
+        names = enumerate(file.journal.keys)
+        return tuple(_read_journal_key(path, each, key=f"journal.keys[{index}]") for index, each in names)
+    if file.link.version == 1:  # it knows no journal
+        return ()
+    raise ConfigurationError(
+        'name the key that signs the journal of the signer, as keys = ["peers/journal.pem"]; on the signing machine, '
+        "openssl pkey -in journal.key -pubout prints that file",
+        source=str(path),
+        key="journal.keys",
+    )
+
+
+def _read_journal_key(path: Path, name: Path, *, key: str) -> bytes:
+    """DER of the Ed25519 public key in a PEM file."""
+    file = _beside(path, name)
+    try:
+        public_key = load_pem_public_key(file.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}", source=str(path), key=key) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(f"{file} is not a public key in PEM", source=str(path), key=key) from error
+    if not isinstance(public_key, Ed25519PublicKey):
+        raise ConfigurationError(f"{file} is not an Ed25519 key", source=str(path), key=key)
+    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _check_distinct(path: Path, names: list[str], key: str) -> None:

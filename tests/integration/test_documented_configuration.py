@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from tests.support.journal_keys import write_journal_pem
 
 from cassiopeia import config
 
@@ -47,6 +48,8 @@ def test_the_signers_file_is_accepted(tmp_path: Path, more: str) -> None:
 def test_the_clients_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "client.toml"
     path.write_text(examples()["client.toml"], encoding="utf-8")
+    (tmp_path / "peers").mkdir()
+    write_journal_pem(tmp_path / "peers" / "journal.pem")
 
     assert config.load_client_config(path).publish_directory == tmp_path / "public"
 

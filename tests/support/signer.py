@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.support import authorities, links
 from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, make_authority
 from tests.support.conversations import Pair, joined
+from tests.support.journal_keys import write_journal_key
 
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import Authority
@@ -70,6 +71,7 @@ def install(
     shutil.copy(PROFILES / f"{PROFILE}.toml", directory / "profiles")
     (directory / "passphrase").write_bytes(PASSPHRASE + b"\n")
     (directory / "passphrase").chmod(0o600)
+    write_journal_key(directory / "journal.key")
     (directory / "authorities.toml").write_text(
         f'[[authority]]\nname = "{SIGNING_CA}"\ncertificate = "ca.pem"\nissuer = "unassured"\nkey = "{uri}"\n'
         f"signer_id = {signer_id}\nissues_from = {NOW - dt.timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}\n"
@@ -79,7 +81,7 @@ def install(
     path.write_text(
         "[signer]\nid = 1\n[keys]\npassphrase_file = 'passphrase'\n[link]\nlisten = 'unix:signer.sock'\nsessions = 2\n"
         f"certificate = '{links.certificate('signer')}'\nkey = '{links.key('signer')}'\n"
-        f"peers = ['{links.certificate('client')}']\n{more}"
+        f"peers = ['{links.certificate('client')}']\n[journal]\nkey = 'journal.key'\n{more}"
     )
     return path
 

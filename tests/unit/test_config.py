@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.authorities import default_ca, make_ca, p256_key
+from tests.support.journal_keys import JOURNAL_PUBLIC_KEY, write_journal_pem
 
 from cassiopeia import config
 from cassiopeia.config import (
@@ -34,6 +36,9 @@ listen = "unix:run/signer.sock"
 certificate = "link.pem"
 key = "link.key"
 peers = ["client.pem", "/etc/next.pem"]
+
+[journal]
+key = "journal.key"
 """
 
 CLIENT = """\
@@ -48,6 +53,9 @@ connect = "tcp:127.0.0.1:7001"
 certificate = "link.pem"
 key = "link.key"
 peers = ["signer.pem"]
+
+[journal]
+keys = ["journal.pem"]
 """
 
 AUTHORITY = """\
@@ -67,6 +75,9 @@ def directory(tmp_path: Path) -> Path:
     (tmp_path / "client.toml").write_text(CLIENT)
     (tmp_path / "authorities.toml").write_text(AUTHORITY)
     (tmp_path / "sub.pem").write_bytes(default_ca().pem)
+    write_journal_pem(tmp_path / "journal.pem")
+    p256 = p256_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "p256.pem").write_bytes(p256)
     return tmp_path
 
 
@@ -101,6 +112,7 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         limits=Limits(),
         crl_lifetime_days=10,
         crl_resign_hours=24,
+        journal_key=directory / "journal.key",
     )
 
 
@@ -134,6 +146,8 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
         [crl]
         lifetime_days = 30
         resign_hours = 12
+        [journal]
+        key = "/etc/journal.key"
         """
     )
 
@@ -151,6 +165,7 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
     )
     assert loaded.limits == Limits(open_requests=10, request_octets=65536, request_seconds=60)
     assert (loaded.crl_lifetime_days, loaded.crl_resign_hours) == (30, 12)
+    assert loaded.journal_key == Path("/etc/journal.key")
 
 
 def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +222,7 @@ def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkey
         ("[link]", "[crl]\nlifetime_days = 31\n[link]", "crl.lifetime_days", "expected int <= 30"),
         ("[link]", "[crl]\nresign_hours = 0\n[link]", "crl.resign_hours", "expected int >= 1"),
         ("[link]", "[crl]\nlifetime_days = 1\n[link]", "crl.resign_hours", "make this smaller than lifetime_days"),
+        ('[journal]\nkey = "journal.key"', "", "journal.key", "openssl genpkey -algorithm ED25519"),
         ("[link]", "[link.version_1]\ncertificate = 'c'\nkey = 'k'\n[link]", "link.version_1.peers", "is missing"),
     ],
 )
@@ -261,7 +277,15 @@ def test_the_shortest_client_file_has_safe_defaults(directory: Path) -> None:
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
         publish_directory=directory / "public",
+        journal_keys=(JOURNAL_PUBLIC_KEY,),
     )
+
+
+def test_a_client_of_version_1_knows_no_journal(directory: Path) -> None:
+    changed(directory / "client.toml", '[journal]\nkeys = ["journal.pem"]', "")
+    path = changed(directory / "client.toml", "[link]", "[link]\nversion = 1")
+
+    assert load_client_config(path).journal_keys == ()
 
 
 @pytest.mark.parametrize(
@@ -280,6 +304,7 @@ def test_a_store_beside_the_file_is_found_whatever_its_directory_is_called(tmp_p
     odd = tmp_path / "a b?c%20#d"
     odd.mkdir()
     (odd / "client.toml").write_text(CLIENT.replace("store.sqlite", "store.sqlite?timeout=3"))
+    write_journal_pem(odd / "journal.pem")
 
     url = make_url(load_client_config(odd / "client.toml").store_url)
 
@@ -301,6 +326,11 @@ def test_a_store_beside_the_file_is_found_whatever_its_directory_is_called(tmp_p
         ("tcp:127.0.0.1:7001", "tcp:127.0.0.1:0", "link.connect", "is no TCP address"),
         ("[client]", "authorities = 1\n[client]", "authorities", "expected str, got int"),
         ("[client]", "[publish]\nplace = 'x'\n[client]", "publish.place", "this key is not known here"),
+        ('[journal]\nkeys = ["journal.pem"]', "", "journal.keys", "openssl pkey -in journal.key -pubout"),
+        ('["journal.pem"]', "[]", "journal.keys", "expected array of length >= 1"),
+        ('["journal.pem"]', '["journal.pem", "gone.pem"]', "journal.keys[1]", "No such file or directory"),
+        ('["journal.pem"]', '["sub.pem"]', "journal.keys[0]", "is not a public key in PEM"),
+        ('["journal.pem"]', '["p256.pem"]', "journal.keys[0]", "is not an Ed25519 key"),
     ],
 )
 def test_a_wrong_client_file_is_refused(directory: Path, old: str, new: str, key: str, reason: str) -> None:

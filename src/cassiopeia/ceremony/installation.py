@@ -3,7 +3,7 @@
 Owns the layout of the directory:
 
     offline/   keys of root and structure CAs, their passphrase, the hierarchy: into the safe, away from both machines
-    signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key
+    signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key, journal key
     client/    client.toml and all that it names: certificates, profiles, link key, the store; never a CA key
     client/public/   what a web server serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
     run/       the Unix socket between the two
@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from cassiopeia.ceremony import files
 from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
@@ -124,6 +125,7 @@ def initialise(
         # 2. The two machines.
         signer, client = _make_sides(plan)
         _write_link_keys(plan)
+        _write_journal_key(plan)
         _write_signer(plan)
         _write_client(plan)
         # 3. What everybody may read.
@@ -232,6 +234,15 @@ def _write_link_keys(plan: _Plan) -> None:
             make_link_key(certificate=certificate, key=key, common_name=f"cassiopeia {side} link", version=version)
             peer = plan.directory / other / "peers" / f"{side}{suffix}.pem"
             files.write_file(peer, certificate.read_bytes(), mode=files.PUBLIC)
+
+
+def _write_journal_key(plan: _Plan) -> None:
+    """What signs the signer's journal, and what the client knows it by. Not encrypted: without it nothing starts."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files.write_file(plan.directory / "signer" / "journal.key", private)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    files.write_file(plan.directory / "client" / "peers" / "journal.pem", public, mode=files.PUBLIC)
 
 
 def _write_signer(plan: _Plan) -> None:
@@ -353,18 +364,21 @@ def _signer_toml(plan: _Plan) -> str:
         peers = ["peers/client-v1.pem"]
         profiles = {toml_value(plan.unproved)}
         """
-    crl = """
+    rest = """
+        [journal]
+        key = "journal.key"                # signs what the client keeps against a loss of the journal
+
         [crl]
         lifetime_days = 10                 # how long people have to reach a signer that stands still
         resign_hours = 24
         """
-    parts = [text, version_1, crl] if plan.version_1 else [text, crl]
+    parts = [text, version_1, rest] if plan.version_1 else [text, rest]
     return "".join(textwrap.dedent(each) for each in parts)
 
 
 def _client_toml(plan: _Plan, *, version: int) -> str:
     suffix = "-v1" if version == 1 else ""
-    return textwrap.dedent(f"""\
+    text = f"""\
         # The signer client: the database's side. Relative paths are relative to this file. No CA key is here.
 
         authorities = "authorities.toml"
@@ -386,4 +400,9 @@ def _client_toml(plan: _Plan, *, version: int) -> str:
 
         [publish]
         directory = "public"               # for a web server to serve
-        """)
+        """
+    journal = """
+        [journal]
+        keys = ["peers/journal.pem"]       # what the signer's journal is known by
+        """
+    return "".join(textwrap.dedent(each) for each in ([text] if version == 1 else [text, journal]))

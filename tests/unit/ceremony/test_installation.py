@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from cassiopeia.ceremony import installation as installing
@@ -16,6 +17,7 @@ from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
 from cassiopeia.ceremony.installation import Installation, LinkAddresses, default_profile_texts, initialise
 from cassiopeia.config import load_authorities, load_chain, load_client_config, load_profiles, load_signer_config
 from cassiopeia.errors import ConfigurationError, OperatorError
+from cassiopeia.journal import head
 from cassiopeia.link.address import SerialAddress, UnixAddress
 from cassiopeia.link.credentials import Version1Tls, certificate_pin, client_tls, signer_tls
 from cassiopeia.store.database import open_store
@@ -73,6 +75,17 @@ def test_the_hierarchy_is_kept_as_it_was_used(installation: Installation, hierar
     assert kept == msgspec.structs.replace(hierarchy, url_base="http://ca.example.org/")
 
 
+def test_the_client_knows_the_signers_journal_by_its_key(installation: Installation) -> None:
+    signer = load_signer_config(installation.signer_config)
+    client = load_client_config(installation.client_config)
+    key = load_pem_private_key(signer.journal_key.read_bytes(), None)
+
+    assert isinstance(key, Ed25519PrivateKey)
+    assert client.journal_keys == (head.public_octets(key),)
+    assert installation.client_version_1_config is not None
+    assert load_client_config(installation.client_version_1_config).journal_keys == ()
+
+
 def test_the_client_has_no_ca_key(installation: Installation) -> None:
     client = installation.directory / "client"
     keys = [each for each in client.rglob("*") if each.is_file() and PRIVATE.search(each.read_bytes())]
@@ -86,7 +99,7 @@ def test_the_client_has_no_ca_key(installation: Installation) -> None:
 def test_each_key_is_in_one_place_only(installation: Installation) -> None:
     contents = [each.read_bytes() for each in installation.directory.rglob("*.key")]
 
-    assert len(contents) == 6 + 5 + 4
+    assert len(contents) == 6 + 5 + 4 + 1
     assert len(set(contents)) == len(contents)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.support.journal_keys import write_journal_pem
 from tests.support.store import NOW, issue, lease_revoke, lease_sign, request_id, submit
 
 from cassiopeia.cli.main import cassiopeia
@@ -32,6 +33,9 @@ peers = ["peers/signer.pem"]
 
 [publish]
 directory = "public"
+
+[journal]
+keys = ["journal.pem"]
 """
 
 
@@ -40,6 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CASSIOPEIA_CONFIG", "client.toml")
     Path("client.toml").write_text(CLIENT, encoding="utf-8")
+    write_journal_pem(tmp_path / "journal.pem")
     upgrade(f"sqlite:///{tmp_path}/store.sqlite")
     with open_store(f"sqlite:///{tmp_path}/store.sqlite") as opened:
         yield opened

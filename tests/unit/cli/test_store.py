@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from click.testing import CliRunner
+from tests.support.journal_keys import write_journal_pem
 
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.store.database import open_store
@@ -17,12 +18,15 @@ connect = "unix:x"
 certificate = "c"
 key = "k"
 peers = ["p"]
+[journal]
+keys = ["journal.pem"]
 """
 
 
 def test_upgrade_makes_the_tables_and_may_be_run_again(tmp_path: Path) -> None:
     config = tmp_path / "client.toml"
     config.write_text(CLIENT, encoding="utf-8")
+    write_journal_pem(tmp_path / "journal.pem")
 
     for _ in range(2):
         result = CliRunner().invoke(cassiopeia, ["store", "upgrade", "-c", str(config)])

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support import links
 from tests.support.authorities import NOW, certification_request, default_ca, server_request
 from tests.support.conversations import STATUS_REPORT
+from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.signer import SIGNING_CA, Front
 from tests.support.store import request_id
 
@@ -147,6 +148,7 @@ class Client:
             "authorities": write_authorities(directory),
             "profiles": directory,
             "publish_directory": directory / "public",
+            "journal_keys": (JOURNAL_PUBLIC_KEY,),
         }
         self.store = store
         self.front = front
