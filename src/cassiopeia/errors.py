@@ -24,6 +24,18 @@ class SignatureInvalid(PeerError):
     """A signature does not verify: never a boolean, so that nobody can forget to look."""
 
 
+class Inconsistent(PeerError):
+    """A journal contradicts itself, its signed heads, or the certificates and CRLs that came of it.
+
+    `index` is the entry where that shows (0: no one entry), `reason` a sentence without it.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"entry {index}: {reason}" if index else reason)
+        self.index = index
+        self.reason = reason
+
+
 class Refused(CassiopeiaError):
     """The policy says no, and will say no again: final for this request.
 
