@@ -237,11 +237,11 @@ class Conversation(abc.ABC):
             raise InternalError("the session is not open")
         if not self.capacity:
             raise Unavailable("the session has as many requests under way as it may", retry_after_s=1)
-        payloads = [encode_message(message, version=self.version) for message in messages]
-        self._check_size(payloads)
         state = self._resting
         for message in messages:
             state = self._next_state(state, message.command)
+        payloads = [encode_message(message, version=self.version) for message in messages]
+        self._check_size(payloads)
         handle = self._highest_handle + 1
         exchange = self._open(handle)
         exchange.state = state
