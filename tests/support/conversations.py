@@ -69,7 +69,10 @@ REVOCATION_REQUEST = RevocationRequest(
     tbs_hash=b"\x07" * 32,
     request_id=b"\x09" * 32,
 )
-TIMESTAMP = payload.Timestamp(time=NOW, signer_id=1, boot_id=b"b" * 16, nonce=b"n" * 16, index=5, head=b"h" * 32)
+HEAD = b"a signed head"
+TIMESTAMP = payload.Timestamp(
+    time=NOW, signer_id=1, boot_id=b"b" * 16, boot_seconds=60, nonce=b"n" * 16, head=HEAD, signature=b"s" * 64
+)
 STATUS_REPORT = payload.StatusReport(
     state="locked",
     reason="the keys are being unlocked",
@@ -83,6 +86,11 @@ STATUS_REPORT = payload.StatusReport(
             name="unassured_2026_2", not_before=NOW, not_after=NOW, issued=3, revoked=1, crl_number=2, next_update=NOW
         ),
     ),
+    boot_id=b"b" * 16,
+    free_octets=10**12,
+    octets_a_day=5_000_000,
+    clock_warning="",
+    order_sequence=3,
 )
 REVOKED_ANSWER = payload.RevokedAnswer(
     date=NOW,
@@ -93,7 +101,7 @@ REVOKED_ANSWER = payload.RevokedAnswer(
     crl_number=8,
     entries=bytes.fromhex("3013020120170e") + b"2611230832130Z"[:13],
 )
-ISSUED = payload.Issued(index=6, signing_ca="unassured_2026_2", signature=b"s" * 64)
+ISSUED = payload.Issued(index=6, signing_ca="unassured_2026_2", signature=b"s" * 64, head=HEAD)
 
 # A value for each message that both sides understand.
 SAMPLES: dict[Command, Any] = {
@@ -113,17 +121,21 @@ SAMPLES: dict[Command, Any] = {
     ClientCommand.LOG_SAVED: b"\x02" * 32,
     ClientCommand.ABANDON: "lint",
     ClientCommand.GET_TIMESTAMP: None,
+    ClientCommand.GET_ENTRIES: payload.GetEntries(first=1, at_most=100),
     ClientCommand.GET_STATUS_REPORT: None,
+    ClientCommand.SEND_ORDER: b"a signed order",
     ClientCommand.REVOKE: payload.Revoke(signing_ca="unassured_2026_2", crl_number=0, tbs_hash=b""),
     ClientCommand.GET_FULL_CRL: "unassured_2026_2",
     ClientCommand.ADD_SERIAL: Revocation(serial_number=0x7F),
     ClientCommand.HELLO: hello(),
-    SignerCommand.SET_LOG: payload.SetLog(encoding=0, octets=b"log"),
+    SignerCommand.SET_LOG: payload.SetLog(encoding=0, octets=b"log", head=HEAD),
     SignerCommand.RESPOND_CERTIFICATE: ISSUED,
     SignerCommand.SIGNING_CA: "unassured_2026_2",
-    SignerCommand.ABANDONED: None,
+    SignerCommand.ABANDONED: payload.Abandoned(index=7, head=HEAD),
     SignerCommand.TIMESTAMP_RESPONSE: TIMESTAMP,
+    SignerCommand.ENTRIES: payload.Entries(first=1, encoding=0, octets=b"\x30\x00\x30\x00", head=HEAD),
     SignerCommand.STATUS_REPORT: STATUS_REPORT,
+    SignerCommand.OBEYED: payload.Obeyed(index=8),
     SignerCommand.REFUSED: payload.Refusal(code="evidence-missing", field="dns", message="No."),
     SignerCommand.FAILED: payload.Failure(code="busy", message="Not now.", retry_after=5),
     SignerCommand.REVOKED: REVOKED_ANSWER,

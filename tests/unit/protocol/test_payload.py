@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import hashlib
 
 import pytest
 from cryptography.hazmat import asn1
-from tests.support.conversations import NOW, REVOKED_ANSWER, RSA_WITH_SHA256, certificate_request
+from tests.support.conversations import HEAD, ISSUED, NOW, REVOKED_ANSWER, RSA_WITH_SHA256, TIMESTAMP
 
-from cassiopeia.core.request import request_digest
 from cassiopeia.errors import PeerError
 from cassiopeia.protocol import payload, structure
 
@@ -18,52 +16,53 @@ BITS = bytes.fromhex("030200 73")
 FIXED = RSA_WITH_SHA256 + BITS + UTC_NOW + UTC_NEXT
 
 
-def entry() -> bytes:
-    request = certificate_request()
-    return payload.encode_log_entry(
-        request,
-        request_id=request.request_id,
-        request_digest=request_digest(request),
-        signer_id=1,
-        boot_id=b"b" * 16,
-        index=9,
-        previous_hash=b"p" * 32,
-        time=NOW,
-        configuration_hash=b"c" * 32,
-        signing_ca="unassured_2026_2",
-        tbs_certificate=b"tbs",
-    )
+class TestPacking:
+    """How logs and entries travel: plain, or deflated where the other side can and something is gained."""
+
+    KNOWN = bytes(range(256))
+
+    def test_octets_that_both_sides_have_do_not_travel(self) -> None:
+        encoding, octets = payload.pack(self.KNOWN + b"new", self.KNOWN, deflate=True)
+        assert encoding == payload.DEFLATED
+        assert len(octets) < 30
+        assert payload.unpack(encoding, octets, self.KNOWN, limit=1000) == self.KNOWN + b"new"
+
+    @pytest.mark.parametrize(("octets", "deflate"), [(bytes(1000), False), (b"", True), (bytes(range(256)), True)])
+    def test_octets_are_plain_where_deflating_is_not_wanted_or_gains_nothing(
+        self, octets: bytes, *, deflate: bool
+    ) -> None:
+        assert payload.pack(octets, b"", deflate=deflate) == (payload.PLAIN, octets)
+        assert payload.unpack(payload.PLAIN, octets, b"unused", limit=0) == octets
+
+    @pytest.mark.parametrize("encoding", [2, 255, (1 << 168) - 1])
+    def test_an_unknown_encoding_is_a_peer_error(self, encoding: int) -> None:
+        with pytest.raises(PeerError, match=f"unknown way {encoding}$"):
+            payload.unpack(encoding, b"", b"", limit=1000)
+
+    def test_a_bomb_is_a_peer_error(self) -> None:
+        _, octets = payload.pack(bytes(1 << 20), b"", deflate=True)
+        assert len(octets) < 2000
+        with pytest.raises(PeerError, match="more than 1000"):
+            payload.unpack(payload.DEFLATED, octets, b"", limit=1000)
 
 
-class TestLogEntry:
-    def test_it_holds_the_whole_request_and_the_decision(self) -> None:
-        request, decoded = certificate_request(), payload.decode_log_entry(entry())
-        shared = [each.name for each in dataclasses.fields(request) if each.name in payload.LogEntry.__slots__]
-        assert len(shared) == len(dataclasses.fields(request))
-        assert {name: getattr(decoded, name) for name in shared} == {name: getattr(request, name) for name in shared}
-        assert (decoded.version, decoded.index, decoded.time, decoded.signing_ca, decoded.tbs_certificate) == (
-            1,
-            9,
-            NOW,
-            "unassured_2026_2",
-            b"tbs",
-        )
+def test_an_unknown_extension_is_carried_along() -> None:
+    extended = dataclasses.replace(ISSUED, extensions=(payload.Extension(id=99, value=b"later"),))
+    assert structure.decode(payload.Issued, structure.encode(extended)) == extended
 
-    def test_its_octets_never_change(self) -> None:
-        # logSaved carries this hash, and the journal keeps it: an entry of version 1 is encoded so for ever.
-        expected = "0c06da47475afd9e92975487472c1b8a7eff228cc0b5db8bf5af1a6e760f875c"
-        assert hashlib.sha256(entry()).hexdigest() == expected
 
-    def test_another_version_is_a_peer_error(self) -> None:
-        other = structure.encode(dataclasses.replace(payload.decode_log_entry(entry()), version=2))
-        with pytest.raises(PeerError, match="version 2"):
-            payload.decode_log_entry(other)
+@pytest.mark.parametrize("index", [None, 1, (1 << 168) - 1])
+@pytest.mark.parametrize("head", [None, b"", HEAD])
+def test_an_abandonment_says_where_it_stands_or_that_there_was_no_intent(index: int | None, head: bytes | None) -> None:
+    value = payload.Abandoned(index=index, head=head)
+    assert structure.decode(payload.Abandoned, structure.encode(value)) == value
 
-    def test_an_unknown_extension_is_carried_along(self) -> None:
-        extended = dataclasses.replace(
-            payload.decode_log_entry(entry()), extensions=(payload.Extension(id=99, value=b"later"),)
-        )
-        assert payload.decode_log_entry(structure.encode(extended)) == extended
+
+def test_a_timestamp_without_its_signature_is_what_is_signed() -> None:
+    unsigned = dataclasses.replace(TIMESTAMP, signature=None)
+    octets = structure.encode(unsigned)
+    assert structure.decode(payload.Timestamp, octets) == unsigned
+    assert structure.encode(TIMESTAMP).endswith(octets[2:] + b"\x80\x40" + b"s" * 64)
 
 
 class TestRevoked:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.conversations import (
-    NOW,
+    HEAD,
     REVOCATION_REQUEST,
     REVOKED_ANSWER,
     STATUS_REPORT,
@@ -17,8 +17,9 @@ from tests.support.conversations import (
     hello,
     joined,
 )
+from tests.support.journal_entries import intent_log
 
-from cassiopeia.core.request import RevocationRequest, SubjectAttribute, request_digest
+from cassiopeia.core.request import RevocationRequest, SubjectAttribute
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol import payload, structure
 from cassiopeia.protocol.limits import Limits
@@ -89,19 +90,7 @@ def issue(pair: Pair, handle: int) -> None:
 
 def log_of(number: int) -> bytes:
     request = certificate_request(number, key_proof=os.urandom(600))
-    return payload.encode_log_entry(
-        request,
-        request_id=request.request_id,
-        request_digest=request_digest(request),
-        signer_id=1,
-        boot_id=b"b" * 16,
-        index=number,
-        previous_hash=os.urandom(32),
-        time=NOW,
-        configuration_hash=b"c" * 32,
-        signing_ca=CA,
-        tbs_certificate=os.urandom(100),
-    )
+    return intent_log(request, index=number, previous_hash=os.urandom(32), tbs_certificate=os.urandom(100))
 
 
 class TestOpening:
@@ -158,13 +147,15 @@ class TestCertificate:
         handle = pair.client.submit(certificate_request())
         assert pair.to_signer() == [SignRequested(handle=handle, request=certificate_request())]
         log = log_of(1)
-        pair.signer.send_log(handle, log)
-        assert pair.to_client() == [LogReceived(handle=handle, log=log)]
+        pair.signer.send_log(handle, log, head=HEAD)
+        assert pair.to_client() == [LogReceived(handle=handle, log=log, head=HEAD)]
         pair.client.confirm_log(handle)
         assert pair.to_signer() == [LogConfirmed(handle=handle, log_hash=hashlib.sha256(log).digest())]
-        issue(pair, handle)
+        pair.signer.send_certificate(
+            handle, signing_ca=CA, signature=b"signature", index=4, certificate=b"", head=b"a newer head"
+        )
         assert pair.to_client() == [
-            CertificateIssued(handle=handle, signing_ca=CA, signature=b"signature", index=4),
+            CertificateIssued(handle=handle, signing_ca=CA, signature=b"signature", index=4, head=b"a newer head"),
         ]
         assert pair.client.open_handles == pair.signer.open_handles == frozenset()
         assert not pair.client.closed
@@ -240,9 +231,17 @@ class TestAbandonment:
         handle = logged(pair)
         pair.client.abandon(handle, "the lint says no")
         assert pair.to_signer() == [AbandonRequested(handle=handle, reason="the lint says no")]
-        pair.signer.send_abandoned(handle)
-        assert pair.to_client() == [RequestAbandoned(handle=handle)]
+        pair.signer.send_abandoned(handle, index=10, head=HEAD)
+        assert pair.to_client() == [RequestAbandoned(handle=handle, index=10, head=HEAD)]
         assert not pair.client.open_handles
+
+    def test_nothing_is_journaled_of_a_request_without_an_intent(self) -> None:
+        pair = joined()
+        handle = requested(pair)
+        pair.client.abandon(handle, "")
+        pair.to_signer()
+        pair.signer.send_abandoned(handle)
+        assert pair.to_client() == [RequestAbandoned(handle=handle, index=None, head=None)]
 
     def test_a_veto_crosses_with_the_log(self) -> None:
         pair = joined()

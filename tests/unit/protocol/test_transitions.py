@@ -21,7 +21,8 @@ SIGNER_HELLO: signer.hello>OPEN[2]
 OPEN:
 REQUEST: client.setRequestId>SUBJECT[2] client.setCSR>SIGN[1] client.setSPKAC>SIGN[1]
     client.addSerial>REVOKE client.revoke>REVOKED client.getFullCRL>FULL_CRL
-    client.getTimestamp>TIMESTAMP client.getStatusReport>STATUS signer.refused>END[2] signer.failed>END[2]
+    client.getTimestamp>TIMESTAMP client.getStatusReport>STATUS client.getEntries>ENTRIES[2]
+    client.sendOrder>OBEDIENCE[2] signer.refused>END[2] signer.failed>END[2]
 SUBJECT: client.setCSR>SIGN[2] client.setSPKAC>SIGN[2] client.addSerial>REVOKE[2] client.revoke>REVOKED[2]
     signer.refused>END[2] signer.failed>END[2]
 SIGN: client.setSignatureType>SIGN client.setProfile>SIGN client.wishFrom>SIGN client.wishTo>SIGN
@@ -43,6 +44,8 @@ FULL_CRL_OR_END: client.getFullCRL>FULL_CRL[1]
 TIMESTAMP: signer.timestampResponse>REQUEST[1] signer.timestampResponse>END[2]
     signer.refused>END[2] signer.failed>END[2]
 STATUS: signer.statusReport>REQUEST[1] signer.statusReport>END[2] signer.refused>END[2] signer.failed>END[2]
+ENTRIES: signer.entries>END[2] signer.refused>END[2] signer.failed>END[2]
+OBEDIENCE: signer.obeyed>END[2] signer.refused>END[2] signer.failed>END[2]
 END:
 """
 
