@@ -52,11 +52,15 @@ EVIDENCE_KINDS: Final = (
     "organisation",
 )
 
+LINT_RULES: Final = ("serverauth", "smime")
+"""What the client's linter can judge by, beside RFC 5280: the CA/Browser Forum's rules for servers and for S/MIME."""
+
 MAXIMUM_VALIDITY_DAYS: Final = 1825
 MAXIMUM_OCSP_VALIDITY_DAYS: Final = 30  # wire specification, "Proofs": nobody can revoke these (`ocsp_no_check`)
 MAXIMUM_AHEAD_DAYS: Final = 14
 
 _NAME = re.compile(r"[0-9]{4}-[a-z0-9]+(?:-[a-z0-9]+)*")
+_FINDING = re.compile(r"[a-z0-9_]+(?:\.[a-z0-9_]+)+")
 _FAMILY = re.compile(r"[a-z][A-Za-z0-9]{0,31}")
 # X.660: the first arc is 0, 1 or 2; below the first two the second is at most 39; no leading zeros anywhere.
 _OBJECT_IDENTIFIER = re.compile(
@@ -73,11 +77,20 @@ class Presence(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptedFinding:
+    """A finding of the client's linter that vetoes nothing under this profile, and why."""
+
+    finding: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """One profile, fully checked and hashable. Extended key usages are OIDs; `family` is empty for OCSP responders.
 
     An empty `family` means that the request names its sub-CA itself (`CertificateRequest.ocsp_target_ca`). An empty
-    `evidence` means that nothing is proved: such a profile is for trying out.
+    `evidence` means that nothing is proved: such a profile is for trying out. What begins with `lint` is the client's
+    alone (`client.lint`): the signer checks how it is written, and decides nothing by it.
     """
 
     name: str
@@ -95,6 +108,8 @@ class Profile:
     cps_uri: str
     evidence: tuple[str, ...]
     ocsp_no_check: bool
+    lint_rules: tuple[str, ...] = ()
+    lint_allow: tuple[AcceptedFinding, ...] = ()
 
     def subject_presence(self, attribute_type: str) -> Presence:
         """Presence of one of `SUBJECT_TYPES`; a type nobody knows is forbidden."""
@@ -141,6 +156,8 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
         "the same identifier stands there twice (RFC 5280 4.2.1.4)",
     )
     check.practice_statement(given.cps_uri)
+    check.each_of(given.lint.rules, LINT_RULES, "lint.rules")
+    check.accepted_findings(given.lint.allow)
     # 3. The values together.
     subject = tuple((each, getattr(given.subject, each)) for each in SUBJECT_TYPES)
     alt_names = tuple((each, getattr(given.alt_names, each)) for each in ALT_NAME_TYPES)
@@ -180,6 +197,8 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
         cps_uri=given.cps_uri,
         evidence=given.evidence,
         ocsp_no_check=given.ocsp_no_check,
+        lint_rules=given.lint.rules,
+        lint_allow=tuple(AcceptedFinding(finding=each.finding, reason=each.reason) for each in given.lint.allow),
     )
 
 
@@ -204,6 +223,20 @@ class _AltNamesTable(msgspec.Struct, forbid_unknown_fields=True):
     URI: Presence = Presence.FORBIDDEN
 
 
+class _AllowTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[[lint.allow]]`: nothing is accepted without a reason."""
+
+    finding: str
+    reason: str
+
+
+class _LintTable(msgspec.Struct, forbid_unknown_fields=True):
+    """`[lint]`: what the client's linter judges by beside RFC 5280, and what it may find."""
+
+    rules: tuple[str, ...] = ()
+    allow: tuple[_AllowTable, ...] = ()
+
+
 class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
     """A profile as its file spells it. Whatever is left out is the narrow choice; `evidence` cannot be left out."""
 
@@ -221,6 +254,7 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
     policy_identifiers: tuple[str, ...] = ()
     cps_uri: str = ""
     ocsp_no_check: bool = False
+    lint: _LintTable = msgspec.field(default_factory=_LintTable)
 
 
 class _Check:
@@ -259,6 +293,18 @@ class _Check:
         self.that(
             _OBJECT_IDENTIFIER.fullmatch(text), key, f"{text!r} is not an object identifier, as 1.3.6.1.4.1.18506.4"
         )
+
+    def accepted_findings(self, accepted: tuple[_AllowTable, ...]) -> None:
+        for index, each in enumerate(accepted):
+            key = f"lint.allow[{index}]"
+            self.that(
+                _FINDING.fullmatch(each.finding),
+                f"{key}.finding",
+                f"{each.finding!r} is no finding of the linter: write it as the veto did, as pkix.invalid_uri_syntax",
+            )
+            self.that(each.reason.strip(), f"{key}.reason", "say why this finding is accepted")
+            earlier = [one.finding for one in accepted[:index]]
+            self.that(each.finding not in earlier, f"{key}.finding", f"{each.finding!r} stands there twice")
 
     def practice_statement(self, uri: str) -> None:
         if uri:

@@ -13,6 +13,7 @@ from cassiopeia.core.profile import (
     EXTENDED_KEY_USAGES,
     OCSP_SIGNING,
     SUBJECT_TYPES,
+    AcceptedFinding,
     Presence,
     Profile,
     parse_profile,
@@ -38,6 +39,17 @@ CN = "optional"
 [alt_names]
 DNS = "required"
 IP = "optional"
+
+[lint]
+rules = ["serverauth"]
+
+[[lint.allow]]
+finding = "cabf.some_finding"
+reason = "known, and no harm"
+
+[[lint.allow]]
+finding = "pkix.another"
+reason = "the linter is wrong here"
 """
 RESPONDER = """
 title = "Responder"
@@ -81,6 +93,11 @@ def test_a_profile_says_what_its_file_says() -> None:
         cps_uri="https://ca.example.org/cps",
         evidence=("attestation", "dns-control"),
         ocsp_no_check=False,
+        lint_rules=("serverauth",),
+        lint_allow=(
+            AcceptedFinding(finding="cabf.some_finding", reason="known, and no harm"),
+            AcceptedFinding(finding="pkix.another", reason="the linter is wrong here"),
+        ),
     )
 
 
@@ -91,6 +108,7 @@ def test_what_a_file_leaves_out_is_the_narrow_choice() -> None:
     assert {profile.alt_name_presence(each) for each in ALT_NAME_TYPES} == {Presence.FORBIDDEN}
     assert profile.subject_presence("CN") is Presence.REQUIRED
     assert profile.subject_presence("O") is Presence.FORBIDDEN
+    assert profile.lint_allow == ()
 
 
 def test_a_type_of_name_that_nobody_knows_is_forbidden() -> None:
@@ -150,6 +168,14 @@ def test_a_profile_is_hashable() -> None:
         ('DNS = "required"', 'dns = "required"', "alt_names.dns", "this key is not known here"),
         ('DNS = "required"', "", "allow_wildcard", "allow DNS"),
         ("allow_wildcard = true", "ocsp_no_check = true", "ocsp_no_check", "for OCSPSigning alone"),
+        ('rules = ["serverauth"]', 'rules = ["zlint"]', "lint.rules", "'zlint' is not known; use serverauth, smime"),
+        ('rules = ["serverauth"]', 'rules = ["smime", "smime"]', "lint.rules", "twice"),
+        ('rules = ["serverauth"]', 'rule = ["serverauth"]', "lint.rule", "this key is not known here"),
+        ('finding = "pkix.another"', "", "lint.allow[1].finding", "this key is missing"),
+        ('finding = "pkix.another"', 'finding = "any"', "lint.allow[1].finding", "write it as the veto did"),
+        ('finding = "pkix.another"', 'finding = "cabf.some_finding"', "lint.allow[1].finding", "twice"),
+        ('reason = "known, and no harm"', "", "lint.allow[0].reason", "this key is missing"),
+        ('reason = "known, and no harm"', 'reason = " "', "lint.allow[0].reason", "say why"),
     ],
 )
 def test_a_mistake_is_named_with_its_key(line: str, instead: str, key: str, says: str) -> None:
