@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.support.conversations import (
+    HEAD,
     REVOKED_ANSWER,
     STATUS_REPORT,
     TIMESTAMP,
@@ -32,14 +33,18 @@ from cassiopeia.protocol.message import (
     decode_message,
     encode_message,
 )
+from cassiopeia.protocol.payload import MAXIMUM_ENTRIES
 from cassiopeia.protocol.record import Version1Writer, Version2Writer, writer_for
 from cassiopeia.protocol.session import (
     AbandonRequested,
+    EntriesReceived,
+    EntriesRequested,
     Event,
     FullCrlRequested,
     HelloReceived,
     LogConfirmed,
     LogReceived,
+    OrderReceived,
     RevocationRequested,
     Session,
     SignRequested,
@@ -47,7 +52,7 @@ from cassiopeia.protocol.session import (
     TimestampRequested,
 )
 
-SIGNER_ROLE, VERSION_2, OPENED, FRAMED, REVOKING = 1, 2, 4, 8, 16
+SIGNER_ROLE, VERSION_2, OPENED, FRAMED, REVOKING, COPYING = 1, 2, 4, 8, 16, 32
 
 LIMITS = Limits(
     open_requests=4, request_octets=2000, message_octets=4000, crl_octets=8000, session_octets=8000, request_seconds=1
@@ -69,7 +74,7 @@ def exercise(octets: bytes) -> int:
     session = Session(role=role, version=2 if flags & VERSION_2 else 1, limits=LIMITS)
     writer = writer_for(session.version, counting=role is Role.SIGNER)
     if flags & OPENED:
-        _open(session, writer, revoking=bool(flags & REVOKING))
+        _open(session, writer, revoking=bool(flags & REVOKING), copying=bool(flags & COPYING))
     stream = _framed(rest, session, writer) if flags & FRAMED else writer.take() + rest
     count = 0
     try:
@@ -116,10 +121,12 @@ def seeds() -> Iterator[bytes]:
     yield _seed(
         flags, [(client.ADD_SERIAL, 1), (client.REVOKE, 1), (client.GET_FULL_CRL, 2), (client.GET_TIMESTAMP, 3)]
     )
+    yield _seed(flags, [(client.GET_ENTRIES, 1), (client.SEND_ORDER, 2), (client.GET_STATUS_REPORT, 3)])
     yield _seed(SIGNER_ROLE | FRAMED, [(command, 1) for command in [client.SET_CSR, *certificate[3:]]])
     signer = SignerCommand
     answers = [(signer.SET_LOG, 1), (signer.RESPOND_CERTIFICATE, 1), (signer.REVOKED, 2), (signer.FULL_CRL, 3)]
     yield _seed(VERSION_2 | OPENED | FRAMED, [*answers, (signer.TIMESTAMP_RESPONSE, 4)])
+    yield _seed(VERSION_2 | OPENED | FRAMED | COPYING, [(signer.ENTRIES, 1), (signer.OBEYED, 2), (signer.ABANDONED, 3)])
     yield _seed(VERSION_2 | OPENED | FRAMED, [(signer.REFUSED, 1), (signer.FAILED, 2), (signer.FAILED, 3)])
     yield _seed(OPENED | FRAMED, [(signer.SET_LOG, 1), (signer.SIGNING_CA, 1), (signer.RESPOND_CERTIFICATE, 1)])
 
@@ -156,7 +163,7 @@ def _framed(octets: bytes, session: Session, writer: Version1Writer | Version2Wr
     return writer.take()
 
 
-def _open(session: Session, writer: Version1Writer | Version2Writer, *, revoking: bool) -> None:
+def _open(session: Session, writer: Version1Writer | Version2Writer, *, revoking: bool, copying: bool) -> None:
     """Bring a session past its opening, a client's also past its questions: one of each, or one in version 1."""
     if session.version > 1:
         if session.role is Role.CLIENT:
@@ -165,11 +172,14 @@ def _open(session: Session, writer: Version1Writer | Version2Writer, *, revoking
         session.receive(writer.take())
         if session.role is Role.SIGNER:
             session.hello(hello(LIMITS))
+    if session.role is Role.CLIENT and copying and session.version > 1:
+        session.get_entries(1, 100)
+        session.send_order(b"an order")
     if session.role is Role.CLIENT and not revoking:
         session.submit(certificate_request())
     if session.role is Role.CLIENT and session.capacity:
         session.revoke(RevocationRequest(signing_ca="unassured_2026_2"))
-    if session.role is Role.CLIENT and session.capacity:
+    if session.role is Role.CLIENT and session.capacity > 1:
         session.get_full_crl("unassured_2026_2")
         session.get_timestamp()
     session.data_to_send()
@@ -183,11 +193,11 @@ def _answer(session: Session, event: Event) -> None:
         case HelloReceived() if session.role is Role.SIGNER:
             session.hello(hello(LIMITS))
         case SignRequested(handle=handle, request=request):
-            session.send_log(handle, request.key_proof + b"the log")
+            session.send_log(handle, request.key_proof + b"the log", head=HEAD if session.version > 1 else None)
         case LogConfirmed(handle=handle):
             session.send_certificate(handle, signing_ca="a_2026_1", signature=b"s", index=1, certificate=b"\x30\x00")
         case AbandonRequested(handle=handle):
-            session.send_abandoned(handle)
+            session.send_abandoned(handle, index=1, head=HEAD)
         case RevocationRequested(handle=handle):
             session.send_revoked(handle, REVOKED_ANSWER)
         case FullCrlRequested(handle=handle):
@@ -196,8 +206,15 @@ def _answer(session: Session, event: Event) -> None:
             session.send_timestamp(handle, TIMESTAMP)
         case StatusRequested(handle=handle):
             session.send_status(handle, STATUS_REPORT)
+        case EntriesRequested(handle=handle, first=first, at_most=at_most):
+            session.send_entries(handle, first, [b"\x30\x00"] * min(at_most, MAXIMUM_ENTRIES), head=HEAD)
+        case OrderReceived(handle=handle):
+            session.send_obeyed(handle, 1)
         case LogReceived(handle=handle):
             session.confirm_log(handle)
+        case EntriesReceived(logs=logs):
+            assert len(logs) <= MAXIMUM_ENTRIES
+            assert sum(map(len, logs)) <= LIMITS.message_octets
         case _:
             assert session.role is Role.CLIENT
 

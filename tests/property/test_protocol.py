@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import struct
-import types
-import typing
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.conversations import (
+    HEAD,
     REVOCATION_REQUEST,
     REVOKED_ANSWER,
     RSA_WITH_SHA256,
     certificate_request,
     joined,
 )
+from tests.support.strategies import cuts, instances, moments, numbers, octet_strings, pieces, texts, tuples
 
+from cassiopeia.core import der
 from cassiopeia.core.request import (
     CertificateRequest,
     Revocation,
@@ -46,16 +46,19 @@ from cassiopeia.protocol.record import (
     Version2Reader,
     Version2Writer,
 )
-from cassiopeia.protocol.session import Event, Session, SignRequested
+from cassiopeia.protocol.session import EntriesReceived, Event, Session, SignRequested
 
 SIGNING_CA = "unassured_2026_2"
 LIMITS = MessageLimits(by_code={}, otherwise=1 << 20, together=1 << 22, unfinished=100)
 
 STRUCTURES = [
     payload.Hello,
-    payload.LogEntry,
     payload.SetLog,
     payload.Issued,
+    payload.Abandoned,
+    payload.GetEntries,
+    payload.Entries,
+    payload.Obeyed,
     payload.Refusal,
     payload.Failure,
     payload.Revoke,
@@ -71,55 +74,6 @@ LENIENT = {
     (SignerCommand.FULL_CRL, 1),
 }
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-octet_strings = st.binary(max_size=60)
-numbers = st.integers(min_value=0, max_value=(1 << 168) - 1)
-moments = st.datetimes(min_value=dt.datetime(1950, 1, 1), max_value=dt.datetime(2099, 1, 1)).map(  # noqa: DTZ001 # made aware at once
-    lambda moment: moment.replace(tzinfo=dt.UTC, microsecond=0)
-)
-
-
-def instances(kind: Any) -> st.SearchStrategy[Any]:
-    """Any instance of a structure, from the types of its fields."""
-    by_type: dict[Any, st.SearchStrategy[Any]] = {
-        str: texts,
-        bytes: octet_strings,
-        int: numbers,
-        dt.datetime: moments,
-        int | None: st.none() | numbers,
-        bytes | None: st.none() | octet_strings,
-        dt.datetime | None: st.none() | moments,
-        payload.HelloLimits: later(payload.HelloLimits),
-        tuple[str, ...]: tuples(texts),
-        tuple[bytes, ...]: tuples(octet_strings),
-        tuple[int, ...]: tuples(numbers),
-    }
-    inner_kinds: list[Any] = [payload.Extension, payload.AuthorityStatus, SubjectAttribute, SubjectAltName]
-    for inner in inner_kinds:
-        by_type[types.GenericAlias(tuple, (inner, ...))] = tuples(later(inner))
-    hints = typing.get_type_hints(kind)
-    return st.builds(kind, **{each.name: by_type[hints[each.name]] for each in dataclasses.fields(kind)})
-
-
-def later(kind: Any) -> st.SearchStrategy[Any]:
-    return st.deferred(lambda: instances(kind))
-
-
-def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.lists(items, max_size=3).map(tuple)
-
-
-def pieces(octets: bytes, sizes: Sequence[int]) -> list[bytes]:
-    """These octets in pieces of these sizes, over and over."""
-    found, start, turn = [], 0, 0
-    while start < len(octets):
-        end = start + sizes[turn % len(sizes)]
-        found.append(octets[start:end])
-        start, turn = end, turn + 1
-    return found
-
-
-cuts = st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=5)
 requests = st.builds(
     CertificateRequest,
     key_kind=st.sampled_from(["csr", "spkac"]),
@@ -186,8 +140,47 @@ def test_the_answer_to_a_revocation_comes_back(**fields: Any) -> None:
 
 
 @given(octets=octet_strings, known=octet_strings)
-def test_a_log_inflates_to_what_was_deflated(octets: bytes, known: bytes) -> None:
+def test_octets_inflate_to_what_was_deflated(octets: bytes, known: bytes) -> None:
     assert compression.inflate(compression.deflate(octets, known), known, limit=len(octets)) == octets
+
+
+@given(octets=octet_strings, known=octet_strings, deflate=st.booleans())
+def test_octets_unpack_to_what_was_packed(octets: bytes, known: bytes, *, deflate: bool) -> None:
+    encoding, packed = payload.pack(octets, known, deflate=deflate)
+    assert len(packed) <= len(octets)
+    assert payload.unpack(encoding, packed, known, limit=len(octets)) == octets
+
+
+@given(
+    encoding=st.sampled_from([0, 1, 2]) | numbers,
+    packed=st.binary(max_size=200) | octet_strings.map(lambda octets: compression.deflate(octets * 50, b"")),
+    limit=st.integers(min_value=0, max_value=1000),
+)
+def test_any_octets_unpack_to_no_more_than_the_limit_or_are_a_peer_error(
+    encoding: int, packed: bytes, limit: int
+) -> None:
+    try:
+        octets = payload.unpack(encoding, packed, b"", limit=limit)
+    except PeerError:
+        return
+    # What came plain was bounded as a message already.
+    assert len(octets) <= max(limit, len(packed))
+
+
+@given(octets=st.binary(max_size=100) | st.lists(octet_strings).map(lambda all_: b"".join(map(framed, all_))))
+def test_entries_are_all_the_octets_that_came_or_a_peer_error(octets: bytes) -> None:
+    pair = joined(capabilities=())
+    handle = pair.client.get_entries(1, 1)
+    pair.to_signer()
+    pair.signer.send_entries(handle, 1, [octets], head=HEAD)
+    try:
+        (event,) = pair.to_client()
+    except PeerError:
+        assert pair.client.closed
+        return
+    assert isinstance(event, EntriesReceived)
+    assert b"".join(event.logs) == octets
+    assert b"" not in event.logs
 
 
 messages_of_frames = st.lists(
@@ -249,6 +242,10 @@ def test_requests_arrive_as_they_were_sent_whatever_the_pieces(
     ]
 
 
+def framed(octets: bytes) -> bytes:
+    return der.encode(der.SEQUENCE, octets)
+
+
 def talk(version: int, sizes: Sequence[int]) -> list[Event]:
     """A whole conversation whose flights arrive in pieces: all its events."""
     pair = joined(version)
@@ -268,9 +265,12 @@ def talk(version: int, sizes: Sequence[int]) -> list[Event]:
     carry(pair.signer, pair.client)
     if version > 1:
         revocation, full = pair.client.revoke(REVOCATION_REQUEST), pair.client.get_full_crl(SIGNING_CA)
+        copies, order = pair.client.get_entries(1, 50), pair.client.send_order(b"an order")
         carry(pair.client, pair.signer)
         pair.signer.send_full_crl(full, bytes(40_000))
+        pair.signer.send_entries(copies, 1, [framed(bytes(1000))] * 50, head=HEAD)
         pair.signer.send_revoked(revocation, REVOKED_ANSWER)
+        pair.signer.send_obeyed(order, 51)
         carry(pair.signer, pair.client)
     return events
 
@@ -279,7 +279,7 @@ def talk(version: int, sizes: Sequence[int]) -> list[Event]:
 @given(sizes=cuts)
 def test_a_conversation_in_pieces_is_the_same_conversation(version: int, sizes: list[int]) -> None:
     whole = talk(version, [1 << 20])
-    assert len(whole) == {1: 4, 2: 8}[version]
+    assert len(whole) == {1: 4, 2: 12}[version]
     assert talk(version, sizes) == whole
 
 
