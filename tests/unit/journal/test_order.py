@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.operators import BOOT_ID, OPERATORS, PUBLIC_KEYS, TRUE_TIME, confirm_clock, signed
+
+from cassiopeia.errors import PeerError, Refused, SignatureInvalid
+from cassiopeia.journal import order as order_module
+from cassiopeia.journal.head import HEAD_TAG
+from cassiopeia.journal.order import (
+    MAXIMUM_OCTETS,
+    MAXIMUM_SIGNATURES,
+    ConfirmClock,
+    Order,
+    OrderSignature,
+    SignedOrder,
+    describe,
+    key_id,
+    read_order,
+    read_signed,
+    sign_order,
+    signers_of,
+    verify_order,
+)
+from cassiopeia.protocol import structure
+
+
+def verify(octets: bytes, **changes: Any) -> tuple[Order, ConfirmClock]:
+    """As signer 1, which knows three operators, two of whom must sign, and has obeyed no order yet."""
+    values: dict[str, Any] = {
+        "operators": PUBLIC_KEYS[:3],
+        "quorum": 2,
+        "signer_id": 1,
+        "boot_id": BOOT_ID,
+        "last_sequence": 0,
+    }
+    return verify_order(octets, **(values | changes))
+
+
+def forged(octets: bytes, **changes: Any) -> bytes:
+    """An order changed behind its signatures."""
+    inner, _ = read_order(octets)
+    return structure.encode(replace(read_signed(octets), order=structure.encode(replace(inner, **changes))))
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (2, 0), (0, 1, 2), (0, 1, 3)])
+def test_enough_operators_are_obeyed(numbers: tuple[int, ...]) -> None:
+    order, arguments = verify(signed(confirm_clock(), *numbers))
+    assert (order.signer_id, order.sequence, order.action, order.reason) == (
+        1,
+        1,
+        "confirmClock",
+        "the battery was empty",
+    )
+    assert arguments == ConfirmClock(boot_seconds=1000, true_time=TRUE_TIME)
+
+
+@pytest.mark.parametrize(("numbers", "count"), [((), 0), ((0,), 1), ((0, 0), 1), ((3,), 0), ((0, 3), 1)], ids=str)
+def test_too_few_operators_are_not(numbers: tuple[int, ...], count: int) -> None:
+    with pytest.raises(Refused, match=f"{count} of the 3 operators") as refused:
+        verify(signed(confirm_clock(), *numbers))
+    assert (refused.value.code, refused.value.field) == ("order-quorum", "signatures")
+
+
+def test_one_key_pinned_twice_is_one_operator() -> None:
+    with pytest.raises(Refused, match="1 of the 1 operators"):
+        verify(signed(confirm_clock(), 0), operators=(PUBLIC_KEYS[0], PUBLIC_KEYS[0]))
+
+
+def test_one_signature_sent_twice_is_one() -> None:
+    once = read_signed(signed(confirm_clock(), 0))
+    twice = structure.encode(replace(once, signatures=once.signatures * 2))
+    with pytest.raises(Refused, match="1 of the 3 operators"):
+        verify(twice)
+
+
+def test_without_operators_nothing_is_obeyed() -> None:
+    with pytest.raises(Refused, match="knows no operators") as refused:
+        verify(signed(confirm_clock(), 0, 1), operators=(), quorum=1)
+    assert refused.value.code == "order-unheard"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"signer_id": 2}, {"sequence": 2}, {"boot_id": b"other"}, {"reason": ""}, {"arguments": b"\x30\x00"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_what_was_changed_after_it_was_signed_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        verify(forged(signed(confirm_clock(), 0, 1), **changes))
+    assert refused.value.code in {"order-signature", "order-malformed"}
+
+
+def test_a_signature_over_something_else_is_none() -> None:
+    draft = read_signed(confirm_clock())
+    signature = OPERATORS[0].sign(HEAD_TAG + draft.order)
+    wrong = replace(draft, signatures=(OrderSignature(key=key_id(PUBLIC_KEYS[0]), signature=signature),))
+    with pytest.raises(Refused, match=f"operator {key_id(PUBLIC_KEYS[0]).hex()[:16]}") as refused:
+        verify(structure.encode(wrong), quorum=1)
+    assert refused.value.code == "order-signature"
+
+
+def test_a_signature_in_another_operators_name_is_none() -> None:
+    theirs = read_signed(signed(confirm_clock(), 3)).signatures[0].signature
+    stolen = replace(
+        read_signed(confirm_clock()), signatures=(OrderSignature(key=key_id(PUBLIC_KEYS[0]), signature=theirs),)
+    )
+    with pytest.raises(Refused) as refused:
+        verify(structure.encode(stolen), quorum=1)
+    assert refused.value.code == "order-signature"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"signer_id": 2}, "order-signer", "for signer 2, and this is signer 1"),
+        ({"boot_id": b"an earlier boot."}, "order-boot", "make it anew"),
+        ({"sequence": 0}, "order-sequence", "this is order 0, and the next one that can be obeyed is 1"),
+        ({"sequence": 2}, "order-sequence", "this is order 2, and the next one that can be obeyed is 1"),
+    ],
+)
+def test_an_order_for_another_signer_boot_or_turn_is_refused(changes: dict[str, Any], code: str, words: str) -> None:
+    with pytest.raises(Refused, match=words) as refused:
+        verify(signed(confirm_clock(**changes), 0, 1))
+    assert refused.value.code == code
+    assert refused.value.field == next(iter(changes))
+
+
+def test_an_order_is_obeyed_once() -> None:
+    octets = signed(confirm_clock(), 0, 1)
+    order, _ = verify(octets)
+    with pytest.raises(Refused) as refused:
+        verify(octets, last_sequence=order.sequence)
+    assert refused.value.code == "order-sequence"
+
+
+def test_an_unknown_order_is_refused() -> None:
+    with pytest.raises(Refused, match="there is no order 'sing'") as refused:
+        verify(forged(confirm_clock(), action="sing"))
+    assert refused.value.code == "order-malformed"
+
+
+def test_a_reason_has_its_length() -> None:
+    verify(signed(confirm_clock(reason="x" * 500), 0, 1))
+    with pytest.raises(Refused, match="at most 500 characters"):
+        verify(signed(confirm_clock(reason="x" * 501), 0, 1))
+
+
+def test_an_order_has_its_size() -> None:
+    with pytest.raises(Refused, match="at most 65536 octets"):
+        verify(bytes(MAXIMUM_OCTETS + 1))
+    one = OrderSignature(key=bytes(32), signature=bytes(64))
+    crowd = structure.encode(
+        SignedOrder(order=read_signed(confirm_clock()).order, signatures=(one,) * (MAXIMUM_SIGNATURES + 1))
+    )
+    with pytest.raises(Refused, match="at most 64 signatures"):
+        verify(crowd)
+
+
+@given(st.binary(max_size=200))
+def test_any_octets_are_refused(octets: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        verify(octets)
+    assert refused.value.code == "order-malformed"
+
+
+@given(st.data())
+def test_whoever_flips_an_octet_of_an_order_is_not_obeyed(data: st.DataObject) -> None:
+    octets = bytearray(signed(confirm_clock(), 0, 1))
+    octets[data.draw(st.integers(0, len(octets) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Refused):
+        verify(bytes(octets))
+
+
+def test_an_operator_who_signs_again_signs_once() -> None:
+    octets = signed(confirm_clock(), 0, 1)
+    again = sign_order(octets, OPERATORS[0])
+    assert len(read_signed(again).signatures) == 2
+    assert verify(again)
+
+
+def test_who_has_signed_is_known() -> None:
+    octets = signed(confirm_clock(), 2, 0)
+    assert signers_of(octets, PUBLIC_KEYS) == (PUBLIC_KEYS[0], PUBLIC_KEYS[2])
+    with pytest.raises(SignatureInvalid):
+        signers_of(forged(octets, sequence=9), PUBLIC_KEYS)
+
+
+def test_an_order_can_be_read_before_it_is_signed() -> None:
+    words = describe(*read_order(confirm_clock(sequence=7)))
+    assert words == {
+        "order": "confirmClock",
+        "for signer": "1, as its number 7, until it is started again",
+        "says": "it was 2026-11-23 12:00:00Z when the signer's machine had run 1000 seconds",
+        "reason": "the battery was empty",
+    }
+    with pytest.raises(PeerError):
+        read_order(b"")
+
+
+def test_every_action_has_arguments_of_its_own() -> None:
+    assert len(set(order_module.ARGUMENTS.values())) == len(order_module.ARGUMENTS)
