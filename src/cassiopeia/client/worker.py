@@ -394,7 +394,9 @@ class SignerClient:
     def _check_time(self, line: Line) -> None:
         """A signer that leaves everything unanswered for a minute is as good as gone: the line may be half open."""
         limit_s = _ANSWER_TIME_LIMIT_S if line.connection.handshake_started else _RESET_TIME_LIMIT_S
-        if line.unanswered_s > limit_s:
+        # Half an answer is none: while one is awaited, silence counts, whoever had the last word.
+        waits = not self._session_open or self._issuance.under_way or self._crl_sync.under_way
+        if line.unanswered_s > limit_s or (waits and line.silent_s > limit_s):
             line.close("the signer keeps silent")
 
     def _session_lost(self) -> None:

@@ -59,6 +59,11 @@ class Line:
         return time.monotonic() - self._asked_at if self._asked_at > self._heard_at else 0.0
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since the last octet was heard, or since something was said after it."""
+        return time.monotonic() - max(self._asked_at, self._heard_at)
+
+    @property
     def backlog(self) -> int:
         """Octets that were said and that the link has not taken yet, but for what is bulk."""
         return len(self._outgoing)

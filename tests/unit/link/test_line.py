@@ -98,6 +98,21 @@ def test_a_line_knows_how_long_it_has_waited_for_an_answer(loop: Loop, clock: Cl
     client.line.flush()
     clock.now += 7
     assert client.line.unanswered_s == 7
+    assert client.line.silent_s == 7
+
+
+def test_half_an_answer_is_followed_by_silence(loop: Loop, clock: Clock) -> None:
+    signer, client = open_line(loop)
+    client.session.hello(conversations.hello())
+    client.line.flush()
+    clock.now += 7
+    assert signer.connection._channel is not None
+    signer.connection._channel.send(b"\0\0\0")
+    signer.line.flush()
+    loop.run_until(lambda: client.session.incomplete)
+    clock.now += 5
+    assert client.line.unanswered_s == 0
+    assert client.line.silent_s == 5
 
 
 def test_a_link_that_fails_is_told_once(loop: Loop) -> None:
