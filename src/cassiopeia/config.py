@@ -64,6 +64,7 @@ class SignerConfig:
 
     The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential `passphrase_credential`.
     `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal.
+    `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
     """
 
     source: Path
@@ -84,6 +85,10 @@ class SignerConfig:
     crl_lifetime_days: int
     crl_resign_hours: int
     journal_key: Path
+    disk_reserve_octets: int
+    clock_leap_days: int
+    operators: tuple[bytes, ...]
+    quorum: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +151,10 @@ def load_signer_config(path: Path) -> SignerConfig:
             source=str(path),
             key="journal.key",
         )
+    operators = tuple(
+        _read_ed25519(path, each, key=f"orders.operators[{index}]") for index, each in enumerate(file.orders.operators)
+    )
+    _check_operators(path, operators, quorum=file.orders.quorum)
     version_1 = file.link.version_1
     return SignerConfig(
         source=path.absolute(),
@@ -177,6 +186,10 @@ def load_signer_config(path: Path) -> SignerConfig:
         crl_lifetime_days=file.crl.lifetime_days,
         crl_resign_hours=file.crl.resign_hours,
         journal_key=_beside(path, file.journal.key),
+        disk_reserve_octets=file.disk.reserve_mib * 1024 * 1024,
+        clock_leap_days=file.clock.leap_days,
+        operators=operators,
+        quorum=file.orders.quorum,
     )
 
 
@@ -328,6 +341,19 @@ class _SignerJournal(_File, frozen=True, kw_only=True):
     key: Path
 
 
+class _Disk(_File, frozen=True, kw_only=True):
+    reserve_mib: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 64
+
+
+class _Clock(_File, frozen=True, kw_only=True):
+    leap_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 3
+
+
+class _Orders(_File, frozen=True, kw_only=True):
+    operators: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] = ()
+    quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
 class _SignerFile(_File, frozen=True, kw_only=True):
     signer: _Signer
     keys: _Keys
@@ -335,6 +361,9 @@ class _SignerFile(_File, frozen=True, kw_only=True):
     journal: _SignerJournal | None = None  # it must be there; its lack has a message of its own
     limits: _Limits = _Limits()
     crl: _Crl = _Crl()
+    disk: _Disk = _Disk()
+    clock: _Clock = _Clock()
+    orders: _Orders = _Orders()
 
 
 class _Client(_File, frozen=True, kw_only=True):
@@ -411,7 +440,7 @@ def _check_passphrase_source(path: Path, keys: _Keys) -> None:
 def _journal_keys(path: Path, file: _ClientFile) -> tuple[bytes, ...]:
     if file.journal is not None:
         names = enumerate(file.journal.keys)
-        return tuple(_read_journal_key(path, each, key=f"journal.keys[{index}]") for index, each in names)
+        return tuple(_read_ed25519(path, each, key=f"journal.keys[{index}]") for index, each in names)
     if file.link.version == 1:  # it knows no journal
         return ()
     raise ConfigurationError(
@@ -422,7 +451,7 @@ def _journal_keys(path: Path, file: _ClientFile) -> tuple[bytes, ...]:
     )
 
 
-def _read_journal_key(path: Path, name: Path, *, key: str) -> bytes:
+def _read_ed25519(path: Path, name: Path, *, key: str) -> bytes:
     """DER of the Ed25519 public key in a PEM file."""
     file = _beside(path, name)
     try:
@@ -434,6 +463,20 @@ def _read_journal_key(path: Path, name: Path, *, key: str) -> bytes:
     if not isinstance(public_key, Ed25519PublicKey):
         raise ConfigurationError(f"{file} is not an Ed25519 key", source=str(path), key=key)
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _check_operators(path: Path, operators: tuple[bytes, ...], *, quorum: int) -> None:
+    for index, each in enumerate(operators):
+        if each in operators[:index]:
+            raise ConfigurationError(
+                "this key stands there twice; each operator has one", source=str(path), key=f"orders.operators[{index}]"
+            )
+    if operators and quorum > len(operators):
+        raise ConfigurationError(
+            f"so many must sign, and {len(operators)} keys are named: name more of them, or ask for fewer",
+            source=str(path),
+            key="orders.quorum",
+        )
 
 
 def _check_distinct(path: Path, names: list[str], key: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from tests.support.journal_keys import write_journal_pem
+from tests.support.operators import public_pem
 
 from cassiopeia import config
 
@@ -38,6 +39,9 @@ def test_every_file_is_shown() -> None:
 def test_the_signers_file_is_accepted(tmp_path: Path, more: str) -> None:
     path = tmp_path / "signer.toml"
     path.write_text(examples()["signer.toml"] + more, encoding="utf-8")
+    (tmp_path / "operators").mkdir()
+    for number, name in enumerate(["anna", "ben"]):
+        (tmp_path / "operators" / f"{name}.pem").write_bytes(public_pem(number))
 
     loaded = config.load_signer_config(path)
 

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.authorities import default_ca, make_ca, p256_key
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY, write_journal_pem
+from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia import config
 from cassiopeia.config import (
@@ -78,6 +79,7 @@ def directory(tmp_path: Path) -> Path:
     write_journal_pem(tmp_path / "journal.pem")
     p256 = p256_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "p256.pem").write_bytes(p256)
+    (tmp_path / "anna.pem").write_bytes(public_pem())
     return tmp_path
 
 
@@ -113,6 +115,10 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         crl_lifetime_days=10,
         crl_resign_hours=24,
         journal_key=directory / "journal.key",
+        disk_reserve_octets=64 << 20,
+        clock_leap_days=3,
+        operators=(),
+        quorum=1,
     )
 
 
@@ -148,8 +154,17 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
         resign_hours = 12
         [journal]
         key = "/etc/journal.key"
+        [disk]
+        reserve_mib = 256
+        [clock]
+        leap_days = 10
+        [orders]
+        operators = ["anna.pem", "ben.pem", "carla.pem"]
+        quorum = 2
         """
     )
+    for number, name in enumerate(["anna", "ben", "carla"]):
+        (directory / f"{name}.pem").write_bytes(public_pem(number))
 
     loaded = load_signer_config(path)
 
@@ -166,6 +181,8 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
     assert loaded.limits == Limits(open_requests=10, request_octets=65536, request_seconds=60)
     assert (loaded.crl_lifetime_days, loaded.crl_resign_hours) == (30, 12)
     assert loaded.journal_key == Path("/etc/journal.key")
+    assert (loaded.disk_reserve_octets, loaded.clock_leap_days) == (256 << 20, 10)
+    assert (loaded.operators, loaded.quorum) == (PUBLIC_KEYS[:3], 2)
 
 
 def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,6 +240,29 @@ def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkey
         ("[link]", "[crl]\nresign_hours = 0\n[link]", "crl.resign_hours", "expected int >= 1"),
         ("[link]", "[crl]\nlifetime_days = 1\n[link]", "crl.resign_hours", "make this smaller than lifetime_days"),
         ('[journal]\nkey = "journal.key"', "", "journal.key", "openssl genpkey -algorithm ED25519"),
+        ("[link]", "[disk]\nreserve_mib = 0\n[link]", "disk.reserve_mib", "expected int >= 1"),
+        ("[link]", "[clock]\nleap_days = 0\n[link]", "clock.leap_days", "expected int >= 1"),
+        ("[link]", "[clock]\nleap_days = 366\n[link]", "clock.leap_days", "expected int <= 365"),
+        ("[link]", "[orders]\nquorum = 0\n[link]", "orders.quorum", "expected int >= 1"),
+        (
+            "[link]",
+            "[orders]\noperators = ['anna.pem', 'gone.pem']\n[link]",
+            "orders.operators[1]",
+            "cannot read",
+        ),
+        ("[link]", "[orders]\noperators = ['p256.pem']\n[link]", "orders.operators[0]", "is not an Ed25519 key"),
+        (
+            "[link]",
+            "[orders]\noperators = ['anna.pem', 'anna.pem']\n[link]",
+            "orders.operators[1]",
+            "this key stands there twice",
+        ),
+        (
+            "[link]",
+            "[orders]\noperators = ['anna.pem']\nquorum = 2\n[link]",
+            "orders.quorum",
+            "so many must sign, and 1 keys are named",
+        ),
         ("[link]", "[link.version_1]\ncertificate = 'c'\nkey = 'k'\n[link]", "link.version_1.peers", "is missing"),
     ],
 )
