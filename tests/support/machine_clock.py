@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from cassiopeia.journal.entry import ClockEpoch
 from cassiopeia.signer.clock import Clock
 
 START = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
@@ -33,10 +32,10 @@ class Machine:
         self.wall += seconds
         self.boot = 5.0
 
-    def clock(self, *, epoch: ClockEpoch | None = None, standing: str = "", leap_days: int = 3) -> Clock:
+    def clock(self, *, offset_s: int = 0, standing: str = "", leap_days: int = 3) -> Clock:
         """What a signer that starts now has."""
         return Clock(
-            leap_days=leap_days, epoch=epoch, standing=standing, wall=lambda: self.wall, boot=lambda: self.boot
+            leap_days=leap_days, offset_s=offset_s, standing=standing, wall=lambda: self.wall, boot=lambda: self.boot
         )
 
     @property

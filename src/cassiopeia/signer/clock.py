@@ -62,21 +62,22 @@ FINE: Final = ClockVerdict(state="fine")
 class Clock:
     """The time as far as the signer knows it. `check` comes first, with what the journal says.
 
-    `epoch` is the newest clock epoch of the journal, `standing` the code of a halt that an earlier run found reason
-    for and nobody has ended. `wall` and `boot` are seconds: since 1970, and of CLOCK_BOOTTIME.
+    `offset_s` is what the newest clock epoch of the journal adds to the machine's clock, `standing` the code of a halt
+    that an earlier run found reason for and nobody has ended. `wall` and `boot` are seconds: since 1970, and of
+    CLOCK_BOOTTIME.
     """
 
     def __init__(
         self,
         *,
         leap_days: int = 3,
-        epoch: ClockEpoch | None = None,
+        offset_s: int = 0,
         standing: str = "",
         wall: Callable[[], float] = time.time,
         boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self._leap = dt.timedelta(days=leap_days)
-        self._offset_s = 0 if epoch is None else _offset_s(epoch)
+        self._offset_s = offset_s
         self._standing = standing
         self._wall = wall
         self._boot = boot
