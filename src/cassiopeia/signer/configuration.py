@@ -16,6 +16,15 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
     return own
 
 
+def configuration_documents(config: SignerConfig) -> list[tuple[str, bytes]]:
+    """What the hash covers, by name: for the journal, so that a stranger can judge what was decided by it."""
+    documents = [
+        (path.name, path.read_bytes()) for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]
+    ]
+    documents += [(f"{each.authority.name}.crt", each.authority.certificate) for each in own_entries(config)]
+    return documents
+
+
 def configuration_hash(config: SignerConfig) -> bytes:
     """SHA-256 over all that decides how requests are judged: signer id, profiles, sub-CAs with their certificates."""
     version_1_profiles = config.version_1.profiles if config.version_1 is not None else ()

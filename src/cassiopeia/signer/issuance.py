@@ -14,22 +14,26 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cassiopeia.core import certificate
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.errors import InternalError, Refused, StateUnknown, Unavailable
-from cassiopeia.protocol import payload
+from cassiopeia.errors import InternalError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Intent, Journal
+from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed, Task
+from cassiopeia.steps import step
 
 _log = logging.getLogger(__name__)
 
 # Wire specification: an intent that nobody confirms ends after 15 minutes.
 INTENT_LIFE_S = 15 * 60
+# Version 1 has no request ids: an identical request within this time gets the same certificate.
+_VERSION_1_MEMORY = dt.timedelta(hours=24)
 _LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
 
 
@@ -51,20 +55,22 @@ class IssuanceDesk:
     def __init__(
         self,
         *,
-        signer_id: int,
         boot_id: bytes,
         configuration_hash: bytes,
         authorities: Mapping[str, Authority],
         journal: Journal,
+        journal_desk: JournalDesk,
+        gate: Gate,
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._signer_id = signer_id
         self._boot_id = boot_id
         self._configuration_hash = configuration_hash
         self._authorities = authorities
         self._journal = journal
+        self._journal_desk = journal_desk
+        self._gate = gate
         self._submit = submit
         self._next_task = next_task
         self._clock = clock
@@ -72,18 +78,24 @@ class IssuanceDesk:
         self._deciding: dict[int, _Exchange] = {}
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
         self._intent_deadlines: dict[bytes, float] = {}
-        self.issued = journal.used_counts()
+        self.issued = journal.index.used_counts()
 
     def end_open_intents(self, *, now: dt.datetime) -> None:
         """Abandon what no session can confirm any more: called once, at start."""
-        for serial_number in self._journal.open_intents():
-            self._abandon(serial_number, reason="the signer was started again", now=now)
+        for serial_number in self._journal.index.open_intents():
+            self._abandon(serial_number, code="restart", reason="the signer was started again", now=now)
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
         exchange = _Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
         self._exchanges[id(session), handle] = exchange
-        if session.version > 1 and not self._is_new(exchange, now=now):
+        step("sign 5 requested")
+        if not self._is_new(exchange, now=now):
+            return
+        try:
+            self._gate.check_issuing()
+        except Unavailable as error:
+            self._fail(exchange, error)
             return
         task = self._next_task()
         self._deciding[task] = exchange
@@ -98,29 +110,40 @@ class IssuanceDesk:
         if not self._hash_is_right(exchange, log_hash):
             self._fail(exchange, Unavailable(_LOG_MISMATCH, code="log-mismatch", retry_after_s=1))
             return
-        stored = self._journal.find_serial(intent.serial_number)
-        if stored is not None and stored.state == "issued":
+        if session.version > 1:
+            self._journal_desk.note_log(session, intent.position)
+        stored = self._journal.index.find_serial(intent.serial_number)
+        if stored is not None and _is_complete(stored):
             self._journal.when_durable(lambda: self._release(exchange, stored))
             return
         if stored is None or stored.state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
+        try:
+            # What the key has signed already is given out whatever stands in the way now; the key is not used anew.
+            self._gate.check_issuing()
+        except Unavailable as error:
+            self._fail(exchange, error)
+            return
         if stored.state == "intent":
-            self._journal.record_confirmation(intent.serial_number, log_hash=intent.log_hash, now=now)
+            log_hash = intent.log_hash if log_hash else b""
+            self._journal.record_confirmation(intent, log_hash=log_hash, now=now)
             self._intent_deadlines.pop(intent.serial_number, None)
+            step("sign 10 confirmation appended")
             _log.debug("%s log confirmed by its SHA-256; confirmation journaled", _short(exchange.request))
         self._journal.when_durable(lambda: self._sign(intent, exchange))
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
         exchange = self._exchanges[id(session), handle]
-        stored = None if exchange.intent is None else self._journal.find_serial(exchange.intent.serial_number)
+        stored = None if exchange.intent is None else self._journal.index.find_serial(exchange.intent.serial_number)
         if stored is not None and stored.state in {"confirmed", "issued"}:
             # Another session under the same request id: the word that nothing will be signed would be a lie.
             self._fail(exchange, Unavailable("the log of this request is confirmed already", code="log-confirmed"))
             return
+        index = None
         if stored is not None and stored.state == "intent":
-            self._abandon(stored.serial_number, reason=reason, now=now)
-        self._journal.when_durable(functools.partial(self._say_abandoned, exchange))
+            index = self._abandon(stored.serial_number, code="vetoed", reason=reason, now=now)
+        self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
 
     def forget(self, session: Session) -> None:
         """The session has ended; its intents live on until they are confirmed under the same id, or run out."""
@@ -131,10 +154,10 @@ class IssuanceDesk:
         """Abandon intents that nobody confirmed in time (monotonic clock)."""
         late = [serial for serial, deadline in self._intent_deadlines.items() if self._clock() > deadline]
         for serial_number in late:
-            self._abandon(serial_number, reason="nobody confirmed the log in time", now=now)
+            index = self._abandon(serial_number, code="expired", reason="nobody confirmed the log in time", now=now)
             for exchange in self._exchanges.values():
                 if exchange.intent is not None and exchange.intent.serial_number == serial_number:
-                    self._journal.when_durable(functools.partial(self._say_abandoned, exchange))
+                    self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
@@ -156,16 +179,25 @@ class IssuanceDesk:
         return False
 
     def _is_new(self, exchange: _Exchange, *, now: dt.datetime) -> bool:
-        """Whether this request id is met for the first time; otherwise answer from what is known."""
+        """Whether this request is met for the first time; otherwise answer from what is known."""
         request_id = exchange.request.request_id
-        if any(other.request.request_id == request_id for other in self._deciding.values()):
+        if any(_is_same(other, exchange) for other in self._deciding.values()):
             self._fail(exchange, Unavailable("this request is being decided already", retry_after_s=1))
             return False
-        known = self._journal.find_request(request_id)
+        if exchange.session.version > 1:
+            known = self._journal.index.find_request(request_id)
+        else:
+            known = self._journal.index.find_version_1(exchange.digest, since=now - _VERSION_1_MEMORY)
         if known is None:
             return True
         if known.request_digest != exchange.digest:
             refusal = Refused("this request id was used for another request", code="request-id-taken", field="id")
+            self._journal_refusal(exchange, refusal, now=now)
+            return False
+        if not known.tbs_certificate:
+            refusal = Refused(
+                "the certificate of this request has run out, and what it held was removed", code="removed", field="id"
+            )
             self._journal_refusal(exchange, refusal, now=now)
             return False
         exchange.intent = known
@@ -187,38 +219,27 @@ class IssuanceDesk:
         request = exchange.request
         # Over version 1 nobody names a request: each stands for itself.
         request_id = request.request_id or os.urandom(32)
-        log = payload.encode_log_entry(
+        intent = self._journal.record_intent(
             request,
             request_id=request_id,
             request_digest=exchange.digest,
-            signer_id=self._signer_id,
+            protocol=exchange.session.version,
             boot_id=self._boot_id,
-            index=self._journal.next_position,
-            previous_hash=self._journal.head,
-            time=now,
             configuration_hash=self._configuration_hash,
             signing_ca=authority.name,
-            tbs_certificate=decided.tbs_certificate,
-        )
-        intent = Intent(
             serial_number=decided.serial_number,
-            signing_ca=authority.name,
-            request_id=request_id,
-            request_digest=exchange.digest,
-            log=log,
-            log_hash=hashlib.sha256(log).digest(),
             algorithm=decided.algorithm,
-            state="intent",
-            signature=b"",
+            tbs_certificate=decided.tbs_certificate,
+            now=now,
         )
-        self._journal.record_intent(intent, now=now)
+        step("sign 7 intent appended")
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
         self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S
         exchange.intent = intent
         _log.debug(
             "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
             _short(request),
-            self._journal.next_position - 1,
+            intent.position,
             intent.signing_ca,
             intent.serial_number.hex(),
         )
@@ -244,68 +265,85 @@ class IssuanceDesk:
 
     # Step 8: the log goes out; no CA key has been used yet.
     def _send_log(self, exchange: _Exchange, intent: Intent) -> None:
-        exchange.log_sent = intent.log if exchange.session.version > 1 else _log_text(exchange.request, intent)
-        self._send(exchange, lambda: exchange.session.send_log(exchange.handle, exchange.log_sent))
+        step("sign 7 intent durable")
+        session = exchange.session
+        exchange.log_sent = intent.log if session.version > 1 else _log_text(exchange.request, intent)
+        self._send(
+            exchange,
+            lambda: session.send_log(exchange.handle, exchange.log_sent, head=self._journal_desk.newest_head(session)),
+        )
+        step("sign 8 log sent")
 
     def _sign(self, intent: Intent, exchange: _Exchange) -> None:
+        step("sign 10 confirmation durable")
         for other, exchanges in self._signing.values():
             if other.serial_number == intent.serial_number:
                 exchanges.append(exchange)
                 return
-        stored = self._journal.find_serial(intent.serial_number)
-        if stored is not None and stored.state == "issued":
+        stored = self._journal.index.find_serial(intent.serial_number)
+        if stored is not None and _is_complete(stored):
             # Signed for another session while this confirmation waited for the disk: never a second signature.
             self._journal.when_durable(lambda: self._release(exchange, stored))
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
-        tbs_certificate = payload.decode_log_entry(intent.log).tbs_certificate
-        self._submit(Sign(task=task, signing_ca=intent.signing_ca, algorithm=intent.algorithm, octets=tbs_certificate))
+        self._submit(
+            Sign(task=task, signing_ca=intent.signing_ca, algorithm=intent.algorithm, octets=intent.tbs_certificate)
+        )
 
     # Step 10: the result becomes durable, then the signature leaves.
     def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
-        self._journal.record_result(intent.serial_number, signature=signature, now=now)
-        stored = self._journal.find_serial(intent.serial_number)
-        if stored is None:
-            raise StateUnknown("the journal has lost an intent that it held")
+        step("sign 10 signed")
+        position = self._journal.record_result(intent, signature=signature, now=now)
+        stored = replace(intent, state="issued", signature=signature, result_position=position)
+        step("sign 10 result appended")
         for exchange in exchanges:
             _log.debug(
-                "%s signed and verified; result journaled as entry %d, released",
-                _short(exchange.request),
-                stored.result_position,
+                "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), position
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
 
     def _release(self, exchange: _Exchange, stored: Intent) -> None:
-        der = certificate.compose_certificate(payload.decode_log_entry(stored.log).tbs_certificate, stored.signature)
-        self._send(
-            exchange,
-            lambda: exchange.session.send_certificate(
+        step("sign 10 result durable")
+        session = exchange.session
+
+        def release() -> None:
+            session.send_certificate(
                 exchange.handle,
                 signing_ca=stored.signing_ca,
                 signature=stored.signature,
                 index=stored.result_position,
-                certificate=der,
-            ),
-            last=True,
-        )
+                certificate=certificate.compose_certificate(stored.tbs_certificate, stored.signature),
+                head=self._journal_desk.newest_head(session),
+            )
+            self._journal_desk.note_signature(session, stored.result_position)
+
+        self._send(exchange, release, last=True)
+        step("sign 10 released")
 
     def _hash_is_right(self, exchange: _Exchange, log_hash: bytes) -> bool:
         if exchange.session.version == 1 and not log_hash:
             return True  # the original sends no hash
         return log_hash == hashlib.sha256(exchange.log_sent).digest()
 
-    def _abandon(self, serial_number: bytes, *, reason: str, now: dt.datetime) -> None:
-        intent = self._journal.find_serial(serial_number)
+    def _abandon(self, serial_number: bytes, *, code: str, reason: str, now: dt.datetime) -> int | None:
+        """End an intent; return the index of the entry that says so."""
+        intent = self._journal.index.find_serial(serial_number)
         self._intent_deadlines.pop(serial_number, None)
         if intent is None:
-            return
-        self._journal.record_abandonment(serial_number, reason=reason, now=now)
+            return None
+        index = self._journal.record_abandonment(intent, code=code, reason=reason, now=now)
         self.issued[intent.signing_ca] -= 1
+        step("abandon appended")
+        return index
 
-    def _say_abandoned(self, exchange: _Exchange) -> None:
+    def _say_abandoned(self, exchange: _Exchange, index: int | None) -> None:
         """The signer's word that this intent will never be signed."""
-        self._send(exchange, lambda: exchange.session.send_abandoned(exchange.handle), last=True)
+        step("abandon durable")
+        head = None if index is None else self._journal.signed_head()
+        self._send(
+            exchange, lambda: exchange.session.send_abandoned(exchange.handle, index=index, head=head), last=True
+        )
 
     def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
         self._send(exchange, lambda: answers.refuse(exchange.session, exchange.handle, refusal), last=True)
@@ -321,6 +359,18 @@ class IssuanceDesk:
 
     def _session_lives(self, exchange: _Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
+
+
+def _is_complete(intent: Intent) -> bool:
+    """Whether there is a signature to give; after a rebuild it may be lost, and the same octets are signed again."""
+    return intent.state == "issued" and bool(intent.signature)
+
+
+def _is_same(one: _Exchange, other: _Exchange) -> bool:
+    """Whether two exchanges are about the same request, by id or, over version 1, by content."""
+    if other.session.version > 1:
+        return one.request.request_id == other.request.request_id
+    return one.session.version == 1 and one.digest == other.digest
 
 
 def _as_unavailable(outcome: Outcome) -> Unavailable:

@@ -1,137 +1,99 @@
-"""The signer's one durable store: an append-only record of everything it did, and indices derived from it.
+"""The signer's one durable store: an append-only journal in SQLite, its hash tree, and its signed heads.
 
 SQLite with WAL and `synchronous=FULL` (PRAGMA synchronous: each commit is on the disk when it returns). Entries are
-appended in the order in which things happen and are never changed; each carries SHA-256 over the hash of the entry
-before it, its kind and its body. The tables beside `entry` answer questions quickly and can be made again from it.
+appended in the order in which things happen and are never changed; what they look like is in `cassiopeia.journal`.
+The tables of `journal_index` answer questions quickly and are made from the entries.
 
 Several appends share one commit: `record_...` opens a transaction, `commit` waits for the disk. Nothing may leave
-the signer before the commit of what it rests on. A commit that fails leaves the state of the disk unknown:
-`StateUnknown`, and the process ends (fsync(2): after an error, what was written may be lost, and a second fsync may
-lie).
+the signer before the commit of what it rests on, and heads are signed for committed entries alone. A commit that fails
+leaves the state of the disk unknown: `StateUnknown`, and the process ends (fsync(2): after an error, what was written
+may be lost, and a second fsync may lie).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
+import os
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
-import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cassiopeia.errors import OperatorError, StateUnknown
+from cassiopeia.core.request import CertificateRequest
+from cassiopeia.errors import InternalError, OperatorError, PeerError, SignatureInvalid, StateUnknown
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
+from cassiopeia.journal import merkle
+from cassiopeia.journal.entry import JournalEntry
+from cassiopeia.journal.head import JournalHead
+from cassiopeia.protocol import structure
+from cassiopeia.signer import journal_index
+from cassiopeia.signer.journal_index import CrlRecord, Intent, IntentState, JournalIndex
 
-IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
+__all__ = ["CrlRecord", "Intent", "IntentState", "Journal", "open_database"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entry (
-    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, at_us INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL
-) STRICT;
+FILE_NAME: Final = "journal.sqlite"
+
+# "CASJ": tells our file from any other SQLite database (PRAGMA application_id).
+_APPLICATION_ID: Final = 0x4341534A
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS entry (position INTEGER PRIMARY KEY, entry BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
 CREATE TRIGGER IF NOT EXISTS entry_is_never_changed BEFORE UPDATE ON entry
     BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS entry_is_never_removed BEFORE DELETE ON entry
     BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TABLE IF NOT EXISTS certificate (
-    serial_number BLOB PRIMARY KEY, signing_ca TEXT NOT NULL, request_id BLOB NOT NULL, request_digest BLOB NOT NULL,
-    position INTEGER NOT NULL, log_hash BLOB NOT NULL, algorithm BLOB NOT NULL, state TEXT NOT NULL,
-    signature BLOB, result_position INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS certificate_by_request ON certificate (request_id);
-CREATE INDEX IF NOT EXISTS certificate_open ON certificate (state) WHERE state = 'intent';
-CREATE TABLE IF NOT EXISTS revocation (
-    signing_ca TEXT NOT NULL, ordinal INTEGER NOT NULL, serial_number BLOB NOT NULL UNIQUE, entry BLOB NOT NULL,
-    PRIMARY KEY (signing_ca, ordinal)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS crl (
-    signing_ca TEXT NOT NULL, number INTEGER NOT NULL, this_update INTEGER NOT NULL, next_update INTEGER NOT NULL,
-    entries INTEGER NOT NULL, tbs_hash BLOB NOT NULL, algorithm BLOB NOT NULL, signature BLOB NOT NULL,
-    PRIMARY KEY (signing_ca, number)
+CREATE TABLE IF NOT EXISTS part (
+    position INTEGER NOT NULL, ordinal INTEGER NOT NULL, octets BLOB NOT NULL, PRIMARY KEY (position, ordinal)
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS part_is_never_changed BEFORE UPDATE ON part
+    BEGIN SELECT RAISE(ABORT, 'parts of the journal are removed or stay as they are'); END;
+CREATE TABLE IF NOT EXISTS subtree (
+    level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
 ) STRICT, WITHOUT ROWID;
 """
-
-_FIND_REQUEST = """
-    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature,
-        result_position
-    FROM certificate JOIN entry USING (position)
-    WHERE request_id = ? AND state <> 'abandoned' ORDER BY position DESC LIMIT 1
-"""
-_FIND_SERIAL = """
-    SELECT serial_number, signing_ca, request_id, request_digest, body, log_hash, algorithm, state, signature,
-        result_position
-    FROM certificate JOIN entry USING (position) WHERE serial_number = ?
-"""
-
-_EMPTY_HASH = bytes(32)
-_HIGHEST_INTEGER = (1 << 63) - 1  # of SQLite
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Intent:
-    """One certificate on its way, or there: `log` is the canonical log entry.
-
-    Once it is issued, `signature` is set, and `result_position` is the index of the entry that says so.
-    """
-
-    serial_number: bytes
-    signing_ca: str
-    request_id: bytes
-    request_digest: bytes
-    log: bytes
-    log_hash: bytes
-    algorithm: bytes
-    state: IntentState
-    signature: bytes = b""
-    result_position: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CrlRecord:
-    """One signed CRL without its entries, of which it lists the first `entries`; times are whole seconds, UTC."""
-
-    signing_ca: str
-    number: int
-    this_update: dt.datetime
-    next_update: dt.datetime
-    entries: int
-    tbs_hash: bytes
-    algorithm: bytes
-    signature: bytes
+# Roots of complete subtrees from this level up are kept: 64 leaves are hashed again quickly.
+_KEPT_LEVEL: Final = 6
+_ROWS_AT_ONCE: Final = 1_000
 
 
 class Journal:
-    """The open journal. One process writes it; a second one is refused."""
+    """The open journal of one signer. One process writes it; a second one is refused.
 
-    def __init__(self, directory: Path) -> None:
-        path = directory / "journal.sqlite"
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Nobody to wait for: whoever has the journal keeps it as long as he lives.
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=0)
-            path.chmod(0o600)
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(_SCHEMA)
-            row = self._database.execute("SELECT position, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise OperatorError(
-                    f"{path}: another signer is running on this journal, or a program has it open to read; "
-                    f"stop it first (`fuser {path}` names it)"
-                ) from error
-            raise OperatorError(f"{path}: cannot open the journal: {error}") from error
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise OperatorError(f"{path}: cannot open the journal: {error}") from error
-        self._path = path
+    Opening proves it: SQLite's own check of the file, every hash of the chain, and that the newest key is `key`. A
+    journal that `is_new` takes nothing before `begin`.
+    """
+
+    def __init__(self, directory: Path, *, signer_id: int, key: Ed25519PrivateKey) -> None:
+        self._signer_id = signer_id
+        self._key = key
+        self._public_key = heads.public_octets(key)
+        self._path = directory / FILE_NAME
         self._in_transaction = False
         self._failed = False
         self._waiting: list[Callable[[], None]] = []
-        self._position: int = row[0] if row else 0
-        self._head: bytes = row[1] if row else _EMPTY_HASH
         self.commits = 0
+        self._database = open_database(self._path)
+        self._epoch = 1
+        self._position = 0
+        self._head = entries.NO_ENTRY
+        self._last_time = dt.datetime.min.replace(tzinfo=dt.UTC)
+        self._frontier = merkle.Frontier()
+        self.index = JournalIndex(self._execute)
+        try:
+            self._take_stock()
+            self._check_key()
+        except BaseException:
+            self._database.close()
+            raise
+        self._epoch = self.index.epoch()
+        self._durable: JournalHead = self._describe()
+        self._signed: bytes | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return not self._position
 
     @property
     def next_position(self) -> int:
@@ -139,9 +101,19 @@ class Journal:
         return self._position + 1
 
     @property
+    def size(self) -> int:
+        """How many entries are on the disk."""
+        return self._durable.size
+
+    @property
     def head(self) -> bytes:
-        """SHA-256 of the newest entry and, through it, of all before."""
+        """Hash of the newest entry and, through it, of all before."""
         return self._head
+
+    @property
+    def last_time(self) -> dt.datetime:
+        """When the newest entry was written. Times of entries never fall."""
+        return self._last_time
 
     @property
     def dirty(self) -> bool:
@@ -150,6 +122,11 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+
+    def begin(self, *, now: dt.datetime) -> None:
+        """Write the first entry of a new journal: its key, signed by itself."""
+        self.record_key(self._key, now=now)
+        self.commit()
 
     def when_durable(self, callback: Callable[[], None]) -> None:
         """Call this after the commit of all that was appended so far."""
@@ -162,179 +139,331 @@ class Journal:
             self._execute("COMMIT")
             self._in_transaction = False
             self.commits += 1
+            self._durable, self._signed = self._describe(), None
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             callback()
 
-    def record_start(self, *, now: dt.datetime, boot_id: bytes, configuration_hash: bytes) -> None:
+    def signed_head(self) -> bytes:
+        """The head of all that is on the disk, signed by the journal's key: DER, the same until the next commit."""
+        if self._signed is None:
+            self._signed = heads.sign_head(self._durable, self._key)
+        return self._signed
+
+    def sign(self, octets: bytes) -> bytes:
+        """Ed25519 signature of the journal's key; `octets` begin with a tag of their own."""
+        return self._key.sign(octets)
+
+    def root_at(self, size: int) -> bytes:
+        """Root over the first `size` entries (RFC 9162 2.1.1)."""
+        if not 0 <= size <= self._position:
+            raise InternalError(f"the journal has {self._position} entries, not {size}")
+        roots, start = [], 0
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                roots.append(self._subtree(level, start >> level))
+                start += 1 << level
+        return merkle.Frontier(size, roots).root()
+
+    def contains(self, head: JournalHead) -> bool:
+        """Whether this journal begins with all that the head was signed for."""
+        return head.size <= self._position and self.root_at(head.size) == head.root_hash
+
+    def own_head(self, octets: bytes) -> JournalHead:
+        """Read a signed head of this signer; raises PeerError when none of its keys has signed it."""
+        try:
+            head = heads.verify_head(octets, self.index.public_keys())
+        except SignatureInvalid as error:
+            raise PeerError(f"the client presents a journal head that is not this signer's: {error}") from error
+        if head.signer_id != self._signer_id:
+            raise PeerError(f"the client presents a journal head of signer {head.signer_id}")
+        return head
+
+    def entries(self, first: int, at_most: int) -> Iterator[tuple[int, bytes, tuple[bytes, ...]]]:
+        """Entries on the disk from `first` on: index, octets, parts (empty where removed)."""
+        last = min(self.size, first + at_most - 1)
+        for position, octets in self._execute(
+            "SELECT position, entry FROM entry WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
+        ):
+            parts = dict(self._execute("SELECT ordinal, octets FROM part WHERE position = ?", (position,)))
+            count = len(entries.decode_entry(octets).parts)
+            yield position, octets, tuple(parts.get(ordinal, b"") for ordinal in range(count))
+
+    # What the signer did.
+
+    def record_start(
+        self, *, now: dt.datetime, boot_id: bytes, boot_seconds: int, configuration_hash: bytes, software_version: str
+    ) -> None:
         self._append(
-            "start", now, msgspec.json.encode({"boot_id": boot_id.hex(), "configuration": configuration_hash.hex()})
-        )
-
-    def record_intent(self, intent: Intent, *, now: dt.datetime) -> None:
-        """The certificate that will be made once its log is safe; the entry's body is the log entry itself."""
-        position = self.next_position
-        self._append("intent", now, intent.log)
-        self._execute(
-            "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, 'intent', NULL, NULL)",
-            (
-                intent.serial_number,
-                intent.signing_ca,
-                intent.request_id,
-                intent.request_digest,
-                position,
-                intent.log_hash,
-                intent.algorithm,
+            entries.Start(
+                boot_id=boot_id,
+                boot_seconds=boot_seconds,
+                configuration_hash=configuration_hash,
+                software_version=software_version,
             ),
+            now=now,
         )
 
-    def record_confirmation(self, serial_number: bytes, *, log_hash: bytes, now: dt.datetime) -> None:
-        """The client has saved the log: the key may be used."""
-        body = {"serial_number": serial_number.hex(), "log_hash": log_hash.hex()}
-        self._append("confirmation", now, msgspec.json.encode(body))
-        self._execute("UPDATE certificate SET state = 'confirmed' WHERE serial_number = ?", (serial_number,))
+    def record_configuration(
+        self, configuration_hash: bytes, documents: Sequence[tuple[str, bytes]], *, now: dt.datetime
+    ) -> None:
+        """What requests are judged by from now on, word for word."""
+        part = entries.Documents(documents=tuple(entries.Document(name=name, octets=each) for name, each in documents))
+        body = entries.Configuration(configuration_hash=configuration_hash)
+        self._append(body, structure.encode(part), now=now)
 
-    def record_result(self, serial_number: bytes, *, signature: bytes, now: dt.datetime) -> None:
-        """The certificate exists."""
-        position = self.next_position
-        body = {"serial_number": serial_number.hex(), "signature": signature.hex()}
-        self._append("result", now, msgspec.json.encode(body))
-        self._execute(
-            "UPDATE certificate SET state = 'issued', signature = ?, result_position = ? WHERE serial_number = ?",
-            (signature, position, serial_number),
+    def record_intent(
+        self,
+        request: CertificateRequest,
+        *,
+        request_id: bytes,
+        request_digest: bytes,
+        protocol: int,
+        boot_id: bytes,
+        configuration_hash: bytes,
+        signing_ca: str,
+        serial_number: bytes,
+        algorithm: bytes,
+        tbs_certificate: bytes,
+        now: dt.datetime,
+    ) -> Intent:
+        """The certificate that will be made once its log is safe."""
+        body = entries.Intent(
+            protocol=protocol,
+            boot_id=boot_id,
+            request_id=request_id,
+            request_digest=request_digest,
+            configuration_hash=configuration_hash,
+            profile=request.profile or request.ocsp_target_ca,
+            signing_ca=signing_ca,
+            serial_number=serial_number,
+            algorithm=algorithm,
+        )
+        salt = os.urandom(entries.SALT_OCTETS)
+        part = structure.encode(entries.requested(request, salt=salt, tbs_certificate=tbs_certificate))
+        octets = self._append(body, part, now=now)
+        log = entries.encode_log(entries.Log(entry=octets, parts=(part,)))
+        return Intent(
+            position=self._position,
+            serial_number=serial_number,
+            signing_ca=signing_ca,
+            request_id=request_id,
+            request_digest=request_digest,
+            log=log,
+            log_hash=entries.part_hash(log),
+            tbs_certificate=tbs_certificate,
+            algorithm=algorithm,
+            state="intent",
         )
 
-    def record_abandonment(self, serial_number: bytes, *, reason: str, now: dt.datetime) -> None:
-        """The intent is over without a certificate: its serial number is burned."""
-        body = {"serial_number": serial_number.hex(), "reason": reason}
-        self._append("abandonment", now, msgspec.json.encode(body))
-        self._execute("UPDATE certificate SET state = 'abandoned' WHERE serial_number = ?", (serial_number,))
+    def record_confirmation(self, intent: Intent, *, log_hash: bytes, now: dt.datetime) -> None:
+        """The client has saved the log (version 1: says so, and `log_hash` is empty): the key may be used."""
+        self._append(entries.Confirmation(intent=intent.position, log_hash=log_hash), now=now)
+
+    def record_result(self, intent: Intent, *, signature: bytes, now: dt.datetime) -> int:
+        """The certificate exists. Returns the index of the entry."""
+        self._append(entries.Result(intent=intent.position), signature, now=now)
+        return self._position
+
+    def record_abandonment(self, intent: Intent, *, code: str, reason: str, now: dt.datetime) -> int:
+        """The intent is over without a certificate: its serial number is burned. Returns the index of the entry."""
+        self._append(entries.Abandonment(intent=intent.position, code=code), _reason("", reason), now=now)
+        return self._position
 
     def record_refusal(
         self, *, request_id: bytes, request_digest: bytes, code: str, field: str, message: str, now: dt.datetime
     ) -> None:
-        body = {
-            "request_id": request_id.hex(),
-            "request_digest": request_digest.hex(),
-            "code": code,
-            "field": field,
-            "message": message,
-        }
-        self._append("refusal", now, msgspec.json.encode(body))
+        body = entries.Refusal(request_id=request_id, request_digest=request_digest, code=code)
+        self._append(body, _reason(field, message), now=now)
 
-    def record_revocations(self, signing_ca: str, entries: list[tuple[bytes, bytes]], *, now: dt.datetime) -> None:
-        """Serial numbers with their CRL entries (DER), in the order in which the CRL will list them."""
-        ((ordinal,),) = self._execute(
-            "SELECT COALESCE(MAX(ordinal), 0) FROM revocation WHERE signing_ca = ?", (signing_ca,)
+    def record_revocations(
+        self,
+        signing_ca: str,
+        new: Sequence[bytes],
+        *,
+        request_id: bytes = b"",
+        request_digest: bytes = b"",
+        now: dt.datetime,
+    ) -> None:
+        """CRL entries (DER), in the order in which the CRL will list them; none, for a request that changes nothing."""
+        self._append(
+            entries.Revocations(
+                signing_ca=signing_ca, request_id=request_id, request_digest=request_digest, entries=tuple(new)
+            ),
+            now=now,
         )
-        body = {"signing_ca": signing_ca, "entries": [entry.hex() for _, entry in entries]}
-        self._append("revocation", now, msgspec.json.encode(body))
-        for offset, (serial_number, entry) in enumerate(entries, start=1):
-            self._execute(
-                "INSERT INTO revocation VALUES (?, ?, ?, ?)", (signing_ca, ordinal + offset, serial_number, entry)
+
+    def record_crl(self, crl: CrlRecord, *, answers: Sequence[bytes] = (), now: dt.datetime) -> None:
+        """A CRL was signed, which answers the revocation requests with these ids."""
+        self._append(
+            entries.SignedCrl(
+                signing_ca=crl.signing_ca,
+                number=crl.number,
+                this_update=crl.this_update,
+                next_update=crl.next_update,
+                entries=crl.entries,
+                tbs_hash=crl.tbs_hash,
+                algorithm=crl.algorithm,
+                answers=tuple(answers),
+            ),
+            crl.signature,
+            now=now,
+        )
+
+    def record_halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
+        """The signer issues nothing until `record_resume` with this code."""
+        self._append(entries.Halt(code=code), _reason("", reason), now=now)
+
+    def record_resume(self, code: str, *, now: dt.datetime) -> None:
+        self._append(entries.Resume(code=code), now=now)
+
+    def record_clock(self, *, machine_time: dt.datetime, true_time: dt.datetime) -> None:
+        """Operators have said what the time is; it is the time of this entry."""
+        self._append(entries.ClockEpoch(machine_time=machine_time, true_time=true_time), now=true_time, may_fall=True)
+
+    def record_order(self, sequence: int, order: bytes, *, now: dt.datetime) -> int:
+        """An order was obeyed. Returns the index of the entry."""
+        self._append(entries.OrderObeyed(sequence=sequence, order=order), now=now)
+        return self._position
+
+    def record_key(self, new: Ed25519PrivateKey, *, now: dt.datetime) -> None:
+        """From the next commit on, heads are signed with this key; the one before vouches for it."""
+        public_key = heads.public_octets(new)
+        statement = heads.KEY_TAG + entries.key_statement(
+            signer_id=self._signer_id, index=self.next_position, previous_hash=self._head, public_key=public_key
+        )
+        self._append(entries.Key(public_key=public_key, signature=self._key.sign(statement)), now=now)
+        self._key, self._public_key = new, public_key
+
+    def record_epoch(self, *, head: bytes, now: dt.datetime) -> None:
+        """The journal was made again from a copy that came with this signed head (empty: none)."""
+        number = self._epoch + 1
+        self._append(entries.Epoch(number=number, public_key=self._public_key, head=head), now=now, epoch=number)
+        self._epoch = number
+
+    def append_copy(self, octets: bytes, parts: Sequence[bytes]) -> None:
+        """Append an entry of a copy, as it is; raises PeerError when it does not follow the entry before it."""
+        entry = entries.decode_entry(octets)
+        entries.check_parts(entry, tuple(parts))
+        if (entry.index, entry.previous_hash) != (self.next_position, self._head):
+            raise PeerError(f"entry {entry.index} of the copy does not follow entry {self._position}")
+        self._write(entry, octets, parts)
+
+    def remove_parts(self, *, last: int, positions: Sequence[int], now: dt.datetime) -> int:
+        """Remove the parts of these entries, all up to `last`; return how many there were."""
+        self._begin_transaction()
+        removed = 0
+        for position in positions:
+            removed += len(self._execute("DELETE FROM part WHERE position = ? RETURNING 1", (position,)))
+        if removed:
+            self._append(entries.Removal(last=last, parts=removed), now=now)
+        return removed
+
+    # Opening.
+
+    def _take_stock(self) -> None:
+        """Check every hash, and make derived tables anew where they are missing or of another release."""
+        ((version,),) = self._execute("PRAGMA user_version")
+        stale = version != journal_index.INDEX_VERSION
+        self._begin_transaction()
+        if stale:
+            self.index.clear()
+        rows = self._database.execute("SELECT position, entry, hash FROM entry ORDER BY position")
+        try:
+            while chunk := rows.fetchmany(_ROWS_AT_ONCE):
+                for position, octets, leaf in chunk:
+                    entry = self._checked(position, octets, leaf)
+                    self._add_leaf(entry, leaf, keep=stale)
+                    if stale:
+                        self.index.add(entry, entries.decode_body(entry))
+        except sqlite3.DatabaseError as error:
+            raise OperatorError(_damaged(self._path, str(error))) from error
+        self._execute("COMMIT")
+        self._in_transaction = False
+        self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
+
+    def _checked(self, position: int, octets: bytes, leaf: bytes) -> JournalEntry:
+        try:
+            entry = entries.decode_entry(octets)
+        except PeerError as error:
+            raise OperatorError(_damaged(self._path, f"entry {position}: {error}")) from error
+        if entry.signer_id != self._signer_id:
+            raise OperatorError(
+                f"{self._path}: this is the journal of signer {entry.signer_id}, not of signer {self._signer_id}: "
+                "set [signer] id or state in signer.toml right"
+            )
+        follows = (entry.index, entry.previous_hash) == (position, self._head) and position == self._position + 1
+        if not follows or merkle.leaf_hash(octets) != leaf:
+            raise OperatorError(_damaged(self._path, f"entry {position} is not the one that was written"))
+        return entry
+
+    def _check_key(self) -> None:
+        if self._position and self.index.public_keys()[-1] != self._public_key:
+            raise OperatorError(
+                f"{self._path}: the journal key of signer.toml is not the one that signed this journal last: put the "
+                "right key file back, or change keys with `cassiopeia journal rotate-key`"
             )
 
-    def record_crl(self, crl: CrlRecord, *, now: dt.datetime) -> None:
-        body = {
-            "signing_ca": crl.signing_ca,
-            "number": crl.number,
-            "this_update": crl.this_update.isoformat(),
-            "next_update": crl.next_update.isoformat(),
-            "entries": crl.entries,
-            "tbs_hash": crl.tbs_hash.hex(),
-            "signature": crl.signature.hex(),
-        }
-        self._append("crl", now, msgspec.json.encode(body))
-        self._execute(
-            "INSERT INTO crl VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                crl.signing_ca,
-                crl.number,
-                int(crl.this_update.timestamp()),
-                int(crl.next_update.timestamp()),
-                crl.entries,
-                crl.tbs_hash,
-                crl.algorithm,
-                crl.signature,
-            ),
+    # Appending.
+
+    def _append(
+        self, body: Any, *parts: bytes, now: dt.datetime, epoch: int | None = None, may_fall: bool = False
+    ) -> bytes:
+        """Append an entry that says this; return its octets."""
+        entry = JournalEntry(
+            version=entries.VERSION,
+            signer_id=self._signer_id,
+            epoch=self._epoch if epoch is None else epoch,
+            index=self.next_position,
+            previous_hash=self._head,
+            time=now if may_fall else max(now, self._last_time),
+            kind=entries.KINDS[type(body)],
+            body=structure.encode(body),
+            parts=tuple(entries.part_hash(each) for each in parts),
+        )
+        octets = structure.encode(entry)
+        self._write(entry, octets, parts, body)
+        return octets
+
+    def _write(self, entry: JournalEntry, octets: bytes, parts: Sequence[bytes], body: Any = None) -> None:
+        self._begin_transaction()
+        leaf = merkle.leaf_hash(octets)
+        self._execute("INSERT INTO entry VALUES (?, ?, ?)", (entry.index, octets, leaf))
+        for ordinal, part in enumerate(parts):
+            if part:
+                self._execute("INSERT INTO part VALUES (?, ?, ?)", (entry.index, ordinal, part))
+        self._add_leaf(entry, leaf, keep=True)
+        self.index.add(entry, body if body is not None else entries.decode_body(entry))
+
+    def _add_leaf(self, entry: JournalEntry, leaf: bytes, *, keep: bool) -> None:
+        for level, number, root in self._frontier.append(leaf):
+            if keep and level >= _KEPT_LEVEL:
+                self._execute("INSERT OR REPLACE INTO subtree VALUES (?, ?, ?)", (level, number, root))
+        self._position, self._head, self._last_time = entry.index, leaf, entry.time
+
+    def _subtree(self, level: int, number: int) -> bytes:
+        if level >= _KEPT_LEVEL:
+            ((root,),) = self._execute("SELECT hash FROM subtree WHERE level = ? AND number = ?", (level, number))
+            return bytes(root)
+        first = (number << level) + 1
+        leaves = self._execute(
+            "SELECT hash FROM entry WHERE position BETWEEN ? AND ? ORDER BY position", (first, first + (1 << level) - 1)
+        )
+        return merkle.frontier_of([leaf for (leaf,) in leaves]).root()
+
+    def _describe(self) -> JournalHead:
+        return JournalHead(
+            signer_id=self._signer_id,
+            epoch=self._epoch,
+            size=self._position,
+            root_hash=self._frontier.root(),
+            time=self._last_time,
         )
 
-    def find_request(self, request_id: bytes) -> Intent | None:
-        """The newest intent under this request id that was not abandoned."""
-        return self._find(_FIND_REQUEST, request_id)
-
-    def find_serial(self, serial_number: bytes) -> Intent | None:
-        return self._find(_FIND_SERIAL, serial_number)
-
-    def open_intents(self) -> list[bytes]:
-        """Serial numbers that wait for a confirmation."""
-        return [row[0] for row in self._execute("SELECT serial_number FROM certificate WHERE state = 'intent'")]
-
-    def used_counts(self) -> dict[str, int]:
-        """How many serial numbers each sub-CA has used, abandoned ones left out: what its CRL may have to hold."""
-        return dict(
-            self._execute("SELECT signing_ca, COUNT(*) FROM certificate WHERE state <> 'abandoned' GROUP BY signing_ca")
-        )
-
-    def is_revoked(self, serial_number: bytes) -> bool:
-        return bool(self._execute("SELECT 1 FROM revocation WHERE serial_number = ?", (serial_number,)))
-
-    def revocation_entries(self, signing_ca: str) -> list[bytes]:
-        """DER of every CRL entry of this sub-CA, in order."""
-        rows = self._execute("SELECT entry FROM revocation WHERE signing_ca = ? ORDER BY ordinal", (signing_ca,))
-        return [row[0] for row in rows]
-
-    def crl(self, signing_ca: str, number: int | None = None) -> CrlRecord | None:
-        """The CRL of this number (any that a client may name), or the newest."""
-        if number is not None and number > _HIGHEST_INTEGER:
-            return None
-        rows = self._execute(
-            "SELECT number, this_update, next_update, entries, tbs_hash, algorithm, signature FROM crl"
-            " WHERE signing_ca = ?1 AND (?2 IS NULL OR number = ?2) ORDER BY number DESC LIMIT 1",
-            (signing_ca, number),
-        )
-        if not rows:
-            return None
-        (row,) = rows
-        return CrlRecord(
-            signing_ca=signing_ca,
-            number=row[0],
-            this_update=dt.datetime.fromtimestamp(row[1], dt.UTC),
-            next_update=dt.datetime.fromtimestamp(row[2], dt.UTC),
-            entries=row[3],
-            tbs_hash=row[4],
-            algorithm=row[5],
-            signature=row[6],
-        )
-
-    def _find(self, query: str, value: bytes) -> Intent | None:
-        rows = self._execute(query, (value,))
-        if not rows:
-            return None
-        (row,) = rows
-        return Intent(
-            serial_number=row[0],
-            signing_ca=row[1],
-            request_id=row[2],
-            request_digest=row[3],
-            log=row[4],
-            log_hash=row[5],
-            algorithm=row[6],
-            state=row[7],
-            signature=row[8] or b"",
-            result_position=row[9] or 0,
-        )
-
-    def _append(self, kind: str, now: dt.datetime, body: bytes) -> None:
+    def _begin_transaction(self) -> None:
         if not self._in_transaction:
             self._execute("BEGIN IMMEDIATE")
             self._in_transaction = True
-        position = self.next_position
-        head = hashlib.sha256(self.head + kind.encode() + b"\0" + body).digest()
-        self._execute(
-            "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (position, kind, int(now.timestamp() * 1_000_000), body, head)
-        )
-        self._position, self._head = position, head
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
         self._check_state()
@@ -350,3 +479,54 @@ class Journal:
     def _check_state(self) -> None:
         if self._failed:
             raise StateUnknown("the journal has failed before: what is on the disk shows at the next start")
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or make the file for this process alone, and let SQLite check it; raises OperatorError."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Nobody to wait for: whoever has the journal keeps it as long as he lives.
+        database = sqlite3.connect(path, isolation_level=None, timeout=0)
+        path.chmod(0o600)
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        _check_file(database, path)
+        database.executescript(_SCHEMA + journal_index.SCHEMA)
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OperatorError(
+                f"{path}: another signer is running on this journal, or a program has it open to read; "
+                f"stop it first (`fuser {path}` names it)"
+            ) from error
+        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise OperatorError(_damaged(path, str(error))) from error
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
+    return database
+
+
+def _check_file(database: sqlite3.Connection, path: Path) -> None:
+    ((tables,),) = database.execute("SELECT count(*) FROM sqlite_master")
+    ((application,),) = database.execute("PRAGMA application_id")
+    if not tables:
+        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    elif application != _APPLICATION_ID:
+        raise OperatorError(
+            f"{path}: this file is no journal of this release; move it away, or set [signer] state right"
+        )
+    ((verdict,), *_) = database.execute("PRAGMA quick_check(1)")
+    if verdict != "ok":
+        raise OperatorError(_damaged(path, verdict))
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path}: the journal is damaged ({' '.join(reason.split())}); keep this file, and make the signer's journal "
+        "again from the client's copy: `cassiopeia signer rebuild --help`"
+    )
+
+
+def _reason(field: str, message: str) -> bytes:
+    return structure.encode(entries.Reason(salt=os.urandom(entries.SALT_OCTETS), field=field, message=message))

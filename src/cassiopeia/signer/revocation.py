@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cassiopeia.core import algorithms, crl
@@ -16,8 +17,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import Revocation
 from cassiopeia.errors import Refused
 from cassiopeia.signer.journal import CrlRecord, Journal
-
-SERIAL_OCTETS = 16
+from cassiopeia.signer.journal_index import SERIAL_OCTETS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,17 +42,27 @@ class RevocationList:
         self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
         self._entries = bytearray()
         self._ends = [0]  # octets taken by the first n entries
-        for entry in journal.revocation_entries(authority.name):
+        for entry in journal.index.revocation_entries(authority.name):
             self._extend(entry)
-        self.current = journal.crl(authority.name)
+        self.current = journal.index.crl(authority.name)
+        self._floor = journal.index.crl_floor(authority.name)
 
     @property
     def revoked(self) -> int:
         """How many certificates of this sub-CA are revoked."""
         return len(self._ends) - 1
 
-    def revoke(self, revocations: tuple[Revocation, ...], *, now: dt.datetime) -> int:
+    def revoke(
+        self,
+        revocations: tuple[Revocation, ...],
+        *,
+        request_id: bytes = b"",
+        request_digest: bytes = b"",
+        now: dt.datetime,
+    ) -> int:
         """Journal what is new; the first date and reason of a serial number stand. Returns how many were new.
+
+        A request with an id is journaled even if it changes nothing, so that a retry gets the same answer.
 
         Raises `Refused`, whose field is the serial number in hexadecimal, for the first one that this sub-CA never
         issued, or of which it is said what no CRL can say; then nothing of all this is journaled.
@@ -60,17 +70,23 @@ class RevocationList:
         new: dict[bytes, bytes] = {}
         for revocation in revocations:
             serial_number = self._issued_serial(revocation.serial_number)
-            if serial_number not in new and not self._journal.is_revoked(serial_number):
+            if serial_number not in new and not self._journal.index.is_revoked(serial_number):
                 new[serial_number] = _encode(revocation, now)
-        if new:
-            self._journal.record_revocations(self.authority.name, list(new.items()), now=now)
+        if new or (request_id and revocations):
+            self._journal.record_revocations(
+                self.authority.name,
+                list(new.values()),
+                request_id=request_id,
+                request_digest=request_digest,
+                now=now,
+            )
             for entry in new.values():
                 self._extend(entry)
         return len(new)
 
     def draft(self, *, now: dt.datetime) -> Draft:
         """The next CRL, to be signed."""
-        number = self.current.number + 1 if self.current else 1
+        number = max(self.current.number if self.current else 0, self._floor) + 1
         next_update = now + self._lifetime
         tbs = self._assemble(
             number=number,
@@ -88,8 +104,8 @@ class RevocationList:
             tbs=tbs,
         )
 
-    def complete(self, draft: Draft, signature: bytes, *, now: dt.datetime) -> CrlRecord:
-        """Journal the signed CRL as the current one."""
+    def complete(self, draft: Draft, signature: bytes, *, answers: Sequence[bytes] = (), now: dt.datetime) -> CrlRecord:
+        """Journal the signed CRL as the current one; it answers the revocation requests of these ids."""
         record = CrlRecord(
             signing_ca=self.authority.name,
             number=draft.number,
@@ -100,7 +116,7 @@ class RevocationList:
             algorithm=draft.algorithm.der,
             signature=signature,
         )
-        self._journal.record_crl(record, now=now)
+        self._journal.record_crl(record, answers=answers, now=now)
         self.current = record
         return record
 
@@ -110,15 +126,18 @@ class RevocationList:
         A client that names a CRL which we did not sign gets none: its patched CRL will not verify, and it asks for the
         full one.
         """
-        known = self._journal.crl(self.authority.name, number) if number else None
+        known = self._journal.index.crl(self.authority.name, number) if number else None
         first = record.entries if number else 0
         if known is not None and known.tbs_hash == tbs_hash:
             first = known.entries
         return bytes(self._entries[self._ends[first] : self._ends[record.entries]])
 
     def full(self) -> bytes | None:
-        """DER of the current CRL, made again from its parts; None before the first."""
-        if self.current is None:
+        """DER of the current CRL, made again from its parts; None before the first.
+
+        After the journal was made again from a copy, the last signature may be lost: then the next CRL is the first.
+        """
+        if self.current is None or not self.current.signature:
             return None
         tbs = self._assemble(
             number=self.current.number,
@@ -150,8 +169,7 @@ class RevocationList:
 
     def _issued_serial(self, number: int) -> bytes:
         octets = number.to_bytes(SERIAL_OCTETS, "big") if 0 < number < 1 << (8 * SERIAL_OCTETS) else b""
-        intent = self._journal.find_serial(octets)
-        if intent is None or intent.signing_ca != self.authority.name or intent.state != "issued":
+        if self._journal.index.issued_by(octets) != self.authority.name:
             raise Refused(
                 f"{self.authority.name} never issued a certificate with serial number {number:x}",
                 code="unknown-serial",

@@ -10,14 +10,16 @@ import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from cassiopeia.core.request import RevocationRequest
+from cassiopeia.core.request import RevocationRequest, revocation_digest
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.revocation import Draft, RevocationList
 from cassiopeia.signer.tasks import Outcome, Sign, Signed, Task
+from cassiopeia.steps import step
 
 _RETRY_AFTER_S = 5
 # Of a name that a client sent, so many characters are journaled and sent back.
@@ -33,12 +35,16 @@ class _Waiting:
 
 @dataclass(kw_only=True)
 class _Counter:
-    """The work of one sub-CA: what waits for the next CRL, and the CRL being signed with those that wait for it."""
+    """The work of one sub-CA: what waits for the next CRL, and the CRL being signed with those that wait for it.
+
+    `answers` are the ids of the revocation requests whose answer that CRL will be, whoever is still there to hear it.
+    """
 
     revocations: RevocationList
     next: list[_Waiting] = field(default_factory=list)
     current: list[_Waiting] = field(default_factory=list)
     draft: Draft | None = None
+    answers: list[bytes] = field(default_factory=list)
 
 
 class RevocationDesk:
@@ -49,12 +55,14 @@ class RevocationDesk:
         *,
         lists: Iterable[RevocationList],
         journal: Journal,
+        gate: Gate,
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         resign_after: dt.timedelta,
     ) -> None:
         self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
         self._journal = journal
+        self._gate = gate
         self._submit = submit
         self._next_task = next_task
         self._resign_after = resign_after
@@ -71,8 +79,9 @@ class RevocationDesk:
         except Refused as refusal:
             self._refuse(waiting, refusal, now=now)
             return
-        counter.next.append(waiting)
-        self._work(counter, now=now)
+        if not self._answer_again(counter.revocations, waiting, now=now):
+            counter.next.append(waiting)
+            self._work(counter, now=now)
 
     def full_crl_requested(self, session: Session, handle: int, signing_ca: str) -> None:
         try:
@@ -88,6 +97,8 @@ class RevocationDesk:
 
     def renew(self, *, now: dt.datetime) -> None:
         """Sign anew every CRL that is missing, behind or too old, while its sub-CA is valid."""
+        if not self._gate.may_sign_crls():
+            return
         for counter in self._counters.values():
             current = counter.revocations.current
             # A revocation whose CRL could not be signed, or was lost in a crash, is made up for.
@@ -104,7 +115,9 @@ class RevocationDesk:
         draft, waiting = counter.draft, counter.current
         counter.draft, counter.current = None, []
         if isinstance(outcome, Signed):
-            record = counter.revocations.complete(draft, outcome.signature, now=now)
+            step("revoke 4 crl signed")
+            record = counter.revocations.complete(draft, outcome.signature, answers=counter.answers, now=now)
+            step("revoke 4 crl appended")
             self._journal.when_durable(lambda: _release(counter.revocations, record, waiting))
         else:
             # The revocation itself is journaled and stands: the next CRL has it.
@@ -121,6 +134,22 @@ class RevocationDesk:
             raise Refused(
                 f"this signer has no sub-CA named {signing_ca[:_SHOWN]!a}", code="unknown-ca", field="signingCA"
             ) from None
+
+    def _answer_again(self, revocations: RevocationList, waiting: _Waiting, *, now: dt.datetime) -> bool:
+        """Answer a retry: the same id and digest get the same answer; False when it is new, or has no CRL yet."""
+        request = waiting.request
+        known = self._journal.index.find_revocation(request.request_id) if request.request_id else None
+        if known is None:
+            return False
+        if known.request_digest != revocation_digest(request):
+            refusal = Refused("this request id was used for another revocation", code="request-id-taken", field="id")
+            self._refuse(waiting, refusal, now=now)
+            return True
+        record = self._journal.index.crl(known.signing_ca, known.crl_number) if known.crl_number else None
+        if record is None or not record.signature:
+            return False
+        self._journal.when_durable(lambda: _release(revocations, record, [waiting]))
+        return True
 
     def _refuse(self, waiting: _Waiting, refusal: Refused, *, now: dt.datetime) -> None:
         self._journal.record_refusal(
@@ -141,29 +170,53 @@ class RevocationDesk:
             return
         waiting, counter.next = counter.next, []
         for each in waiting:
+            request = each.request
             try:
-                counter.revocations.revoke(each.request.revocations, now=now)
+                counter.revocations.revoke(
+                    request.revocations,
+                    request_id=request.request_id,
+                    request_digest=revocation_digest(request),
+                    now=now,
+                )
             except Refused as refusal:
                 self._refuse(each, refusal, now=now)
             else:
                 counter.current.append(each)
-        if counter.current:
+        if not counter.current:
+            return
+        step("revoke 2 revocation appended")
+        if self._gate.may_sign_crls():
             self._draft(counter, now=now)
+        else:
+            # The revocations are journaled and stand; their ids find the CRL that will list them.
+            waiting, counter.current = counter.current, []
+            self._journal.when_durable(functools.partial(_put_off, waiting, self._gate.reasons()[0].message))
 
     def _draft(self, counter: _Counter, *, now: dt.datetime) -> None:
         draft = counter.draft = counter.revocations.draft(now=now)
+        counter.answers = self._journal.index.unanswered_revocations(counter.revocations.authority.name)
         task = self._next_task()
         self._tasks[task] = counter
         signing_ca = counter.revocations.authority.name
         # Durable first: a CRL must never list what the journal could forget.
-        self._journal.when_durable(
-            lambda: self._submit(
-                Sign(task=task, signing_ca=signing_ca, algorithm=draft.algorithm.der, octets=draft.tbs)
-            )
-        )
+
+        def sign() -> None:
+            step("revoke 3 revocation durable")
+            self._submit(Sign(task=task, signing_ca=signing_ca, algorithm=draft.algorithm.der, octets=draft.tbs))
+
+        self._journal.when_durable(sign)
+
+
+def _put_off(waiting: list[_Waiting], reason: str) -> None:
+    error = Unavailable(
+        f"the revocation is journaled, no CRL can be signed now: {reason}", retry_after_s=_RETRY_AFTER_S
+    )
+    for each in waiting:
+        answers.give(each.session, functools.partial(answers.fail, each.session, each.handle, error))
 
 
 def _release(revocations: RevocationList, record: CrlRecord, waiting: list[_Waiting]) -> None:
+    step("revoke 5 crl durable")
     for each in waiting:
         entries = revocations.entries_since(each.request.crl_number, each.request.tbs_hash, record)
         answer = RevokedAnswer(
@@ -176,3 +229,4 @@ def _release(revocations: RevocationList, record: CrlRecord, waiting: list[_Wait
             entries=entries,
         )
         answers.give(each.session, functools.partial(each.session.send_revoked, each.handle, answer))
+    step("revoke 5 released")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_profiles
-from cassiopeia.errors import Unavailable
+from cassiopeia.errors import PeerError, Unavailable
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
@@ -24,6 +24,7 @@ from cassiopeia.protocol import payload
 from cassiopeia.protocol.connection import Connection
 from cassiopeia.protocol.events import (
     AbandonRequested,
+    EntriesRequested,
     Event,
     FullCrlRequested,
     HelloReceived,
@@ -36,9 +37,13 @@ from cassiopeia.protocol.events import (
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
-from cassiopeia.signer.configuration import configuration_hash, own_entries
+from cassiopeia.signer.clock import CODE_PREFIX, Clock
+from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries
+from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
+from cassiopeia.signer.journal_desk import JournalDesk
+from cassiopeia.signer.journal_key import load_journal_key
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
@@ -62,7 +67,6 @@ class Signer:
         self._config = config
         self._selector = selectors.DefaultSelector()
         self._boot_id = os.urandom(16)
-        self._boot_time = time.monotonic()
         self._tasks = itertools.count(1)
         self._lines: list[Line] = []
         self._dirty_since: float | None = None
@@ -73,7 +77,12 @@ class Signer:
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
-        self._journal = Journal(config.state)
+        self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
+        self._clock = Clock(
+            epoch=self._journal.index.clock_epoch(),
+            standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
+        )
+        self._gate = Gate(self._journal, [self._clock_obstacle])
         self._pool = WorkerPool(
             config_path=config_path,
             configuration_hash=self._configuration_hash,
@@ -81,12 +90,20 @@ class Signer:
             selector=self._selector,
             deliver=self._delivered,
         )
-        self._issuance = IssuanceDesk(
+        self._journal_desk = JournalDesk(
+            journal=self._journal,
+            gate=self._gate,
             signer_id=config.signer_id,
+            boot_id=self._boot_id,
+            boot_seconds=lambda: self._clock.boot_seconds,
+        )
+        self._issuance = IssuanceDesk(
             boot_id=self._boot_id,
             configuration_hash=self._configuration_hash,
             authorities=self._authorities,
             journal=self._journal,
+            journal_desk=self._journal_desk,
+            gate=self._gate,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
         )
@@ -96,6 +113,7 @@ class Signer:
                 for each in self._authorities.values()
             ],
             journal=self._journal,
+            gate=self._gate,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
@@ -121,8 +139,21 @@ class Signer:
     def _start(self) -> None:
         self._listen(True)
         self._pool.start()
-        now = _now()
-        self._journal.record_start(now=now, boot_id=self._boot_id, configuration_hash=self._configuration_hash)
+        self._clock.check(None if self._journal.is_new else self._journal.last_time)
+        now = self._clock.now()
+        if self._journal.is_new:
+            self._journal.begin(now=now)
+        self._check_clock()
+        if self._journal.index.configuration_hash() != self._configuration_hash:
+            documents = configuration_documents(self._config)
+            self._journal.record_configuration(self._configuration_hash, documents, now=now)
+        self._journal.record_start(
+            now=now,
+            boot_id=self._boot_id,
+            boot_seconds=self._clock.boot_seconds,
+            configuration_hash=self._configuration_hash,
+            software_version=__version__,
+        )
         self._issuance.end_open_intents(now=now)
         self._journal.commit()
         _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
@@ -139,6 +170,7 @@ class Signer:
     def _turn(self, *, idle: bool) -> None:
         """What follows every round of events: time limits, work for the pool, one commit, answers."""
         self._pool.check_time()
+        self._check_clock()
         self._announce()
         if time.monotonic() >= self._next_housekeeping:
             self._keep_house()
@@ -152,6 +184,18 @@ class Signer:
         for line in list(self._lines):
             line.flush()
         self._lines = [line for line in self._lines if not line.closed]
+
+    def _check_clock(self) -> None:
+        """What is found wrong with the clock stands in the journal until operators have said what the time is."""
+        verdict = self._clock.check(self._journal.last_time)
+        if not verdict.may_issue:
+            self._gate.halt(verdict.code, verdict.message, now=self._clock.now())
+
+    def _clock_obstacle(self) -> Obstacle | None:
+        verdict = self._clock.check(self._journal.last_time)
+        if verdict.may_issue:
+            return None
+        return Obstacle(code=verdict.code, message=verdict.message, stops_crls=not verdict.may_renew_crls)
 
     def _announce(self) -> None:
         """Log once that the keys are unlocked."""
@@ -169,7 +213,7 @@ class Signer:
 
     def _keep_house(self) -> None:
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_S
-        now = _now()
+        now = self._clock.now()
         self._issuance.expire(now=now)
         self._revocation.renew(now=now)
         if not self._listening and not self._lines:
@@ -224,17 +268,17 @@ class Signer:
             ),
             selector=self._selector,
             on_event=self._on_event,
-            on_session_end=self._issuance.forget,
+            on_session_end=self._forget,
             on_failure=lambda reason: _log.warning("line: %s", reason),
         )
 
     def _on_event(self, session: Session, event: Event) -> None:
         if session.closed:
             return  # nobody is there to be answered
-        now = _now()
+        now = self._clock.now()
         match event:
-            case HelloReceived():
-                session.hello(self._hello())
+            case HelloReceived(hello=hello):
+                self._greeted(session, hello.present_head, now=now)
             case SignRequested(handle=handle, request=request):
                 self._issuance.requested(session, handle, request, now=now)
             case LogConfirmed(handle=handle, log_hash=log_hash):
@@ -246,18 +290,32 @@ class Signer:
             case FullCrlRequested(handle=handle, signing_ca=signing_ca):
                 self._revocation.full_crl_requested(session, handle, signing_ca)
             case TimestampRequested(handle=handle):
-                # The journal's head must not be seen before it is durable.
-                timestamp = self._timestamp(now)
-                self._journal.when_durable(
-                    lambda: answers.give(session, lambda: session.send_timestamp(handle, timestamp))
-                )
+                self._journal_desk.timestamp_requested(session, handle, now=now)
+            case EntriesRequested(handle=handle, first=first, at_most=at_most):
+                self._journal_desk.entries_requested(session, handle, first, at_most)
             case StatusRequested(handle=handle):
                 session.send_status(handle, self._status(now))
             case _:
                 _log.error("an event that a signer never gets: %s", type(event).__name__)
 
+    def _greeted(self, session: Session, presented: bytes | None, *, now: dt.datetime) -> None:
+        """Look at the newest head that the client holds, then answer with ours."""
+        if presented:
+            try:
+                self._journal_desk.presented(presented, now=now)
+            except PeerError as error:
+                _log.error("session ended: %s", error)
+                session.finish()
+                return
+        # A halt that this brought about is on the disk before anything else is said.
+        self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello())))
+
+    def _forget(self, session: Session) -> None:
+        self._issuance.forget(session)
+        self._journal_desk.forget(session)
+
     def _delivered(self, outcome: Outcome) -> None:
-        now = _now()
+        now = self._clock.now()
         if not self._issuance.delivered(outcome, now=now) and not self._revocation.delivered(outcome, now=now):
             _log.warning("a worker answered a task that nobody waits for")
 
@@ -268,16 +326,7 @@ class Signer:
             capabilities=(payload.DEFLATE_CAPABILITY,),
             signer_id=self._config.signer_id,
             boot_id=self._boot_id,
-        )
-
-    def _timestamp(self, now: dt.datetime) -> payload.Timestamp:
-        return payload.Timestamp(
-            time=now,
-            signer_id=self._config.signer_id,
-            boot_id=self._boot_id,
-            nonce=os.urandom(16),
-            index=self._journal.next_position - 1,
-            head=self._journal.head,
+            present_head=self._journal.signed_head(),
         )
 
     def _status(self, now: dt.datetime) -> payload.StatusReport:
@@ -295,16 +344,31 @@ class Signer:
                     next_update=each.current.next_update if each.current else None,
                 )
             )
+        state, reason = self._state()
+        verdict = self._clock.check(self._journal.last_time)
         return payload.StatusReport(
-            state="running" if self._pool.unlocked else "locked",
-            reason="" if self._pool.unlocked else "the workers are unlocking their keys",
+            state=state,
+            reason=reason,
             software_version=__version__,
             time=now,
-            boot_seconds=int(time.monotonic() - self._boot_time),
+            boot_seconds=self._clock.boot_seconds,
             configuration_hash=self._configuration_hash,
             profiles=tuple(sorted(self._profiles)),
             authorities=tuple(authorities),
+            boot_id=self._boot_id,
+            free_octets=0,
+            octets_a_day=0,
+            clock_warning=verdict.message,
+            order_sequence=self._journal.index.order_sequence(),
         )
+
+    def _state(self) -> tuple[str, str]:
+        """How the signer is, in one word and in a sentence."""
+        if not self._pool.unlocked:
+            return "locked", "the workers are unlocking their keys"
+        if reasons := self._gate.reasons():
+            return "halted", "; ".join(each.message for each in reasons)
+        return "running", ""
 
 
 def _link_tls(config: SignerConfig) -> LinkTls:
@@ -317,8 +381,3 @@ def _link_tls(config: SignerConfig) -> LinkTls:
         if version_1 is None
         else Version1Tls(certificate=version_1.certificate, key=version_1.key, peers=version_1.peers),
     )
-
-
-def _now() -> dt.datetime:
-    """The signer's own clock, whole seconds, UTC: certificates and CRLs know no fractions (RFC 5280 4.1.2.5)."""
-    return dt.datetime.now(dt.UTC).replace(microsecond=0)

@@ -1,0 +1,72 @@
+"""Whether the signer may issue now, and whether it may sign CRLs: one place where all reasons against it meet.
+
+A halt stands in the journal until it is lifted there. Obstacles (an unbelievable clock, a full disk) are asked anew
+each time, and go away by themselves or by what operators do about them. Revocations are always taken: they are
+journaled, and the next CRL that may be signed lists them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cassiopeia.errors import Unavailable
+from cassiopeia.signer.clock import CODE_PREFIX
+from cassiopeia.signer.journal import Journal
+from cassiopeia.signer.journal_index import LOST_PAST
+
+_RETRY_AFTER_S: Final = 300
+
+_HALTS: Final = {
+    LOST_PAST: "the signer's journal is shorter than one that it signed: it has lost part of its past. Make it again "
+    "from the client's copy (`cassiopeia signer rebuild`)",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Obstacle:
+    """Why nothing is issued now: a stable code and a sentence for the operator. Some stop CRLs too."""
+
+    code: str
+    message: str
+    stops_crls: bool = False
+
+
+class Gate:
+    """Asks the journal's halts, then every obstacle in turn."""
+
+    def __init__(self, journal: Journal, obstacles: Sequence[Callable[[], Obstacle | None]] = ()) -> None:
+        self._journal = journal
+        self._obstacles = obstacles
+        self._halts = set(journal.index.halts())
+
+    def reasons(self) -> list[Obstacle]:
+        """Everything that stands in the way, the gravest first."""
+        # A halt for the clock stands in the journal so that it outlives a restart; the clock itself says the rest.
+        halts = [
+            Obstacle(code=code, message=_HALTS.get(code, f"halted by an order of its operators ({code})"))
+            for code in sorted(self._halts)
+            if not code.startswith(CODE_PREFIX)
+        ]
+        return halts + [each for each in (ask() for ask in self._obstacles) if each is not None]
+
+    def check_issuing(self) -> None:
+        """Raise Unavailable while nothing may be issued."""
+        if reasons := self.reasons():
+            raise Unavailable(reasons[0].message, code=reasons[0].code, retry_after_s=_RETRY_AFTER_S)
+
+    def may_sign_crls(self) -> bool:
+        return not any(each.stops_crls for each in self.reasons())
+
+    def halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
+        """Halt for good: only an entry of the journal lifts it."""
+        if code not in self._halts:
+            self._journal.record_halt(code, reason, now=now)
+            self._halts.add(code)
+
+    def resume(self, code: str, *, now: dt.datetime) -> None:
+        if code in self._halts:
+            self._journal.record_resume(code, now=now)
+            self._halts.discard(code)

@@ -1,0 +1,384 @@
+"""What the journal says, made quick to ask: tables that are derived from its entries, and from nothing else.
+
+`add` is called with every entry in order, when it is appended and again when the tables are made anew, so both give the
+same. Owns these tables and the questions to them, not the entries (`journal`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from cassiopeia.core.crl import entry_serials
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal.entry import JournalEntry
+from cassiopeia.protocol import structure
+
+IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
+
+INDEX_VERSION: Final = 1
+"""Raise it when the tables change: they are then made anew at the next start."""
+
+CRL_NUMBERS_SKIPPED: Final = 1 << 16
+"""A journal that was made again from a copy may have lost CRLs that went out: their numbers are never used again."""
+
+SERIAL_OCTETS: Final = 16
+
+TABLES: Final = ("certificate", "revocation", "revocation_request", "crl", "halt", "milestone")
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS certificate (
+    serial_number BLOB PRIMARY KEY, signing_ca TEXT NOT NULL, request_id BLOB NOT NULL, request_digest BLOB NOT NULL,
+    protocol INTEGER NOT NULL, position INTEGER NOT NULL, state TEXT NOT NULL, result_position INTEGER,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS certificate_by_position ON certificate (position);
+CREATE INDEX IF NOT EXISTS certificate_by_request ON certificate (request_id);
+CREATE INDEX IF NOT EXISTS certificate_by_digest ON certificate (request_digest) WHERE protocol = 1;
+CREATE INDEX IF NOT EXISTS certificate_open ON certificate (state) WHERE state = 'intent';
+CREATE TABLE IF NOT EXISTS revocation (
+    signing_ca TEXT NOT NULL, ordinal INTEGER NOT NULL, serial_number BLOB NOT NULL UNIQUE, entry BLOB NOT NULL,
+    PRIMARY KEY (signing_ca, ordinal)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS revocation_request (
+    request_id BLOB PRIMARY KEY, request_digest BLOB NOT NULL, signing_ca TEXT NOT NULL, revoked INTEGER NOT NULL,
+    crl_number INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revocation_unanswered ON revocation_request (signing_ca) WHERE crl_number IS NULL;
+CREATE TABLE IF NOT EXISTS crl (
+    signing_ca TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL, this_update INTEGER NOT NULL,
+    next_update INTEGER NOT NULL, entries INTEGER NOT NULL, tbs_hash BLOB NOT NULL, algorithm BLOB NOT NULL,
+    PRIMARY KEY (signing_ca, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS halt (code TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS milestone (
+    position INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER NOT NULL, octets BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS milestone_by_kind ON milestone (kind, position);
+"""
+
+_FIND = """
+    SELECT serial_number, signing_ca, request_id, request_digest, certificate.position, state, result_position,
+        entry.entry, part.octets, signature.octets
+    FROM certificate JOIN entry USING (position)
+    LEFT JOIN part ON part.position = certificate.position AND part.ordinal = 0
+    LEFT JOIN part AS signature ON signature.position = result_position AND signature.ordinal = 0
+"""
+
+LOST_PAST: Final = "lost-past"
+"""Code of the halt of a signer whose journal is shorter than a head that it signed; only a new epoch ends it."""
+
+Execute = Callable[..., list[Any]]
+
+_HIGHEST_INTEGER: Final = (1 << 63) - 1  # of SQLite
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intent:
+    """One certificate on its way, or there: `log` is the DER of the entry with its part (`journal.entry.Log`).
+
+    Once it is issued, `signature` is set, and `result_position` is the index of the entry that says so. Both stay
+    empty for a result whose signature was lost with the disk that held it: the same octets are signed again.
+    """
+
+    position: int
+    serial_number: bytes
+    signing_ca: str
+    request_id: bytes
+    request_digest: bytes
+    log: bytes
+    log_hash: bytes
+    tbs_certificate: bytes
+    algorithm: bytes
+    state: IntentState
+    signature: bytes = b""
+    result_position: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrlRecord:
+    """One signed CRL without its entries, of which it lists the first `entries`; times are whole seconds, UTC."""
+
+    signing_ca: str
+    number: int
+    this_update: dt.datetime
+    next_update: dt.datetime
+    entries: int
+    tbs_hash: bytes
+    algorithm: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RevocationAnswer:
+    """What became of a revocation request: `crl_number` is 0 while the CRL that answers it is not signed.
+
+    `revoked` says whether the request named any serial numbers.
+    """
+
+    signing_ca: str
+    request_digest: bytes
+    revoked: bool
+    crl_number: int
+
+
+class JournalIndex:
+    """The derived tables behind `execute`, which runs one statement and gives its rows."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+
+    def clear(self) -> None:
+        for table in TABLES:
+            self._execute(f"DELETE FROM {table}")  # noqa: S608 - our own tables' names
+
+    def add(self, entry: JournalEntry, body: Any) -> None:
+        """Take one entry, the next one."""
+        match body:
+            case entries.Intent():
+                self._add_intent(entry, body)
+            case entries.Confirmation():
+                self._execute("UPDATE certificate SET state = 'confirmed' WHERE position = ?", (body.intent,))
+            case entries.Result():
+                self._execute(
+                    "UPDATE certificate SET state = 'issued', result_position = ?, at = ? WHERE position = ?",
+                    (entry.index, _seconds(entry.time), body.intent),
+                )
+            case entries.Abandonment():
+                self._execute("UPDATE certificate SET state = 'abandoned' WHERE position = ?", (body.intent,))
+            case entries.Revocations():
+                self._add_revocations(body)
+            case entries.SignedCrl():
+                self._add_crl(entry, body)
+            case entries.Halt():
+                self._execute("INSERT OR REPLACE INTO halt VALUES (?, ?)", (body.code, entry.index))
+            case entries.Resume():
+                self._execute("DELETE FROM halt WHERE code = ?", (body.code,))
+            case entries.Epoch():
+                self._add_milestone(entry, body.number, body.public_key)
+                self._execute("DELETE FROM halt WHERE code = ?", (LOST_PAST,))
+            case entries.Key():
+                self._add_milestone(entry, 0, body.public_key)
+            case entries.Configuration():
+                self._add_milestone(entry, 0, body.configuration_hash)
+            case entries.ClockEpoch():
+                self._add_milestone(entry, 0, entry.body)
+            case entries.OrderObeyed():
+                self._add_milestone(entry, body.sequence, b"")
+            case entries.Start() | entries.Refusal() | entries.Removal():
+                pass
+
+    def find_request(self, request_id: bytes) -> Intent | None:
+        """The newest intent under this request id that was not abandoned."""
+        return self._find(
+            "WHERE request_id = ? AND state <> 'abandoned' ORDER BY certificate.position DESC LIMIT 1", (request_id,)
+        )
+
+    def find_version_1(self, request_digest: bytes, *, since: dt.datetime) -> Intent | None:
+        """The newest certificate, made or on its way, for such a request over version 1."""
+        return self._find(
+            "WHERE protocol = 1 AND request_digest = ? AND state <> 'abandoned' AND at >= ?"
+            " ORDER BY certificate.position DESC LIMIT 1",
+            (request_digest, _seconds(since)),
+        )
+
+    def find_serial(self, serial_number: bytes) -> Intent | None:
+        return self._find("WHERE serial_number = ?", (serial_number,))
+
+    def issued_by(self, serial_number: bytes) -> str:
+        """The sub-CA that issued a certificate of this serial number; empty when there is none."""
+        rows = self._execute(
+            "SELECT signing_ca FROM certificate WHERE serial_number = ? AND state = 'issued'", (serial_number,)
+        )
+        return str(rows[0][0]) if rows else ""
+
+    def open_intents(self) -> list[bytes]:
+        """Serial numbers that wait for a confirmation."""
+        return [row[0] for row in self._execute("SELECT serial_number FROM certificate WHERE state = 'intent'")]
+
+    def used_counts(self) -> dict[str, int]:
+        """How many serial numbers each sub-CA has used, abandoned ones left out: what its CRL may have to hold."""
+        return dict(
+            self._execute("SELECT signing_ca, COUNT(*) FROM certificate WHERE state <> 'abandoned' GROUP BY signing_ca")
+        )
+
+    def is_revoked(self, serial_number: bytes) -> bool:
+        return bool(self._execute("SELECT 1 FROM revocation WHERE serial_number = ?", (serial_number,)))
+
+    def revocation_entries(self, signing_ca: str) -> list[bytes]:
+        """DER of every CRL entry of this sub-CA, in order."""
+        rows = self._execute("SELECT entry FROM revocation WHERE signing_ca = ? ORDER BY ordinal", (signing_ca,))
+        return [row[0] for row in rows]
+
+    def find_revocation(self, request_id: bytes) -> RevocationAnswer | None:
+        rows = self._execute(
+            "SELECT signing_ca, request_digest, revoked, crl_number FROM revocation_request WHERE request_id = ?",
+            (request_id,),
+        )
+        if not rows:
+            return None
+        ((signing_ca, request_digest, revoked, crl_number),) = rows
+        return RevocationAnswer(
+            signing_ca=signing_ca,
+            request_digest=request_digest,
+            revoked=bool(revoked),
+            crl_number=crl_number or 0,
+        )
+
+    def unanswered_revocations(self, signing_ca: str) -> list[bytes]:
+        """Ids of revocation requests that are journaled and have no CRL yet."""
+        rows = self._execute(
+            "SELECT request_id FROM revocation_request WHERE signing_ca = ? AND crl_number IS NULL", (signing_ca,)
+        )
+        return [row[0] for row in rows]
+
+    def crl(self, signing_ca: str, number: int | None = None) -> CrlRecord | None:
+        """The CRL of this number (any that a client may name), or the newest."""
+        if number is not None and number > _HIGHEST_INTEGER:
+            return None
+        rows = self._execute(
+            "SELECT number, this_update, next_update, entries, tbs_hash, algorithm, octets FROM crl"
+            " LEFT JOIN part ON part.position = crl.position AND part.ordinal = 0"
+            " WHERE signing_ca = ?1 AND (?2 IS NULL OR number = ?2) ORDER BY number DESC LIMIT 1",
+            (signing_ca, number),
+        )
+        if not rows:
+            return None
+        (row,) = rows
+        return CrlRecord(
+            signing_ca=signing_ca,
+            number=row[0],
+            this_update=dt.datetime.fromtimestamp(row[1], dt.UTC),
+            next_update=dt.datetime.fromtimestamp(row[2], dt.UTC),
+            entries=row[3],
+            tbs_hash=row[4],
+            algorithm=row[5],
+            signature=row[6] or b"",
+        )
+
+    def crl_floor(self, signing_ca: str) -> int:
+        """The next CRL of this sub-CA has a number above this one and above the newest."""
+        floor = 0
+        for position, _, _ in self._milestones("epoch"):
+            ((highest,),) = self._execute(
+                "SELECT COALESCE(MAX(number), 0) FROM crl WHERE signing_ca = ? AND position < ?", (signing_ca, position)
+            )
+            floor = max(floor, highest) + CRL_NUMBERS_SKIPPED
+        return floor
+
+    def halts(self) -> dict[str, int]:
+        """What has halted this signer, by code: the entry that says so."""
+        return dict(self._execute("SELECT code, position FROM halt ORDER BY position"))
+
+    def epoch(self) -> int:
+        """1 until the journal is made again from a copy, and one more each time."""
+        return max((number for _, number, _ in self._milestones("epoch")), default=1)
+
+    def public_keys(self) -> list[bytes]:
+        """Every key (DER SubjectPublicKeyInfo) that ever signed heads of this journal, in order."""
+        rows = self._execute("SELECT octets FROM milestone WHERE kind IN ('key', 'epoch') ORDER BY position")
+        return [row[0] for row in rows]
+
+    def configuration_hash(self) -> bytes:
+        """Of the newest configuration that was journaled; empty before the first."""
+        return next((octets for _, _, octets in reversed(self._milestones("configuration"))), b"")
+
+    def clock_epoch(self) -> entries.ClockEpoch | None:
+        """What operators said last about the machine's clock."""
+        newest = next((octets for _, _, octets in reversed(self._milestones("clock"))), None)
+        return None if newest is None else structure.decode(entries.ClockEpoch, newest)
+
+    def order_sequence(self) -> int:
+        """Number of the newest order that was obeyed; 0 before the first."""
+        return max((number for _, number, _ in self._milestones("order")), default=0)
+
+    def _milestones(self, kind: str) -> list[tuple[int, int, bytes]]:
+        return [
+            (position, number, octets)
+            for position, number, octets in self._execute(
+                "SELECT position, number, octets FROM milestone WHERE kind = ? ORDER BY position", (kind,)
+            )
+        ]
+
+    def _add_milestone(self, entry: JournalEntry, number: int, octets: bytes) -> None:
+        self._execute("INSERT INTO milestone VALUES (?, ?, ?, ?)", (entry.index, entry.kind, number, octets))
+
+    def _add_intent(self, entry: JournalEntry, body: entries.Intent) -> None:
+        self._execute(
+            "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, 'intent', NULL, ?)",
+            (
+                body.serial_number,
+                body.signing_ca,
+                body.request_id,
+                body.request_digest,
+                body.protocol,
+                entry.index,
+                _seconds(entry.time),
+            ),
+        )
+
+    def _add_revocations(self, body: entries.Revocations) -> None:
+        ((ordinal,),) = self._execute(
+            "SELECT COALESCE(MAX(ordinal), 0) FROM revocation WHERE signing_ca = ?", (body.signing_ca,)
+        )
+        for offset, each in enumerate(body.entries, start=1):
+            (number,) = entry_serials(each)
+            serial = number.to_bytes(SERIAL_OCTETS, "big")
+            self._execute(
+                "INSERT INTO revocation VALUES (?, ?, ?, ?)",
+                (body.signing_ca, ordinal + offset, serial, each),
+            )
+        if body.request_id:
+            self._execute(
+                "INSERT OR IGNORE INTO revocation_request VALUES (?, ?, ?, 1, NULL)",
+                (body.request_id, body.request_digest, body.signing_ca),
+            )
+
+    def _add_crl(self, entry: JournalEntry, body: entries.SignedCrl) -> None:
+        self._execute(
+            "INSERT INTO crl VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                body.signing_ca,
+                body.number,
+                entry.index,
+                _seconds(body.this_update),
+                _seconds(body.next_update),
+                body.entries,
+                body.tbs_hash,
+                body.algorithm,
+            ),
+        )
+        for request_id in body.answers:
+            self._execute(
+                "UPDATE revocation_request SET crl_number = ? WHERE request_id = ? AND crl_number IS NULL",
+                (body.number, request_id),
+            )
+
+    def _find(self, condition: str, values: tuple[object, ...]) -> Intent | None:
+        rows = self._execute(_FIND + condition, values)
+        if not rows:
+            return None
+        (
+            (serial_number, signing_ca, request_id, digest, position, state, result_position, octets, part, signature),
+        ) = rows
+        body: entries.Intent = entries.decode_body(entries.decode_entry(octets))
+        log = entries.encode_log(entries.Log(entry=octets, parts=(part or b"",)))
+        return Intent(
+            position=position,
+            serial_number=serial_number,
+            signing_ca=signing_ca,
+            request_id=request_id,
+            request_digest=digest,
+            log=log,
+            log_hash=entries.part_hash(log),
+            tbs_certificate=entries.decode_part(entries.Requested, part).tbs_certificate if part else b"",
+            algorithm=body.algorithm,
+            state=state,
+            signature=signature or b"",
+            result_position=result_position or 0,
+        )
+
+
+def _seconds(moment: dt.datetime) -> int:
+    return int(moment.timestamp())
