@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -29,16 +30,20 @@ from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.protocol.events import (
     AbandonRequested,
+    EntriesRequested,
     Event,
     FullCrlReceived,
     FullCrlRequested,
     LogConfirmed,
     RevocationRequested,
     SignRequested,
+    TimestampRequested,
 )
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
+from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
 from cassiopeia.signer.tasks import Outcome, Sign, Task
@@ -115,31 +120,42 @@ def make_worker(*own: Authority, ca: TestCa | None = None, keys: Any = None) -> 
     )
 
 
-def intent(number: int = 1, *, signing_ca: str = SIGNING_CA, **changes: Any) -> Intent:
-    """What the journal takes; the log means nothing."""
+JOURNAL_KEY = Ed25519PrivateKey.from_private_bytes(b"j" * 32)
+
+
+def open_journal(directory: Path, *, key: Ed25519PrivateKey = JOURNAL_KEY, now: dt.datetime = NOW) -> Journal:
+    """The journal of signer 1, with its first entry."""
+    journal = Journal(directory, signer_id=1, key=key)
+    if journal.is_new:
+        journal.begin(now=now)
+    return journal
+
+
+def record_intent(journal: Journal, number: int = 1, *, now: dt.datetime = NOW, **changes: Any) -> Intent:
+    """An intent under a request of its own; its TBSCertificate means nothing."""
     values: dict[str, Any] = {
         "serial_number": bytes([1]) + number.to_bytes(15, "big"),
-        "signing_ca": signing_ca,
+        "signing_ca": SIGNING_CA,
         "request_id": number.to_bytes(32, "big"),
         "request_digest": b"d" * 32,
-        "log": b"log %d" % number,
-        "log_hash": b"h" * 32,
+        "protocol": 2,
+        "boot_id": BOOT_ID,
+        "configuration_hash": CONFIGURATION_HASH,
         "algorithm": b"a",
-        "state": "intent",
-        "signature": b"",
+        "tbs_certificate": b"tbs %d" % number,
     }
-    return Intent(**(values | changes))
+    request = CertificateRequest(key_kind="csr", key_proof=b"csr %d" % number, profile=PROFILE, account="alice")
+    return journal.record_intent(request, now=now, **(values | changes))
 
 
-def record_issued(journal: Journal, *numbers: int) -> list[int]:
+def record_issued(journal: Journal, *numbers: int, **changes: Any) -> list[int]:
     """Take intents all the way to their certificates; return the serial numbers."""
     serials = []
     for number in numbers:
-        each = intent(number)
-        journal.record_intent(each, now=NOW)
-        journal.record_confirmation(each.serial_number, log_hash=each.log_hash, now=NOW)
-        journal.record_result(each.serial_number, signature=b"s", now=NOW)
-        serials.append(int.from_bytes(each.serial_number, "big"))
+        intent = record_intent(journal, number, **changes)
+        journal.record_confirmation(intent, log_hash=intent.log_hash, now=NOW)
+        journal.record_result(intent, signature=b"s", now=NOW)
+        serials.append(int.from_bytes(intent.serial_number, "big"))
     journal.commit()
     return serials
 
@@ -155,6 +171,7 @@ class Front:
     tasks: deque[Task] = field(default_factory=deque)
     pairs: list[Pair] = field(default_factory=list)
     resign_after: dt.timedelta = dt.timedelta(hours=24)
+    obstacle: Obstacle | None = None
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -162,13 +179,18 @@ class Front:
         self._open()
 
     def _open(self) -> None:
-        self.journal = Journal(self.directory)
+        self.journal = open_journal(self.directory, now=self.now)
+        self.gate = Gate(self.journal, [lambda: self.obstacle])
+        self.journal_desk = JournalDesk(
+            journal=self.journal, gate=self.gate, signer_id=1, boot_id=BOOT_ID, boot_seconds=lambda: int(self.clock)
+        )
         self.issuance = IssuanceDesk(
-            signer_id=1,
             boot_id=BOOT_ID,
             configuration_hash=CONFIGURATION_HASH,
             authorities={self.authority.name: self.authority},
             journal=self.journal,
+            journal_desk=self.journal_desk,
+            gate=self.gate,
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
@@ -176,6 +198,7 @@ class Front:
         self.revocation = RevocationDesk(
             lists=[RevocationList(self.authority, self.journal, lifetime=dt.timedelta(days=10))],
             journal=self.journal,
+            gate=self.gate,
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             resign_after=self.resign_after,
@@ -184,12 +207,9 @@ class Front:
     def record_issued(self, serial_number: int) -> None:
         """A certificate that was made before."""
         octets = serial_number.to_bytes(16, "big")
-        self.journal.record_intent(
-            intent(serial_number=octets, request_id=octets * 2, signing_ca=self.authority.name), now=self.now
+        record_issued(
+            self.journal, 1, serial_number=octets, request_id=octets * 2, signing_ca=self.authority.name, now=self.now
         )
-        self.journal.record_confirmation(octets, log_hash=b"h" * 32, now=self.now)
-        self.journal.record_result(octets, signature=b"s", now=self.now)
-        self.journal.commit()
 
     def restart(self) -> None:
         """As after a power cut: sessions, tasks and whatever was not committed are gone."""
@@ -210,6 +230,7 @@ class Front:
         self.pairs.remove(pair)
         pair.signer.finish()
         self.issuance.forget(pair.signer)
+        self.journal_desk.forget(pair.signer)
 
     def carry(self) -> None:
         """Take what the clients said to the desks."""
@@ -281,5 +302,9 @@ class Front:
                 self.revocation.requested(session, handle, revocation, now=self.now)
             case FullCrlRequested(handle=handle, signing_ca=signing_ca):
                 self.revocation.full_crl_requested(session, handle, signing_ca)
+            case TimestampRequested(handle=handle):
+                self.journal_desk.timestamp_requested(session, handle, now=self.now)
+            case EntriesRequested(handle=handle, first=first, at_most=at_most):
+                self.journal_desk.entries_requested(session, handle, first, at_most)
             case _:
                 raise AssertionError(f"no desk takes {event}")
