@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 from cassiopeia.core.crl import entry_serials
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import JournalEntry
-from cassiopeia.protocol import structure
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
@@ -163,7 +162,7 @@ class JournalIndex:
             case entries.Configuration():
                 self._add_milestone(entry, 0, body.configuration_hash)
             case entries.ClockEpoch():
-                self._add_milestone(entry, 0, entry.body)
+                self._add_milestone(entry, _seconds(body.true_time) - _seconds(body.machine_time), b"")
             case entries.OrderObeyed():
                 self._add_milestone(entry, body.sequence, b"")
             case entries.Start() | entries.Refusal() | entries.Removal():
@@ -284,10 +283,9 @@ class JournalIndex:
         """Of the newest configuration that was journaled; empty before the first."""
         return next((octets for _, _, octets in reversed(self._milestones("configuration"))), b"")
 
-    def clock_epoch(self) -> entries.ClockEpoch | None:
-        """What operators said last about the machine's clock."""
-        newest = next((octets for _, _, octets in reversed(self._milestones("clock"))), None)
-        return None if newest is None else structure.decode(entries.ClockEpoch, newest)
+    def clock_offset_s(self) -> int:
+        """Seconds that operators say the machine's clock is behind; 0 before they said anything."""
+        return next((number for _, number, _ in reversed(self._milestones("clock"))), 0)
 
     def order_sequence(self) -> int:
         """Number of the newest order that was obeyed; 0 before the first."""

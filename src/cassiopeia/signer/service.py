@@ -79,7 +79,8 @@ class Signer:
         self._tls = _link_tls(config)
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
         self._clock = Clock(
-            epoch=self._journal.index.clock_epoch(),
+            leap_days=config.clock_leap_days,
+            offset_s=self._journal.index.clock_offset_s(),
             standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
         )
         self._gate = Gate(self._journal, [self._clock_obstacle])
