@@ -1,0 +1,249 @@
+"""The lint workers as the client sees them: hands out tasks in batches, and outlives their deaths.
+
+A worker is a program of its own (`lint_worker`): it inherits none of the client's TLS session and database. A worker
+that dies or hangs costs the one lint that it was at, which is then tried again alone; the second time it is given up
+as `died`. While no worker starts at all, nothing is linted and everything is answered as failed: never as good.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cassiopeia.client.lint_tasks import (
+    LINT_TIME_LIMIT_S,
+    FrameReader,
+    LintReady,
+    LintResult,
+    LintTask,
+    frame,
+    read_answer,
+)
+from cassiopeia.errors import OperatorError, PeerError
+
+_log = logging.getLogger(__name__)
+
+# While a worker is at the first half of what it has, the second half is on its way to it.
+_TASKS_A_WORKER: Final = 16
+_START_TIME_LIMIT_S: Final = 60.0
+_STARTS_IN_VAIN: Final = 3
+_RESTART_FIRST_S: Final = 1.0
+_RESTART_LAST_S: Final = 60.0
+_STOP_TIME_LIMIT_S: Final = 5.0
+_WORKER: Final = (sys.executable, "-P", "-m", "cassiopeia.client.lint_worker")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LintFailure:
+    """There is no result. `died`: this task took two workers with it; otherwise no worker works at all."""
+
+    number: int
+    died: bool
+    reason: str
+
+
+@dataclass
+class _Queued:
+    task: LintTask
+    deaths: int = 0
+
+
+@dataclass
+class _Member:
+    process: subprocess.Popen[bytes]
+    stream: socket.socket
+    deadline: float
+    reader: FrameReader = field(default_factory=FrameReader)
+    outgoing: bytearray = field(default_factory=bytearray)
+    tasks: deque[_Queued] = field(default_factory=deque)
+    ready: bool = False
+
+
+class LintPool:
+    """`count` workers, in the selector of the client's loop, which calls `pump` every turn."""
+
+    def __init__(self, *, count: int, selector: selectors.BaseSelector, command: Sequence[str] = _WORKER) -> None:
+        self._count = count
+        self._selector = selector
+        self._command = command
+        self._members: list[_Member] = []
+        self._waiting: deque[_Queued] = deque()
+        self._suspects: deque[_Queued] = deque()
+        self._answers: list[LintResult | LintFailure] = []
+        self._starts_in_vain = 0
+        self._restart_at = 0.0
+
+    def submit(self, task: LintTask) -> None:
+        self._waiting.append(_Queued(task))
+
+    def take(self) -> list[LintResult | LintFailure]:
+        """What was answered since the last call, in the order of the answers."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def pump(self) -> None:
+        """Start workers, end those that hang, and hand out what waits."""
+        self._check_time()
+        while len(self._members) < self._count and time.monotonic() >= self._restart_at:
+            self._spawn()
+        if self._starts_in_vain >= _STARTS_IN_VAIN:
+            self._give_up()
+        for member in sorted(self._members, key=lambda each: len(each.tasks)):
+            if member.ready:
+                self._give(member)
+
+    def forget(self) -> None:
+        """Nobody waits for what was submitted any more; what is being linted is answered all the same."""
+        self._waiting.clear()
+        self._suspects.clear()
+        self._answers.clear()
+
+    def stop(self) -> None:
+        """Close every stream: workers end by themselves, the stubborn are killed."""
+        members, self._members = self._members, []
+        for member in members:
+            self._selector.unregister(member.stream)
+            member.stream.close()
+        for member in members:
+            try:
+                member.process.wait(_STOP_TIME_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                member.process.kill()
+                member.process.wait()
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [*self._command, str(theirs.fileno())]
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - our own interpreter and module
+        ours.setblocking(False)
+        member = _Member(process=process, stream=ours, deadline=time.monotonic() + _START_TIME_LIMIT_S)
+        self._members.append(member)
+        self._selector.register(ours, selectors.EVENT_READ, lambda mask: self._on_event(member, mask))
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        for member in list(self._members):
+            if now > member.deadline and (member.tasks or not member.ready):
+                _log.error("lint worker %d hangs and is ended", member.process.pid)
+                self._bury(member)
+
+    def _give_up(self) -> None:
+        """No worker starts: whoever waits is told so."""
+        for queued in (*self._suspects, *self._waiting):
+            self._fail(queued, died=False, reason="the linter does not start; the client's log says why")
+        self._suspects.clear()
+        self._waiting.clear()
+
+    def _give(self, member: _Member) -> None:
+        if self._suspects:
+            # By itself, so that it is plain what a death is due to; and soon, so no other work is handed out before.
+            batch = [] if member.tasks else [self._suspects.popleft()]
+        elif any(queued.deaths for queued in member.tasks) or len(member.tasks) > _TASKS_A_WORKER // 2:
+            batch = []
+        else:
+            share = -(-len(self._waiting) // self._count)
+            batch = [self._waiting.popleft() for _ in range(min(share, _TASKS_A_WORKER - len(member.tasks)))]
+        if not batch:
+            return
+        if not member.tasks:
+            member.deadline = time.monotonic() + LINT_TIME_LIMIT_S
+        member.tasks.extend(batch)
+        member.outgoing += frame([queued.task for queued in batch])
+        self._write(member)
+
+    def _on_event(self, member: _Member, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._write(member)
+        if mask & selectors.EVENT_READ:
+            self._read(member)
+
+    def _write(self, member: _Member) -> None:
+        try:
+            sent = member.stream.send(member.outgoing) if member.outgoing else 0
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the death shows at the reading side, which buries it
+        del member.outgoing[:sent]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.outgoing else 0)
+        key = self._selector.get_key(member.stream)
+        if key.events != events:
+            self._selector.modify(member.stream, events, key.data)
+
+    def _read(self, member: _Member) -> None:
+        try:
+            octets = member.stream.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            octets = b""
+        if not octets:
+            self._bury(member)
+            return
+        try:
+            for body in member.reader.feed(octets):
+                self._take(member, read_answer(body))
+        except PeerError as error:
+            _log.error("lint worker %d is replaced: %s", member.process.pid, error)
+            self._bury(member)
+
+    def _take(self, member: _Member, answer: LintReady | LintResult) -> None:
+        match answer:
+            case LintReady() if not member.ready:
+                member.ready = True
+                self._starts_in_vain = 0
+            case LintResult(number=number) if member.tasks and member.tasks[0].task.number == number:
+                member.tasks.popleft()
+                member.deadline = time.monotonic() + LINT_TIME_LIMIT_S
+                self._answers.append(answer)
+            case _:
+                raise PeerError("it answered what it was not asked")
+
+    def _bury(self, member: _Member) -> None:
+        """Forget a dead worker: the task that it was at is tried again alone, or failed the second time."""
+        self._members.remove(member)
+        self._selector.unregister(member.stream)
+        member.stream.close()
+        member.process.kill()
+        status = member.process.wait()
+        if member.ready:
+            _log.error("lint worker %d is gone (status %d); others take its work", member.process.pid, status)
+        else:
+            self._starts_in_vain += 1
+            delay_s = min(_RESTART_FIRST_S * 2 ** (self._starts_in_vain - 1), _RESTART_LAST_S)
+            self._restart_at = time.monotonic() + delay_s
+            _log.error(
+                "a lint worker does not start (status %d); again in %.0f seconds. Nothing is confirmed without a lint.",
+                status,
+                delay_s,
+            )
+        if member.tasks:
+            first = member.tasks.popleft()
+            first.deaths += 1
+            if first.deaths > 1:
+                self._fail(first, died=True, reason="linting this certificate ended two lint workers")
+            else:
+                self._suspects.append(first)
+        self._waiting.extendleft(reversed(member.tasks))
+
+    def _fail(self, queued: _Queued, *, died: bool, reason: str) -> None:
+        self._answers.append(LintFailure(number=queued.task.number, died=died, reason=reason))
+
+
+def require_linter() -> None:
+    """Raise OperatorError unless the linter is installed. It is not loaded: that takes the workers' time and memory."""
+    if importlib.util.find_spec("pkilint") is None:
+        raise OperatorError(
+            "the package pkilint, which lints certificates before they are signed, is not installed: "
+            "pip install 'cassiopeia-ca[client]'; or set workers = 0 under [lint] in client.toml to issue unlinted"
+        )
