@@ -112,11 +112,10 @@ class IssuanceDesk:
             return
         if session.version > 1:
             self._journal_desk.note_log(session, intent.position)
-        stored = self._journal.index.find_serial(intent.serial_number)
-        if stored is not None and _is_complete(stored):
-            self._journal.when_durable(lambda: self._release(exchange, stored))
+        if self._release_if_issued(exchange, intent):
             return
-        if stored is None or stored.state == "abandoned":
+        state = self._journal.index.state(intent.serial_number)
+        if state is None or state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
         try:
@@ -125,7 +124,7 @@ class IssuanceDesk:
         except Unavailable as error:
             self._fail(exchange, error)
             return
-        if stored.state == "intent":
+        if state == "intent":
             log_hash = intent.log_hash if log_hash else b""
             self._journal.record_confirmation(intent, log_hash=log_hash, now=now)
             self._intent_deadlines.pop(intent.serial_number, None)
@@ -280,10 +279,8 @@ class IssuanceDesk:
             if other.serial_number == intent.serial_number:
                 exchanges.append(exchange)
                 return
-        stored = self._journal.index.find_serial(intent.serial_number)
-        if stored is not None and _is_complete(stored):
-            # Signed for another session while this confirmation waited for the disk: never a second signature.
-            self._journal.when_durable(lambda: self._release(exchange, stored))
+        # Signed for another session while this confirmation waited for the disk: never a second signature.
+        if self._release_if_issued(exchange, intent):
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
@@ -302,6 +299,16 @@ class IssuanceDesk:
                 "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), position
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
+
+    def _release_if_issued(self, exchange: _Exchange, intent: Intent) -> bool:
+        """Give out the certificate if there is one. After a rebuild its signature may be lost: then it is made again."""
+        if self._journal.index.state(intent.serial_number) != "issued":
+            return False
+        stored = self._journal.index.find_serial(intent.serial_number)
+        if stored is None or not stored.signature:
+            return False
+        self._journal.when_durable(lambda: self._release(exchange, stored))
+        return True
 
     def _release(self, exchange: _Exchange, stored: Intent) -> None:
         step("sign 10 result durable")
@@ -359,11 +366,6 @@ class IssuanceDesk:
 
     def _session_lives(self, exchange: _Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
-
-
-def _is_complete(intent: Intent) -> bool:
-    """Whether there is a signature to give; after a rebuild it may be lost, and the same octets are signed again."""
-    return intent.state == "issued" and bool(intent.signature)
 
 
 def _is_same(one: _Exchange, other: _Exchange) -> bool:

@@ -185,6 +185,11 @@ class JournalIndex:
     def find_serial(self, serial_number: bytes) -> Intent | None:
         return self._find("WHERE serial_number = ?", (serial_number,))
 
+    def state(self, serial_number: bytes) -> IntentState | None:
+        """How far the certificate of this serial number has come; None for one that was never meant to be."""
+        rows = self._execute("SELECT state FROM certificate WHERE serial_number = ?", (serial_number,))
+        return rows[0][0] if rows else None
+
     def issued_by(self, serial_number: bytes) -> str:
         """The sub-CA that issued a certificate of this serial number; empty when there is none."""
         rows = self._execute(
