@@ -301,7 +301,7 @@ class IssuanceDesk:
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
 
     def _release_if_issued(self, exchange: _Exchange, intent: Intent) -> bool:
-        """Give out the certificate if there is one. After a rebuild its signature may be lost: then it is made again."""
+        """Give out the certificate if there is one. After a rebuild its signature may be lost: it is made again."""
         if self._journal.index.state(intent.serial_number) != "issued":
             return False
         stored = self._journal.index.find_serial(intent.serial_number)
