@@ -20,6 +20,7 @@ from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.store.certificates import Certificates
 from cassiopeia.store.connection import Database, create_sqlite_file, describe_url, parse_url
 from cassiopeia.store.crls import Crls
+from cassiopeia.store.lint_streaks import LintStreaks
 from cassiopeia.store.models import SCHEMA_REVISION
 from cassiopeia.store.queue import Queue
 from cassiopeia.store.requests import Requests
@@ -44,6 +45,7 @@ class Store:
     certificates: Certificates
     crls: Crls
     signers: Signers
+    lint_streaks: LintStreaks
 
     def close(self) -> None:
         self.database.close()
@@ -78,6 +80,7 @@ def open_store(url: str) -> Store:
         certificates=Certificates(database),
         crls=Crls(database),
         signers=Signers(database),
+        lint_streaks=LintStreaks(database),
     )
 
 
