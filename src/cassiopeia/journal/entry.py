@@ -262,6 +262,9 @@ BODIES: Final[dict[str, type[Any]]] = {
     "order": OrderObeyed,
     "removal": Removal,
 }
+PERSONAL_KINDS: Final = frozenset({"intent", "refusal", "abandonment", "halt"})
+"""Entries whose parts are about persons."""
+
 KINDS: Final = {body: kind for kind, body in BODIES.items()}
 
 _Part = TypeVar("_Part", Requested, Reason, Documents)

@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS subtree (
 # Roots of complete subtrees from this level up are kept: 64 leaves are hashed again quickly.
 _KEPT_LEVEL: Final = 6
 _ROWS_AT_ONCE: Final = 1_000
+_REMOVED_AT_ONCE: Final = 5_000
 
 
 class Journal:
@@ -349,15 +350,36 @@ class Journal:
             raise PeerError(f"entry {entry.index} of the copy does not follow entry {self._position}")
         self._write(entry, octets, parts)
 
-    def remove_parts(self, *, last: int, positions: Sequence[int], now: dt.datetime) -> int:
-        """Remove the parts of these entries, all up to `last`; return how many there were."""
-        self._begin_transaction()
+    def remove_parts(self, *, before: dt.datetime, now: dt.datetime) -> int:
+        """Remove what is about persons from entries older than that, some thousands at a time; return how many parts.
+
+        Signatures, CRLs and configurations stay: they name nobody that a CRL or a CA certificate does not name.
+        """
+        first = self.index.removed_up_to() + 1
+        last = min(self._last_before(before), first + _REMOVED_AT_ONCE - 1)
         removed = 0
-        for position in positions:
-            removed += len(self._execute("DELETE FROM part WHERE position = ? RETURNING 1", (position,)))
+        if last >= first:
+            for position, octets in self._execute(
+                "SELECT position, entry FROM entry WHERE position BETWEEN ? AND ?", (first, last)
+            ):
+                if entries.decode_entry(octets).kind in entries.PERSONAL_KINDS:
+                    self._begin_transaction()
+                    removed += len(self._execute("DELETE FROM part WHERE position = ? RETURNING 1", (position,)))
         if removed:
             self._append(entries.Removal(last=last, parts=removed), now=now)
         return removed
+
+    def _last_before(self, moment: dt.datetime) -> int:
+        """Index of the newest entry that is older; times only rise, but for a correction of the clock."""
+        low, high = 0, self.size
+        while low < high:
+            middle = (low + high + 1) // 2
+            ((octets,),) = self._execute("SELECT entry FROM entry WHERE position = ?", (middle,))
+            if entries.decode_entry(octets).time < moment:
+                low = middle
+            else:
+                high = middle - 1
+        return low
 
     # Opening.
 

@@ -165,7 +165,9 @@ class JournalIndex:
                 self._add_milestone(entry, _seconds(body.true_time) - _seconds(body.machine_time), b"")
             case entries.OrderObeyed():
                 self._add_milestone(entry, body.sequence, b"")
-            case entries.Start() | entries.Refusal() | entries.Removal():
+            case entries.Removal():
+                self._add_milestone(entry, body.last, b"")
+            case entries.Start() | entries.Refusal():
                 pass
 
     def find_request(self, request_id: bytes) -> Intent | None:
@@ -291,6 +293,10 @@ class JournalIndex:
     def clock_offset_s(self) -> int:
         """Seconds that operators say the machine's clock is behind; 0 before they said anything."""
         return next((number for _, number, _ in reversed(self._milestones("clock"))), 0)
+
+    def removed_up_to(self) -> int:
+        """Index of the last entry whose personal parts were removed for their age; 0 before the first."""
+        return max((number for _, number, _ in self._milestones("removal")), default=0)
 
     def order_sequence(self) -> int:
         """Number of the newest order that was obeyed; 0 before the first."""
