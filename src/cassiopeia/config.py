@@ -63,7 +63,8 @@ class SignerConfig:
     """`signer.toml`. Paths are absolute; `workers` 0 means one a core.
 
     The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential `passphrase_credential`.
-    `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal.
+    `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
+    after `retention_days` (0: never) it no longer holds what is about persons.
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
     """
 
@@ -85,6 +86,7 @@ class SignerConfig:
     crl_lifetime_days: int
     crl_resign_hours: int
     journal_key: Path
+    retention_days: int
     disk_reserve_octets: int
     clock_leap_days: int
     operators: tuple[bytes, ...]
@@ -186,6 +188,7 @@ def load_signer_config(path: Path) -> SignerConfig:
         crl_lifetime_days=file.crl.lifetime_days,
         crl_resign_hours=file.crl.resign_hours,
         journal_key=_beside(path, file.journal.key),
+        retention_days=file.journal.retention_days,
         disk_reserve_octets=file.disk.reserve_mib * 1024 * 1024,
         clock_leap_days=file.clock.leap_days,
         operators=operators,
@@ -339,6 +342,7 @@ class _Crl(_File, frozen=True, kw_only=True):
 
 class _SignerJournal(_File, frozen=True, kw_only=True):
     key: Path
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
 
 class _Disk(_File, frozen=True, kw_only=True):

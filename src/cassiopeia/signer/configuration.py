@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+from collections.abc import Mapping
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities
-from cassiopeia.errors import OperatorError
+from cassiopeia.core.profile import Profile
+from cassiopeia.errors import ConfigurationError, OperatorError
 
 
 def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
@@ -14,6 +17,23 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
     if not own:
         raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
     return own
+
+
+def retention(config: SignerConfig, profiles: Mapping[str, Profile]) -> dt.timedelta | None:
+    """How long the journal holds what is about persons (None: for ever); raises `ConfigurationError` if too short.
+
+    While a certificate lives, a request for it that is repeated must get it again, and its names must be known.
+    """
+    if not config.retention_days:
+        return None
+    longest = max((each.maximum_validity_days + each.not_before_ahead_days for each in profiles.values()), default=0)
+    if config.retention_days <= longest:
+        raise ConfigurationError(
+            f"certificates of these profiles live up to {longest} days: write more than that, or 0 to keep everything",
+            source=str(config.source),
+            key="journal.retention_days",
+        )
+    return dt.timedelta(days=config.retention_days)
 
 
 def configuration_documents(config: SignerConfig) -> list[tuple[str, bytes]]:

@@ -77,6 +77,7 @@ class Journal:
         self.commits = 0
         self._database = open_database(self._path)
         self._epoch = 1
+        self._removed = 0
         self._position = 0
         self._head = entries.NO_ENTRY
         self._last_time = dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -355,7 +356,8 @@ class Journal:
 
         Signatures, CRLs and configurations stay: they name nobody that a CRL or a CA certificate does not name.
         """
-        first = self.index.removed_up_to() + 1
+        self._removed = max(self._removed, self.index.removed_up_to())
+        first = self._removed + 1
         last = min(self._last_before(before), first + _REMOVED_AT_ONCE - 1)
         removed = 0
         if last >= first:
@@ -365,6 +367,7 @@ class Journal:
                 if entries.decode_entry(octets).kind in entries.PERSONAL_KINDS:
                     self._begin_transaction()
                     removed += len(self._execute("DELETE FROM part WHERE position = ? RETURNING 1", (position,)))
+            self._removed = last
         if removed:
             self._append(entries.Removal(last=last, parts=removed), now=now)
         return removed

@@ -38,7 +38,7 @@ from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
-from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries
+from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
 from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
@@ -74,6 +74,7 @@ class Signer:
         self._announced = False
         self._listening = False
         self._profiles = load_profiles(config.profiles)
+        self._retention = retention(config, self._profiles)
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
@@ -216,6 +217,8 @@ class Signer:
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_S
         now = self._clock.now()
         self._issuance.expire(now=now)
+        if self._retention is not None:
+            self._journal.remove_parts(before=now - self._retention, now=now)
         self._revocation.renew(now=now)
         if not self._listening and not self._lines:
             self._listen(True)
