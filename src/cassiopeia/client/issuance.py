@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cassiopeia.client import patience
+from cassiopeia.client.lint import Decision, Lint, Verdict
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import request_digest
@@ -43,12 +45,19 @@ class _UnknownAuthority(PeerError):
 
 @dataclass(kw_only=True)
 class _Flight:
-    """One job between its request and its certificate. `tbs` is what the log says will be signed."""
+    """One job between its request and its certificate. `tbs` is what the log says will be signed.
+
+    Its log is confirmed when it is `saved` and has `passed` the lint. `put_back` is how the job goes on once the signer
+    has abandoned the intent.
+    """
 
     job: SignJob
     subject_public_key_info: bytes
     tbs: bytes = b""
+    saved: bool = False
+    passed: bool = False
     vetoed: bool = False
+    put_back: Decision | None = None
 
 
 @dataclass(kw_only=True)
@@ -66,11 +75,17 @@ class _Answers:
 class Issuance:
     """The certificates that one client has under way."""
 
-    def __init__(self, *, authorities: Mapping[str, Authority], store: Store, owner: str, version: int) -> None:
+    def __init__(
+        self, *, authorities: Mapping[str, Authority], store: Store, owner: str, version: int, lint: Lint | None = None
+    ) -> None:
         self._authorities = authorities
         self._store = store
         self._owner = owner
         self._version = version
+        # Version 1 says what it has signed when it has signed it.
+        self._lint = lint if version > 1 else None
+        self._lint_numbers = itertools.count()
+        self._linting: dict[int, int] = {}  # handles by number
         self._flights: dict[int, _Flight] = {}
         self._answers = _Answers()
 
@@ -107,6 +122,7 @@ class Issuance:
 
     def write_back(self, session: Session | None, *, signer_id: int | None, now: dt.datetime) -> None:
         """Write what was gathered, then confirm the logs to `session` (None: it has ended)."""
+        self._take_lints(session, now=now)
         answers, self._answers = self._answers, _Answers()
         results, queue = self._store.results, self._store.queue
         if session is not None:
@@ -136,6 +152,7 @@ class Issuance:
     def line_lost(self, reason: str, *, now: dt.datetime) -> None:
         """Requests without an answer go back to the queue at once; no try is used up."""
         flights, self._flights = self._flights, {}
+        self._forget_lints()
         if flights:
             postponements = [
                 Postponement(job_id=each.job.id, delay_s=0, counts=False, reason=reason) for each in flights.values()
@@ -151,6 +168,7 @@ class Issuance:
         """Nothing is under way any more: the queue gives the jobs anew."""
         self._flights.clear()
         self._answers = _Answers()
+        self._forget_lints()
 
     def _send_one(self, session: Session, job: SignJob) -> None:
         request = job.request
@@ -182,6 +200,8 @@ class Issuance:
                 self._answers.set_aside.append((job.id, message))
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 self._postpone(job, message, delay_s=patience.as_told(retry_after_s))
+            case RequestAbandoned() if flight.put_back is not None:
+                self._postpone(job, flight.put_back.reason, delay_s=flight.put_back.delay_s, abandoned=True)
             case RequestAbandoned():
                 self._postpone(job, "the signer has abandoned the intent", delay_s=0, abandoned=True)
         del self._flights[event.handle]
@@ -200,8 +220,42 @@ class Issuance:
             self._veto(handle, flight, str(error))
             self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
             return
+        if self._lint is None:
+            flight.passed = True
+        else:
+            number = next(self._lint_numbers)
+            self._linting[number] = handle
+            self._lint.submit(number, flight.job.request.profile, flight.tbs)
         log_hash = hashlib.sha256(log).digest()
         self._answers.logs[handle] = SigningLog(job_id=flight.job.id, sha256=log_hash, entry=log)
+
+    # Step 9, too: lint what was compared, while its log is being saved.
+    def _take_lints(self, session: Session | None, *, now: dt.datetime) -> None:
+        for decision in self._lint.decide(now=now) if self._lint is not None else ():
+            handle = self._linting.pop(decision.number)
+            flight = self._flights.get(handle)
+            if flight is None or flight.vetoed:
+                continue  # the signer's last word came first, or another client has the job
+            if decision.verdict is Verdict.PASSED:
+                flight.passed = True
+                self._confirm_if_ready(session, handle, flight)
+                continue
+            match decision.verdict:
+                case Verdict.REFUSED:
+                    self._veto(handle, flight, decision.reason)
+                    self._refuse(flight.job, "vetoed", "", decision.reason)
+                case Verdict.SET_ASIDE:
+                    self._veto(handle, flight, decision.reason)
+                    self._answers.set_aside.append((flight.job.id, decision.reason))
+                case Verdict.LATER:
+                    # When the signer has abandoned the intent the job is free to go to another signer.
+                    flight.put_back = decision
+                    self._answers.vetoes[handle] = decision.reason
+
+    def _forget_lints(self) -> None:
+        self._linting.clear()
+        if self._lint is not None:
+            self._lint.forget()
 
     def _veto(self, handle: int, flight: _Flight, reason: str) -> None:
         _log.error("%s vetoed: %s", _short(flight.job), reason)
@@ -269,7 +323,11 @@ class Issuance:
                 session.abandon(handle, "another client works on it")
             return
         _log.debug("%s log saved, SHA-256 %s", _short(flight.job), log.sha256.hex()[:16])
-        if session is not None:
+        flight.saved = True
+        self._confirm_if_ready(session, handle, flight)
+
+    def _confirm_if_ready(self, session: Session | None, handle: int, flight: _Flight) -> None:
+        if flight.saved and flight.passed and session is not None:
             session.confirm_log(handle)
 
     def _refuse(self, job: SignJob, code: str, offending: str, message: str) -> None:
