@@ -115,6 +115,7 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         crl_lifetime_days=10,
         crl_resign_hours=24,
         journal_key=directory / "journal.key",
+        retention_days=0,
         disk_reserve_octets=64 << 20,
         clock_leap_days=3,
         operators=(),
