@@ -95,7 +95,7 @@ class SignerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientConfig:
-    """`client.toml`. Paths are absolute, also the one inside an SQLite `store_url`.
+    """`client.toml`. Paths are absolute, also the one inside an SQLite `store_url`; `lint_workers` 0 means no lint.
 
     `journal_keys` are what the signer's journal is known by: Ed25519, DER SubjectPublicKeyInfo (version 1: none).
     """
@@ -113,6 +113,7 @@ class ClientConfig:
     profiles: Path
     publish_directory: Path
     journal_keys: tuple[bytes, ...]
+    lint_workers: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +214,7 @@ def load_client_config(path: Path) -> ClientConfig:
         profiles=_beside(path, file.profiles),
         publish_directory=_beside(path, file.publish.directory),
         journal_keys=_journal_keys(path, file),
+        lint_workers=file.lint.workers,
     )
 
 
@@ -395,6 +397,10 @@ class _ClientJournal(_File, frozen=True, kw_only=True):
     keys: _Paths
 
 
+class _Lint(_File, frozen=True, kw_only=True):
+    workers: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
+
+
 class _ClientFile(_File, frozen=True, kw_only=True):
     client: _Client
     store: _Store
@@ -403,6 +409,7 @@ class _ClientFile(_File, frozen=True, kw_only=True):
     authorities: Path = Path("authorities.toml")
     profiles: Path = Path("profiles")
     publish: _Publish = _Publish()
+    lint: _Lint = _Lint()
 
 
 _Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 _NO_LINTER_DELAY_S: Final = 60.0
 _SHOWN_FINDINGS: Final = 5
+_SHOWN_CHARACTERS: Final = 300
 
 
 class Verdict(enum.Enum):
@@ -119,7 +120,7 @@ class Lint:
 
 
 def _explain(vetoing: list[Finding]) -> str:
-    shown = [str(each) for each in vetoing[:_SHOWN_FINDINGS]]
+    shown = [str(each)[:_SHOWN_CHARACTERS] for each in vetoing[:_SHOWN_FINDINGS]]
     if len(vetoing) > len(shown):
         shown.append(f"and {len(vetoing) - len(shown)} more")
     return "; ".join(shown)

@@ -61,8 +61,9 @@ _loader = RFC5280CertificateDocumentLoader()
 
 def main() -> None:
     """Answer tasks until the socket closes."""
-    # Ctrl-C goes to the whole group of processes; this one ends when the client has no more use for it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a stop by systemd reach the whole group of processes. This one ends when the client closes the socket.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # What goes wrong in a validator becomes a finding; the log is the client's.
     logging.getLogger("pkilint").addHandler(logging.NullHandler())
     _pkix_validators()

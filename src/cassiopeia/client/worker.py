@@ -20,9 +20,11 @@ import msgspec
 
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.issuance import Issuance
+from cassiopeia.client.lint import Lint
+from cassiopeia.client.lint_pool import LintPool, require_linter
 from cassiopeia.client.publish import Publisher
 from cassiopeia.client.succession import lease_owner, take_back
-from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain
+from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain, load_profiles
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import OperatorError, PeerError, Unavailable
 from cassiopeia.link.credentials import client_tls
@@ -94,7 +96,10 @@ class SignerClient:
         self._session_open = False
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
-        self._issuance = Issuance(authorities=self._authorities, store=store, owner=self._owner, version=config.version)
+        self._lint = self._make_lint()
+        self._issuance = Issuance(
+            authorities=self._authorities, store=store, owner=self._owner, version=config.version, lint=self._lint
+        )
         self._events: list[Event] = []
         self._session_has_ended = False
         self._batch_jobs = _SMALLEST_BATCH_JOBS
@@ -104,6 +109,19 @@ class SignerClient:
         self._seeking_since: float | None = None
         self._owes_release = False
         self._idle_since = 0.0
+
+    def _make_lint(self) -> Lint | None:
+        """The linter with its workers, which start with the first turn; None where nothing is linted."""
+        if self._version == 1:  # it says what it has signed when it has signed it: there is nothing to veto
+            return None
+        if not self._config.lint_workers:
+            _log.warning("nothing is linted: client.toml says workers = 0 under [lint]")
+            return None
+        require_linter()
+        pool = LintPool(count=self._config.lint_workers, selector=self._selector)
+        lint = Lint(pool=pool, profiles=load_profiles(self._config.profiles), streaks=self._store.lint_streaks)
+        lint.release_accepted(now=_now())
+        return lint
 
     def run(self, *, drain: bool = False) -> None:
         """Work until SIGTERM or SIGINT, or with `drain` until the queue is empty; raises `OperatorError`."""
@@ -134,6 +152,8 @@ class SignerClient:
         """End the session in good order, and give back what had not been answered yet."""
         if self._line is not None:
             self._line.end()
+        if self._lint is not None:
+            self._lint.stop()
         self._store.queue.release(self._owner, now=_now())
         self._selector.close()
 
@@ -261,6 +281,8 @@ class SignerClient:
                 case _:
                     _log.error("an event that a client never gets: %s", type(event).__name__)
         session = self._line.session if self._line is not None else None
+        if self._lint is not None:
+            self._lint.pump()
         self._issuance.write_back(session, signer_id=self._signer_id, now=now)
 
     def _save_status(self, report: payload.StatusReport | None, now: dt.datetime) -> None:
