@@ -24,6 +24,8 @@ from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import CrlJob, CrlRecord, Outcome, Postponement, Refusal, RevokeJob
+from cassiopeia.steps import step
+
 
 _log = logging.getLogger(__name__)
 
@@ -225,6 +227,7 @@ class CrlSync:
 
     def _accept(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
         """A verified CRL: store it, publish it, and only then call revoked what it lists."""
+        step("revoke 6 patched")
         copy = crl.read_crl(der)
         name = counter.authority.name
         record = CrlRecord(
@@ -235,12 +238,14 @@ class CrlSync:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
             self._put_back(counter, now=now, delay_s=_RETRY_S)
             return
+        step("revoke 6 stored")
         stored = self._store.crls.get(name)
         if stored is not None and stored.der != der:
             # Another client was faster: what is newer stays, in the directory as in the store.
             copy, der = crl.read_crl(stored.der), stored.der
         counter.copy = copy
         self._publisher.publish_crl(name, der)
+        step("revoke 6 published")
         number = f"number {copy.number}" if copy.number else "version 1"
         _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
         self._finish_jobs(counter, copy, now=now)
@@ -251,6 +256,7 @@ class CrlSync:
         if done:
             job_ids = [job.id for job in done]
             self._store.results.finish_revoked(job_ids, revoked_at=copy.this_update, now=now)
+            step("revoke 6 finished")
         counter.jobs = [job for job in counter.jobs if job not in done]
         if counter.jobs:
             name = counter.authority.name
@@ -295,6 +301,7 @@ def _send_one(counter: _Counter, session: Session) -> None:
         counter.handle = session.get_full_crl(counter.authority.name)
     else:
         counter.handle = session.revoke(_request(counter))
+        step("revoke 1 sent")
 
 
 def _check_nothing_is_lost(copy: crl.Crl | None, full: crl.Crl) -> None:

@@ -31,6 +31,7 @@ from cassiopeia.protocol.events import (
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusal, SigningLog, SignJob
+from cassiopeia.steps import step
 
 _log = logging.getLogger(__name__)
 
@@ -131,10 +132,12 @@ class Issuance:
                     session.abandon(handle, reason)
         if answers.logs:
             outcomes = results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=signer_id)
+            step("sign 9 log stored")
             for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
                 self._confirm(session, handle, log, outcome)
         if answers.issued:
             outcomes = results.finish_issued(answers.issued, now=now)
+            step("sign 11 written back")
             for issued, outcome in zip(answers.issued, outcomes, strict=True):
                 if outcome is Outcome.CONFLICT:
                     _log.error(
@@ -175,6 +178,7 @@ class Issuance:
         parse = csr.parse_spkac if request.key_kind == "spkac" else csr.parse_certification_request
         key = parse(request.key_proof)
         handle = session.submit(request)
+        step("sign 4 sent")
         self._flights[handle] = _Flight(job=job, subject_public_key_info=key.subject_public_key_info)
         _log.debug("%s sent, profile %s", _short(job), request.profile or request.ocsp_target_ca)
 
@@ -220,6 +224,7 @@ class Issuance:
             self._veto(handle, flight, str(error))
             self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
             return
+        step("sign 9 compared")
         if self._lint is None:
             flight.passed = True
         else:
@@ -298,6 +303,7 @@ class Issuance:
             else:
                 self._postpone(job, reason, delay_s=_BAD_CERTIFICATE_DELAY_S, counts=True)
             return
+        step("sign 11 certificate checked")
         _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
         self._answers.issued.append(
             IssuedResult(
@@ -329,6 +335,7 @@ class Issuance:
     def _confirm_if_ready(self, session: Session | None, handle: int, flight: _Flight) -> None:
         if flight.saved and flight.passed and session is not None:
             session.confirm_log(handle)
+            step("sign 9 confirmed")
 
     def _refuse(self, job: SignJob, code: str, offending: str, message: str) -> None:
         _log.debug("%s refused: %s", _short(job), message)
