@@ -22,10 +22,9 @@ from cassiopeia.errors import PeerError
 from cassiopeia.protocol.events import Event, FullCrlReceived, RequestFailed, RequestRefused, RevocationAnswered
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
+from cassiopeia.steps import step
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import CrlJob, CrlRecord, Outcome, Postponement, Refusal, RevokeJob
-from cassiopeia.steps import step
-
 
 _log = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ from cassiopeia.protocol.events import (
     RequestRefused,
 )
 from cassiopeia.protocol.session import Session
+from cassiopeia.steps import step
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusal, SigningLog, SignJob
-from cassiopeia.steps import step
 
 _log = logging.getLogger(__name__)
 
