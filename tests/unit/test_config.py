@@ -319,6 +319,7 @@ def test_the_shortest_client_file_has_safe_defaults(directory: Path) -> None:
         profiles=directory / "profiles",
         publish_directory=directory / "public",
         journal_keys=(JOURNAL_PUBLIC_KEY,),
+        lint_workers=1,
     )
 
 

@@ -149,6 +149,7 @@ class Client:
             "profiles": directory,
             "publish_directory": directory / "public",
             "journal_keys": (JOURNAL_PUBLIC_KEY,),
+            "lint_workers": 0,
         }
         self.store = store
         self.front = front
