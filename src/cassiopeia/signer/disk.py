@@ -12,8 +12,7 @@ import datetime as dt
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -156,21 +155,12 @@ class DiskReserve:
         self._measure()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """So many octets were written to the journal at this time."""
-
-    time: dt.datetime
-    octets: int
-
-
-def octets_a_day(written: Iterable[Written], *, beginning: dt.datetime, now: dt.datetime) -> int:
-    """How fast a journal that was begun then grew in the last week; 0 when nothing was written.
+def octets_a_day(octets: int, *, beginning: dt.datetime, now: dt.datetime) -> int:
+    """How fast a journal that was begun then grows, given what it grew by in the last week (`GROWTH_WINDOW`).
 
     Less than a day counts as one: the first hour of an authority says nothing about its next.
     """
     since = max(beginning, now - GROWTH_WINDOW)
-    octets = sum(each.octets for each in written if since <= each.time <= now)
     return round(octets * (_ONE_DAY / max(now - since, _ONE_DAY)))
 
 

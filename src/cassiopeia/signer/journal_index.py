@@ -7,6 +7,7 @@ same. Owns these tables and the questions to them, not the entries (`journal`).
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -164,7 +165,7 @@ class JournalIndex:
             case entries.ClockEpoch():
                 self._add_milestone(entry, _seconds(body.true_time) - _seconds(body.machine_time), b"")
             case entries.OrderObeyed():
-                self._add_milestone(entry, body.sequence, b"")
+                self._add_milestone(entry, body.sequence, hashlib.sha256(body.order).digest())
             case entries.Removal():
                 self._add_milestone(entry, body.last, b"")
             case entries.Start() | entries.Refusal():
@@ -301,6 +302,11 @@ class JournalIndex:
     def order_sequence(self) -> int:
         """Number of the newest order that was obeyed; 0 before the first."""
         return max((number for _, number, _ in self._milestones("order")), default=0)
+
+    def find_order(self, order: bytes) -> int | None:
+        """Where it stands that exactly this order was obeyed."""
+        digest = hashlib.sha256(order).digest()
+        return next((position for position, _, octets in self._milestones("order") if octets == digest), None)
 
     def _milestones(self, kind: str) -> list[tuple[int, int, bytes]]:
         return [

@@ -22,6 +22,7 @@ from cassiopeia.signer.tasks import Outcome, Sign, Signed, Task
 from cassiopeia.steps import step
 
 _RETRY_AFTER_S = 5
+_NO_TIME = dt.timedelta(0)
 # Of a name that a client sent, so many characters are journaled and sent back.
 _SHOWN = 80
 
@@ -103,7 +104,8 @@ class RevocationDesk:
             current = counter.revocations.current
             # A revocation whose CRL could not be signed, or was lost in a crash, is made up for.
             behind = current is None or current.entries < counter.revocations.revoked
-            due = behind or current is None or now - current.this_update >= self._resign_after
+            # One that is dated ahead was signed by a clock that has been turned back since.
+            due = behind or current is None or not _NO_TIME <= now - current.this_update < self._resign_after
             if due and counter.draft is None and now <= counter.revocations.authority.not_after:
                 self._draft(counter, now=now)
 
