@@ -19,7 +19,7 @@ from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import request_digest
 from cassiopeia.errors import PeerError, Refused, Unavailable
-from cassiopeia.protocol import payload
+from cassiopeia.journal import entry as entries
 from cassiopeia.protocol.events import (
     CertificateIssued,
     Event,
@@ -268,17 +268,30 @@ class Issuance:
         self._answers.vetoes[handle] = reason
 
     def _compare(self, flight: _Flight, log: bytes) -> bytes:
-        """The TBSCertificate in a log entry, if it is what was asked for; raises `PeerError` otherwise."""
-        entry = payload.decode_log_entry(log)
-        if entry.request_digest != request_digest(flight.job.request):
+        """The TBSCertificate in a log, if all of it is what was asked for; raises `PeerError` otherwise."""
+        request = flight.job.request
+        # 1. It is a whole intent, and about this request.
+        read = entries.decode_log(log)
+        entry = entries.decode_entry(read.entry)
+        if entry.kind != "intent" or len(read.parts) != 1:
+            raise PeerError(f"the log is of the kind {entry.kind}, with {len(read.parts)} parts: it is no intent")
+        intent: entries.Intent = entries.decode_body(entry)
+        part = entries.decode_part(entries.Requested, read.parts[0])
+        if (intent.request_id, intent.request_digest) != (request.request_id, request_digest(request)):
             raise PeerError("the log is about another request")
-        certificate.check_tbs(
-            entry.tbs_certificate,
-            request=flight.job.request,
+        if entries.as_request(part, request_id=intent.request_id) != request:
+            raise PeerError("the log holds another request than the one that was made")
+        # 2. What will be signed is what was asked for, and what the entry says of it is true.
+        authority = self._authority(intent.signing_ca)
+        tbs = certificate.check_tbs(
+            part.tbs_certificate,
+            request=request,
             subject_public_key_info=flight.subject_public_key_info,
-            authority=self._authority(entry.signing_ca),
+            authority=authority,
         )
-        return entry.tbs_certificate
+        if int.from_bytes(intent.serial_number, "big") != tbs.serial_number:
+            raise PeerError("the log names another serial number than the certificate")
+        return part.tbs_certificate
 
     # Step 11: check the certificate before it is believed.
     def _take_certificate(self, flight: _Flight, issued: CertificateIssued) -> None:
