@@ -118,6 +118,12 @@ class Journal:
         return self._last_time
 
     @property
+    def first_time(self) -> dt.datetime:
+        """When the first entry was written; there is one once the journal has begun."""
+        ((octets,),) = self._execute("SELECT entry FROM entry WHERE position = 1")
+        return entries.decode_entry(octets).time
+
+    @property
     def dirty(self) -> bool:
         """Whether something was appended, or waits for, a commit."""
         return self._in_transaction or bool(self._waiting)

@@ -29,6 +29,7 @@ from cassiopeia.protocol.events import (
     FullCrlRequested,
     HelloReceived,
     LogConfirmed,
+    OrderReceived,
     RevocationRequested,
     SignRequested,
     StatusRequested,
@@ -39,11 +40,13 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
+from cassiopeia.signer.disk import GROWTH_WINDOW, DiskReserve, octets_a_day
 from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
+from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
@@ -55,6 +58,7 @@ _log = logging.getLogger(__name__)
 # Entries wait this long for company before they are committed; the disk takes about as long for one as for many.
 _LINGER_S = 0.003
 _HOUSEKEEPING_S = 5.0
+_ESTIMATE_EVERY_S = 600.0
 # A slow serial line needs seconds for a handshake, any other link much less.
 _HANDSHAKE_TIME_LIMIT_S = 10.0
 _SERIAL_HANDSHAKE_TIME_LIMIT_S = 60.0
@@ -78,13 +82,25 @@ class Signer:
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
+        self._disk = DiskReserve(config.state, config.disk_reserve_octets)
+        self._octets_a_day = 0
+        self._next_estimate = 0.0
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
         self._clock = Clock(
             leap_days=config.clock_leap_days,
             offset_s=self._journal.index.clock_offset_s(),
             standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
         )
-        self._gate = Gate(self._journal, [self._clock_obstacle])
+        self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
+        self._orders = OrderDesk(
+            journal=self._journal,
+            gate=self._gate,
+            clock=self._clock,
+            signer_id=config.signer_id,
+            boot_id=self._boot_id,
+            operators=config.operators,
+            quorum=config.quorum,
+        )
         self._pool = WorkerPool(
             config_path=config_path,
             configuration_hash=self._configuration_hash,
@@ -158,6 +174,8 @@ class Signer:
         )
         self._issuance.end_open_intents(now=now)
         self._journal.commit()
+        if not self._config.operators:
+            _log.warning("no order can reach this signer: signer.toml names no operators (see `cassiopeia order key`)")
         _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
 
     def _stop(self) -> None:
@@ -199,6 +217,10 @@ class Signer:
             return None
         return Obstacle(code=verdict.code, message=verdict.message, stops_crls=not verdict.may_renew_crls)
 
+    def _disk_obstacle(self) -> Obstacle | None:
+        full = self._disk.check()
+        return None if full is None else Obstacle(code=full.code, message=full.message)
+
     def _announce(self) -> None:
         """Log once that the keys are unlocked."""
         if not self._announced and self._pool.unlocked:
@@ -220,6 +242,11 @@ class Signer:
         if self._retention is not None:
             self._journal.remove_parts(before=now - self._retention, now=now)
         self._revocation.renew(now=now)
+        self._disk.check()
+        if time.monotonic() >= self._next_estimate:
+            self._next_estimate = time.monotonic() + _ESTIMATE_EVERY_S
+            growth = self._journal.growth_since(now - GROWTH_WINDOW)
+            self._octets_a_day = octets_a_day(growth, beginning=self._journal.first_time, now=now)
         if not self._listening and not self._lines:
             self._listen(True)
         for line in self._lines:
@@ -297,6 +324,8 @@ class Signer:
                 self._journal_desk.timestamp_requested(session, handle, now=now)
             case EntriesRequested(handle=handle, first=first, at_most=at_most):
                 self._journal_desk.entries_requested(session, handle, first, at_most)
+            case OrderReceived(handle=handle, order=order):
+                self._orders.requested(session, handle, order)
             case StatusRequested(handle=handle):
                 session.send_status(handle, self._status(now))
             case _:
@@ -360,8 +389,8 @@ class Signer:
             profiles=tuple(sorted(self._profiles)),
             authorities=tuple(authorities),
             boot_id=self._boot_id,
-            free_octets=0,
-            octets_a_day=0,
+            free_octets=self._disk.free_octets,
+            octets_a_day=self._octets_a_day,
             clock_warning=verdict.message,
             order_sequence=self._journal.index.order_sequence(),
         )
