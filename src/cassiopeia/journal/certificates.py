@@ -18,6 +18,7 @@ from cassiopeia.core.request import request_digest
 from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import JournalEntry, Log
+from cassiopeia.journal.readable import serial_text
 
 SERIAL_OCTETS: Final = 16
 IssuanceState = Literal["open", "confirmed", "issued", "abandoned"]
@@ -146,15 +147,18 @@ class Certificates:
         serial = number.to_bytes(SERIAL_OCTETS, "big") if number.bit_length() <= 8 * SERIAL_OCTETS else b""
         issuance = self._by_serial.get(serial)
         if issuance is None:
-            raise PeerError(f"the certificate {number:x} is not in this journal")
+            raise PeerError(f"the certificate {serial_text(number)} is not in this journal")
         if issuance.state != "issued":
             raise PeerError(
-                f"the certificate {number:x} exists, and its intent at entry {issuance.index} is {issuance.state}"
+                f"the certificate {serial_text(number)} exists, and its intent at entry {issuance.index} is"
+                f" {issuance.state}"
             )
         if issuance.tbs_hash and hashlib.sha256(tbs_certificate).digest() != issuance.tbs_hash:
-            raise PeerError(f"the certificate {number:x} is not what entry {issuance.index} intended")
+            raise PeerError(f"the certificate {serial_text(number)} is not what entry {issuance.index} intended")
         if hashlib.sha256(signature).digest() not in issuance.signature_hashes:
-            raise PeerError(f"the signature of {number:x} is not the one that entry {issuance.ended} released")
+            raise PeerError(
+                f"the signature of {serial_text(number)} is not the one that entry {issuance.ended} released"
+            )
         return issuance
 
     def _find(self, index: int) -> Issuance:
@@ -169,7 +173,8 @@ class Certificates:
         tbs = certificate.read_tbs(part.tbs_certificate)
         if tbs.serial_number != int.from_bytes(body.serial_number, "big"):
             raise PeerError(
-                f"the certificate intended has the serial number {tbs.serial_number:x}, not that of the entry"
+                f"the certificate intended has the serial number {serial_text(tbs.serial_number)}, not that of the"
+                " entry"
             )
         if tbs.algorithm.der != body.algorithm:
             raise PeerError(f"the certificate intended names {tbs.algorithm.name}, and the entry another algorithm")

@@ -18,6 +18,7 @@ from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.certificates import SERIAL_OCTETS, Certificates
 from cassiopeia.journal.entry import JournalEntry, Log
+from cassiopeia.journal.readable import serial_text
 
 NUMBERS_SKIPPED: Final = 1 << 16
 """A journal that was made again from a copy may have lost CRLs that went out: their numbers are never used again."""
@@ -92,9 +93,11 @@ class Crls:
             serial = numbers[0].to_bytes(SERIAL_OCTETS, "big") if numbers[0] < 1 << 8 * SERIAL_OCTETS else b""
             issuance = self._certificates.find_serial(serial)
             if issuance is None or issuance.signing_ca != body.signing_ca or issuance.state != "issued":
-                raise PeerError(f"{body.signing_ca} never issued the certificate {numbers[0]:x} that it revokes")
+                raise PeerError(
+                    f"{body.signing_ca} never issued the certificate {serial_text(numbers[0])} that it revokes"
+                )
             if serial in self._revoked:
-                raise PeerError(f"{numbers[0]:x} is revoked since entry {self._revoked[serial]}")
+                raise PeerError(f"{serial_text(numbers[0])} is revoked since entry {self._revoked[serial]}")
             self._revoked[serial] = entry.index
             revocations.octets += octets
             revocations.ends.append(len(revocations.octets))

@@ -3,7 +3,8 @@
 An entry names its place, the hash of the entry before it, and the hashes of its parts. Whatever is about persons
 (names, keys, reasons in words) stands in parts, which are kept beside the entry: a part can be removed when it may no
 longer be kept, and chain, tree and signed heads stay valid. Parts that could be guessed carry a salt, so that their
-hashes say nothing once they are gone. docs/journal.md describes all of it; docs/wire.asn1 is the authority on the octets.
+hashes say nothing once they are gone. docs/journal.md describes all of it; docs/wire.asn1 is the authority on the
+octets.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def fewer_entries(made: JournalMaker) -> None:
     [
         (lambda made: made.revocation(made.intent()), "never issued the certificate"),
         (lambda made: made.revocation(made.issue(), signing_ca="assured_2026_1"), "assured_2026_1 never issued"),
-        (lambda made: made.revocation(entries=(made.crl_entry(1 << 130),)), "never issued the certificate 4"),
+        (lambda made: made.revocation(entries=(made.crl_entry(1 << 130),)), "never issued the certificate 04"),
         (lambda made: made.revocation(entries=(b"",)), "are not one entry of a CRL"),
         (lambda made: made.revocation(entries=(made.crl_entry(7) * 2,)), "are not one entry of a CRL"),
         (lambda made: made.revocation(entries=(b"\x04\0",)), "is not a sequence"),

@@ -1,0 +1,76 @@
+"""Every kind of entry has its line; what a part says is shown while the part is there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tests.support.journal_maker import JournalMaker, full_journal
+
+from cassiopeia.errors import PeerError
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import readable
+from cassiopeia.journal.entry import Log
+
+
+def shown(log: Log) -> str:
+    entry = entries.decode_entry(log.entry)
+    return readable.line(entry, readable.facts(entry, entries.decode_body(entry), log.parts))
+
+
+def test_every_kind_has_its_line() -> None:
+    made = full_journal()
+    made.add(entries.Removal(last=5, parts=2))
+    lines = [shown(each) for each in made.logs]
+
+    assert {line.split()[2] for line in lines} == set(entries.BODIES)
+    assert all(str(number) == line.split()[0] for number, line in enumerate(lines, start=1))
+    for words in (
+        "configuration=6363",
+        "documents=authorities.toml,certificates/unassured_2026_2.pem",
+        "software_version=1.0",
+        "profile=9004-unproved-server",
+        "protocol=2 algorithm=ecdsa-with-SHA256 names=CN=www.example.org,DNS=www.example.org,DNS=example.org",
+        "intent=4 log_hash=",
+        'code=unconfirmed message="nobody confirmed"',
+        'code=key-weak message="This key is weak."',
+        f"signing_ca=unassured_2026_2 serials={made.serial(4).hex()} request=7171",
+        "number=2 entries=1 this_update=2026-11-23T",
+        "number=65539",
+        'code=clock-back message="the clock has gone back"',
+        "true_time=2026-11-22T",
+        "sequence=1 order=",
+        "number=2 public_key=",
+        "last=5 parts=2",
+        " copy_signed_up_to=",
+    ):
+        assert any(words in line for line in lines), words
+
+
+def test_a_removed_part_is_left_out() -> None:
+    made = JournalMaker()
+    made.begin()
+    for index in (2, made.intent(), made.refusal()):
+        made.drop_part(index)
+    lines = [shown(each) for each in made.logs]
+
+    assert "documents" not in lines[1]
+    assert "names" not in lines[3]
+    assert lines[4].endswith(f"refusal       code=key-weak request={'72' * 32}")
+
+
+def test_an_epoch_without_a_head_says_so_by_silence() -> None:
+    made = JournalMaker()
+    made.begin()
+    made.new_epoch(head=b"")
+
+    assert "copy_signed_up_to" not in shown(made.logs[-1])
+
+
+def test_a_kind_that_is_not_known_has_no_facts() -> None:
+    made = JournalMaker()
+    made.begin()
+    entry = dataclasses.replace(entries.decode_entry(made.logs[-1].entry), kind="feast")
+
+    with pytest.raises(PeerError, match="nothing is known of the kind 'feast'"):
+        readable.facts(entry, object(), ())
