@@ -23,6 +23,8 @@ VERSION: Final = 1
 SALT_OCTETS: Final = 16
 NO_ENTRY: Final = bytes(merkle.HASH_OCTETS)
 """What the first entry names as the hash of the one before it."""
+LOST_PAST: Final = "lost-past"
+"""Code of the halt of a signer whose journal is shorter than a head that it signed; only a new epoch ends it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,11 +23,8 @@ from cassiopeia.journal import merkle
 from cassiopeia.journal.certificates import Certificates
 from cassiopeia.journal.crls import Crls
 from cassiopeia.journal.documents import read_authorities
-from cassiopeia.journal.entry import JournalEntry, Log
+from cassiopeia.journal.entry import LOST_PAST, JournalEntry, Log
 from cassiopeia.journal.tree import Tree
-
-LOST_PAST: Final = "lost-past"
-"""The halt of a signer that was shown more of its journal than it has; a new epoch ends it."""
 
 _SIGNER_IDS: Final = range(1, 128)
 _PARTS: Final = {"configuration": 1, "intent": 1, "result": 1, "abandonment": 1, "refusal": 1, "crl": 1, "halt": 1}

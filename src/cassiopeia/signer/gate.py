@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.errors import Unavailable
+from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.signer.clock import CODE_PREFIX
 from cassiopeia.signer.journal import Journal
-from cassiopeia.signer.journal_index import LOST_PAST
 
 _RETRY_AFTER_S: Final = 300
 

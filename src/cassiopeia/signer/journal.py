@@ -177,6 +177,18 @@ class Journal:
         """Whether this journal begins with all that the head was signed for."""
         return head.size <= self._position and self.root_at(head.size) == head.root_hash
 
+    def outlived(self, head: JournalHead) -> bool:
+        """Whether this head is of an earlier epoch, and no newer than the one with which that epoch is known to end.
+
+        The copy that the next epoch began with may have been some entries shorter: those are lost, and known to be.
+        """
+        position = self.index.epoch_begin(head.epoch + 1)
+        if position is None:
+            return False
+        ((octets,),) = self._execute("SELECT entry FROM entry WHERE position = ?", (position,))
+        ended: entries.Epoch = entries.decode_body(entries.decode_entry(octets))
+        return bool(ended.head) and head.size <= heads.read_head(ended.head).size
+
     def own_head(self, octets: bytes) -> JournalHead:
         """Read a signed head of this signer; raises PeerError when none of its keys has signed it."""
         try:
@@ -356,6 +368,7 @@ class Journal:
         if (entry.index, entry.previous_hash) != (self.next_position, self._head):
             raise PeerError(f"entry {entry.index} of the copy does not follow entry {self._position}")
         self._write(entry, octets, parts)
+        self._epoch = entry.epoch
 
     def remove_parts(self, *, before: dt.datetime, now: dt.datetime) -> int:
         """Remove what is about persons from entries older than that, some thousands at a time; return how many parts.
@@ -404,37 +417,50 @@ class Journal:
         self._begin_transaction()
         if stale:
             self.index.clear()
-        rows = self._database.execute("SELECT position, entry, hash FROM entry ORDER BY position")
         try:
-            while chunk := rows.fetchmany(_ROWS_AT_ONCE):
-                for position, octets, leaf in chunk:
-                    entry = self._checked(position, octets, leaf)
-                    self._add_leaf(entry, leaf, keep=stale)
-                    if stale:
-                        self.index.add(entry, entries.decode_body(entry))
-        except sqlite3.DatabaseError as error:
+            for entry, leaf in self._checked_entries():
+                self._add_leaf(entry, leaf)
+                if stale:
+                    self.index.add(entry, entries.decode_body(entry))
+            self._check_no_stray_parts()
+        except (sqlite3.DatabaseError, PeerError) as error:
             raise OperatorError(_damaged(self._path, str(error))) from error
         self._execute("COMMIT")
         self._in_transaction = False
         self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
 
+    def _checked_entries(self) -> Iterator[tuple[JournalEntry, bytes]]:
+        """Every entry with its hash, once it and its parts are found to be those that were written."""
+        rows = self._database.execute(
+            "SELECT entry.position, entry, hash, ordinal, octets FROM entry LEFT JOIN part USING (position)"
+            " ORDER BY entry.position, ordinal"
+        )
+        while chunk := rows.fetchmany(_ROWS_AT_ONCE):
+            for position, octets, leaf, ordinal, part in chunk:
+                if position != self._position:
+                    entry = self._checked(position, octets, leaf)
+                    yield entry, leaf
+                if part is not None and entries.part_hash(part) not in entry.parts[ordinal : ordinal + 1]:
+                    raise PeerError(f"a part of entry {position} is not the one that was written")
+
     def _checked(self, position: int, octets: bytes, leaf: bytes) -> JournalEntry:
-        try:
-            entry = entries.decode_entry(octets)
-        except PeerError as error:
-            raise OperatorError(_damaged(self._path, f"entry {position}: {error}")) from error
+        entry = entries.decode_entry(octets)
+        follows = (entry.index, entry.previous_hash) == (position, self._head) and position == self._position + 1
+        if not follows or merkle.leaf_hash(octets) != leaf:
+            raise PeerError(f"entry {position} is not the one that was written")
         if entry.signer_id != self._signer_id:
             raise OperatorError(
                 f"{self._path}: this is the journal of signer {entry.signer_id}, not of signer {self._signer_id}: "
                 "set [signer] id or state in signer.toml right"
             )
-        follows = (entry.index, entry.previous_hash) == (position, self._head) and position == self._position + 1
-        if not follows or merkle.leaf_hash(octets) != leaf:
-            raise OperatorError(_damaged(self._path, f"entry {position} is not the one that was written"))
         return entry
 
+    def _check_no_stray_parts(self) -> None:
+        for (position,) in self._execute("SELECT position FROM part WHERE position NOT BETWEEN 1 AND ?", (self._position,)):
+            raise PeerError(f"there is a part of entry {position}, and no such entry")
+
     def _check_key(self) -> None:
-        if self._position and self.index.public_keys()[-1] != self._public_key:
+        if self._position and self.index.public_keys()[-1:] != [self._public_key]:
             raise OperatorError(
                 f"{self._path}: the journal key of signer.toml is not the one that signed this journal last: put the "
                 "right key file back, or change keys with `cassiopeia journal rotate-key`"

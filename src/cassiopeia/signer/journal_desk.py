@@ -15,12 +15,12 @@ from typing import Final
 
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
+from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.protocol import payload, structure
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Journal
-from cassiopeia.signer.journal_index import LOST_PAST
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +53,11 @@ class JournalDesk:
     def presented(self, octets: bytes, *, now: dt.datetime) -> None:
         """Look at the head that a client holds; raises PeerError for one that is not ours.
 
-        One that this journal does not begin with proves that entries are lost: the signer halts.
+        One that this journal does not begin with proves that entries are lost: the signer halts. What was lost when
+        the journal was made again from a copy is known.
         """
         head = self._journal.own_head(octets)
-        if self._journal.contains(head):
+        if self._journal.contains(head) or self._journal.outlived(head):
             return
         reason = (
             f"a client holds a head of {head.size} entries (epoch {head.epoch}) that this signer has signed; its "

@@ -14,15 +14,13 @@ from typing import Any, Final, Literal
 
 from cassiopeia.core.crl import entry_serials
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal.entry import JournalEntry
+from cassiopeia.journal.crls import raise_floor
+from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
 INDEX_VERSION: Final = 1
 """Raise it when the tables change: they are then made anew at the next start."""
-
-CRL_NUMBERS_SKIPPED: Final = 1 << 16
-"""A journal that was made again from a copy may have lost CRLs that went out: their numbers are never used again."""
 
 SERIAL_OCTETS: Final = 16
 
@@ -65,9 +63,6 @@ _FIND = """
     LEFT JOIN part ON part.position = certificate.position AND part.ordinal = 0
     LEFT JOIN part AS signature ON signature.position = result_position AND signature.ordinal = 0
 """
-
-LOST_PAST: Final = "lost-past"
-"""Code of the halt of a signer whose journal is shorter than a head that it signed; only a new epoch ends it."""
 
 Execute = Callable[..., list[Any]]
 
@@ -271,7 +266,7 @@ class JournalIndex:
             ((highest,),) = self._execute(
                 "SELECT COALESCE(MAX(number), 0) FROM crl WHERE signing_ca = ? AND position < ?", (signing_ca, position)
             )
-            floor = max(floor, highest) + CRL_NUMBERS_SKIPPED
+            floor = raise_floor(floor, highest)
         return floor
 
     def halts(self) -> dict[str, int]:
@@ -281,6 +276,10 @@ class JournalIndex:
     def epoch(self) -> int:
         """1 until the journal is made again from a copy, and one more each time."""
         return max((number for _, number, _ in self._milestones("epoch")), default=1)
+
+    def epoch_begin(self, number: int) -> int | None:
+        """The entry that opened this epoch; None for the first, and for one that has not begun."""
+        return next((position for position, each, _ in self._milestones("epoch") if each == number), None)
 
     def public_keys(self) -> list[bytes]:
         """Every key (DER SubjectPublicKeyInfo) that ever signed heads of this journal, in order."""

@@ -13,8 +13,8 @@ from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal import merkle
-from cassiopeia.journal.entry import Log
-from cassiopeia.journal.replay import LOST_PAST, Replay
+from cassiopeia.journal.entry import LOST_PAST, Log
+from cassiopeia.journal.replay import Replay
 from cassiopeia.protocol import structure
 
 PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
