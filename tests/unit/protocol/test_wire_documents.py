@@ -14,6 +14,7 @@ import pytest
 
 from cassiopeia.core import request as core_request
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
+from cassiopeia.journal import entry, head, order
 from cassiopeia.protocol import payload, record, structure
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import ClientCommand, SignerCommand
@@ -47,7 +48,27 @@ PROTOCOL_STRUCTURES: dict[str, type[Any]] = {
         payload.AuthorityStatus,
     )
 }
-JOURNAL_STRUCTURES: dict[str, type[Any]] = {}
+JOURNAL_STRUCTURES: dict[str, type[Any]] = {
+    "JournaledRefusal": entry.Refusal,
+    "KeyStatement": entry._KeyStatement,
+} | {
+    kind.__name__: kind
+    for kind in (
+        entry.JournalEntry,
+        entry.Log,
+        entry.Document,
+        entry.Documents,
+        entry.Requested,
+        entry.Reason,
+        *(body for body in entry.BODIES.values() if body is not entry.Refusal),
+        head.JournalHead,
+        head.SignedHead,
+        order.SignedOrder,
+        order.OrderSignature,
+        order.Order,
+        *order.ARGUMENTS.values(),
+    )
+}
 STRUCTURES = PROTOCOL_STRUCTURES | JOURNAL_STRUCTURES
 NAMES = {kind: name for name, kind in STRUCTURES.items()}
 
