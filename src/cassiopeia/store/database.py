@@ -22,6 +22,7 @@ from cassiopeia.store.connection import Database, create_sqlite_file, describe_u
 from cassiopeia.store.crls import Crls
 from cassiopeia.store.lint_streaks import LintStreaks
 from cassiopeia.store.models import SCHEMA_REVISION
+from cassiopeia.store.orders import Orders
 from cassiopeia.store.queue import Queue
 from cassiopeia.store.requests import Requests
 from cassiopeia.store.results import Results
@@ -46,6 +47,7 @@ class Store:
     crls: Crls
     signers: Signers
     lint_streaks: LintStreaks
+    orders: Orders
 
     def close(self) -> None:
         self.database.close()
@@ -81,6 +83,7 @@ def open_store(url: str) -> Store:
         crls=Crls(database),
         signers=Signers(database),
         lint_streaks=LintStreaks(database),
+        orders=Orders(database),
     )
 
 

@@ -279,3 +279,37 @@ lint_streak: Final = Table(
     Column("held_at", UtcTime),
     Column("updated_at", UtcTime, nullable=False),
 )
+
+# Orders of the operators on their way to a signer, and what it answered.
+signer_order: Final = Table(
+    "signer_order",
+    METADATA,
+    _row_id(),
+    Column("signer_id", SmallInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("octets", LargeBinary, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("journal_index", BigInteger),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    CheckConstraint("state IN ('waiting', 'obeyed', 'refused')", name="state"),
+    CheckConstraint("(state = 'obeyed') = (journal_index IS NOT NULL)", name="obeyed"),
+)
+WAITING_ORDER: Final = signer_order.c.state == literal_column("'waiting'")
+Index(
+    "ix_signer_order_waiting",
+    signer_order.c.signer_id,
+    signer_order.c.id,
+    sqlite_where=WAITING_ORDER,
+    postgresql_where=WAITING_ORDER,
+)
+
+# Each signer's newest signed word on time, boot and journal: what orders are made from.
+signer_timestamp: Final = Table(
+    "signer_timestamp",
+    METADATA,
+    Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)

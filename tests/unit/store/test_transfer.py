@@ -30,6 +30,8 @@ def fill(store: Store) -> None:
     store.requests.record_refusal(wanted, request_id=request_id(102), refusal=Refused("no", code="no"), now=NOW)
     store.crls.put(CrlRecord(authority="a", number=2**90, this_update=NOW, next_update=NOW, der=b"crl"), now=NOW)
     store.signers.save(1, {"state": "ready"}, now=NOW)
+    store.orders.put(1, 1, b"order", now=NOW)
+    store.orders.save_timestamp(1, b"timestamp", now=NOW)
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:

@@ -42,3 +42,32 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("profile", name="pk_lint_streak"),
     )
+    op.create_table(
+        "signer_order",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("signer_id", sa.SmallInteger(), nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("octets", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(length=8), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.Column("journal_index", sa.BigInteger()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("state IN ('waiting', 'obeyed', 'refused')", name="ck_signer_order_state"),
+        sa.CheckConstraint("(state = 'obeyed') = (journal_index IS NOT NULL)", name="ck_signer_order_obeyed"),
+        sa.PrimaryKeyConstraint("id", name="pk_signer_order"),
+    )
+    op.create_index(
+        "ix_signer_order_waiting",
+        "signer_order",
+        ["signer_id", "id"],
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    )
+    op.create_table(
+        "signer_timestamp",
+        sa.Column("signer_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("octets", sa.LargeBinary(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("signer_id", name="pk_signer_timestamp"),
+    )
