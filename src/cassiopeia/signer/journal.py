@@ -62,8 +62,8 @@ _REMOVED_AT_ONCE: Final = 5_000
 class Journal:
     """The open journal of one signer. One process writes it; a second one is refused.
 
-    Opening proves it: SQLite's own check of the file, every hash of the chain, and that the newest key is `key`. A
-    journal that `is_new` takes nothing before `begin`.
+    Opening proves it: SQLite's own check of the file, every hash of the chain and of the parts that are there, and that
+    the newest key is `key`. A journal that `is_new` takes nothing before `begin`.
     """
 
     def __init__(self, directory: Path, *, signer_id: int, key: Ed25519PrivateKey) -> None:
@@ -348,6 +348,8 @@ class Journal:
 
     def record_key(self, new: Ed25519PrivateKey, *, now: dt.datetime) -> None:
         """From the next commit on, heads are signed with this key; the one before vouches for it."""
+        if self.size:
+            self.signed_head()  # of what is on the disk: that is still the old key's to sign
         public_key = heads.public_octets(new)
         statement = heads.KEY_TAG + entries.key_statement(
             signer_id=self._signer_id, index=self.next_position, previous_hash=self._head, public_key=public_key
@@ -416,7 +418,7 @@ class Journal:
         stale = version != journal_index.INDEX_VERSION
         self._begin_transaction()
         if stale:
-            self.index.clear()
+            self.index.make_anew()
         try:
             for entry, leaf in self._checked_entries():
                 self._add_leaf(entry, leaf)
@@ -430,7 +432,10 @@ class Journal:
         self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
 
     def _checked_entries(self) -> Iterator[tuple[JournalEntry, bytes]]:
-        """Every entry with its hash, once it and its parts are found to be those that were written."""
+        """Every entry with its hash, and a look at its parts: raises PeerError for one that is not what was written.
+
+        Whoever takes an entry appends it before it asks for the next.
+        """
         rows = self._database.execute(
             "SELECT entry.position, entry, hash, ordinal, octets FROM entry LEFT JOIN part USING (position)"
             " ORDER BY entry.position, ordinal"
@@ -439,8 +444,9 @@ class Journal:
             for position, octets, leaf, ordinal, part in chunk:
                 if position != self._position:
                     entry = self._checked(position, octets, leaf)
+                    named = dict(enumerate(entry.parts))
                     yield entry, leaf
-                if part is not None and entries.part_hash(part) not in entry.parts[ordinal : ordinal + 1]:
+                if part is not None and named.get(ordinal) != entries.part_hash(part):
                     raise PeerError(f"a part of entry {position} is not the one that was written")
 
     def _checked(self, position: int, octets: bytes, leaf: bytes) -> JournalEntry:
@@ -456,8 +462,8 @@ class Journal:
         return entry
 
     def _check_no_stray_parts(self) -> None:
-        for (position,) in self._execute("SELECT position FROM part WHERE position NOT BETWEEN 1 AND ?", (self._position,)):
-            raise PeerError(f"there is a part of entry {position}, and no such entry")
+        if self._execute("SELECT 1 FROM part WHERE position NOT BETWEEN 1 AND ? LIMIT 1", (self._position,)):
+            raise PeerError("there are parts of entries that it does not have")
 
     def _check_key(self) -> None:
         if self._position and self.index.public_keys()[-1:] != [self._public_key]:
@@ -494,13 +500,17 @@ class Journal:
         for ordinal, part in enumerate(parts):
             if part:
                 self._execute("INSERT INTO part VALUES (?, ?, ?)", (entry.index, ordinal, part))
-        self._add_leaf(entry, leaf, keep=True)
+        self._add_leaf(entry, leaf)
         self.index.add(entry, body if body is not None else entries.decode_body(entry))
 
-    def _add_leaf(self, entry: JournalEntry, leaf: bytes, *, keep: bool) -> None:
+    def _add_leaf(self, entry: JournalEntry, leaf: bytes) -> None:
         for level, number, root in self._frontier.append(leaf):
-            if keep and level >= _KEPT_LEVEL:
-                self._execute("INSERT OR REPLACE INTO subtree VALUES (?, ?, ?)", (level, number, root))
+            if level >= _KEPT_LEVEL:
+                self._execute(
+                    "INSERT INTO subtree VALUES (?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET hash = excluded.hash WHERE hash <> excluded.hash",
+                    (level, number, root),
+                )
         self._position, self._head, self._last_time = entry.index, leaf, entry.time
 
     def _subtree(self, level: int, number: int) -> bytes:
@@ -549,12 +559,11 @@ def open_database(path: Path) -> sqlite3.Connection:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Nobody to wait for: whoever has the journal keeps it as long as he lives.
         database = sqlite3.connect(path, isolation_level=None, timeout=0)
-        path.chmod(0o600)
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        _check_file(database, path)
-        database.executescript(_SCHEMA + journal_index.SCHEMA)
+        try:
+            _prepare(database, path)
+        except BaseException:
+            database.close()
+            raise
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             raise OperatorError(
@@ -567,6 +576,15 @@ def open_database(path: Path) -> sqlite3.Connection:
     except OSError as error:
         raise OperatorError(f"{path}: cannot open the journal: {error}") from error
     return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    path.chmod(0o600)
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    _check_file(database, path)
+    database.executescript(_SCHEMA)
 
 
 def _check_file(database: sqlite3.Connection, path: Path) -> None:

@@ -124,9 +124,12 @@ class JournalIndex:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
 
-    def clear(self) -> None:
+    def make_anew(self) -> None:
+        """Empty tables, whatever those of another release looked like."""
         for table in TABLES:
-            self._execute(f"DELETE FROM {table}")  # noqa: S608 - our own tables' names
+            self._execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in SCHEMA.split(";"):
+            self._execute(statement)
 
     def add(self, entry: JournalEntry, body: Any) -> None:
         """Take one entry, the next one."""
