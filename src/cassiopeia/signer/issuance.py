@@ -77,25 +77,20 @@ class IssuanceDesk:
         self._exchanges: dict[tuple[int, int], _Exchange] = {}
         self._deciding: dict[int, _Exchange] = {}
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
-        self._intent_deadlines: dict[bytes, float] = {}
+        self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
         self.issued = journal.index.used_counts()
 
     def end_open_intents(self, *, now: dt.datetime) -> None:
         """Abandon what no session can confirm any more: called once, at start."""
-        for serial_number in self._journal.index.open_intents():
-            self._abandon(serial_number, code="restart", reason="the signer was started again", now=now)
+        for intent in self._journal.index.open_intents():
+            self._abandon(intent, code="restart", reason="the signer was started again", now=now)
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
         exchange = _Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
         self._exchanges[id(session), handle] = exchange
         step("sign 5 requested")
-        if not self._is_new(exchange, now=now):
-            return
-        try:
-            self._gate.check_issuing()
-        except Unavailable as error:
-            self._fail(exchange, error)
+        if not self._is_new(exchange, now=now) or not self._may_issue(exchange):
             return
         task = self._next_task()
         self._deciding[task] = exchange
@@ -118,11 +113,8 @@ class IssuanceDesk:
         if state is None or state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
-        try:
-            # What the key has signed already is given out whatever stands in the way now; the key is not used anew.
-            self._gate.check_issuing()
-        except Unavailable as error:
-            self._fail(exchange, error)
+        # What the key has signed already is given out whatever stands in the way now; the key is not used anew.
+        if not self._may_issue(exchange):
             return
         if state == "intent":
             log_hash = intent.log_hash if log_hash else b""
@@ -134,14 +126,19 @@ class IssuanceDesk:
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
         exchange = self._exchanges[id(session), handle]
-        stored = None if exchange.intent is None else self._journal.index.find_serial(exchange.intent.serial_number)
-        if stored is not None and stored.state in {"confirmed", "issued"}:
+        intent = exchange.intent
+        if intent is None:
+            # Nothing is journaled, and nothing will be: what a worker decides comes too late.
+            self._say_abandoned(exchange, None)
+            return
+        state = self._journal.index.state(intent.serial_number)
+        if state in {"confirmed", "issued"}:
             # Another session under the same request id: the word that nothing will be signed would be a lie.
             self._fail(exchange, Unavailable("the log of this request is confirmed already", code="log-confirmed"))
             return
-        index = None
-        if stored is not None and stored.state == "intent":
-            index = self._abandon(stored.serial_number, code="vetoed", reason=reason, now=now)
+        index = self._journal.index.abandoned_at(intent.serial_number)
+        if state == "intent":
+            index = self._abandon(intent, code="vetoed", reason=reason, now=now)
         self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
 
     def forget(self, session: Session) -> None:
@@ -151,11 +148,11 @@ class IssuanceDesk:
 
     def expire(self, *, now: dt.datetime) -> None:
         """Abandon intents that nobody confirmed in time (monotonic clock)."""
-        late = [serial for serial, deadline in self._intent_deadlines.items() if self._clock() > deadline]
-        for serial_number in late:
-            index = self._abandon(serial_number, code="expired", reason="nobody confirmed the log in time", now=now)
+        late = [intent for deadline, intent in self._intent_deadlines.values() if self._clock() > deadline]
+        for intent in late:
+            index = self._abandon(intent, code="expired", reason="nobody confirmed the log in time", now=now)
             for exchange in self._exchanges.values():
-                if exchange.intent is not None and exchange.intent.serial_number == serial_number:
+                if exchange.intent is not None and exchange.intent.serial_number == intent.serial_number:
                     self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
@@ -213,7 +210,8 @@ class IssuanceDesk:
         if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
             self._fail(exchange, Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1))
             return
-        if not self._session_lives(exchange):
+        # A halt may have come since the request did.
+        if not self._session_lives(exchange) or not self._may_issue(exchange):
             return
         request = exchange.request
         # Over version 1 nobody names a request: each stands for itself.
@@ -233,7 +231,7 @@ class IssuanceDesk:
         )
         step("sign 7 intent appended")
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
-        self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S
+        self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S, intent
         exchange.intent = intent
         _log.debug(
             "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
@@ -323,22 +321,29 @@ class IssuanceDesk:
                 certificate=certificate.compose_certificate(stored.tbs_certificate, stored.signature),
                 head=self._journal_desk.newest_head(session),
             )
-            self._journal_desk.note_signature(session, stored.result_position)
+            if session.version > 1:
+                self._journal_desk.note_signature(session, stored.result_position)
 
         self._send(exchange, release, last=True)
         step("sign 10 released")
+
+    def _may_issue(self, exchange: _Exchange) -> bool:
+        """Whether nothing stands in the way; otherwise say what does."""
+        try:
+            self._gate.check_issuing()
+        except Unavailable as error:
+            self._fail(exchange, error)
+            return False
+        return True
 
     def _hash_is_right(self, exchange: _Exchange, log_hash: bytes) -> bool:
         if exchange.session.version == 1 and not log_hash:
             return True  # the original sends no hash
         return log_hash == hashlib.sha256(exchange.log_sent).digest()
 
-    def _abandon(self, serial_number: bytes, *, code: str, reason: str, now: dt.datetime) -> int | None:
+    def _abandon(self, intent: Intent, *, code: str, reason: str, now: dt.datetime) -> int:
         """End an intent; return the index of the entry that says so."""
-        intent = self._journal.index.find_serial(serial_number)
-        self._intent_deadlines.pop(serial_number, None)
-        if intent is None:
-            return None
+        self._intent_deadlines.pop(intent.serial_number, None)
         index = self._journal.record_abandonment(intent, code=code, reason=reason, now=now)
         self.issued[intent.signing_ca] -= 1
         step("abandon appended")
@@ -347,10 +352,12 @@ class IssuanceDesk:
     def _say_abandoned(self, exchange: _Exchange, index: int | None) -> None:
         """The signer's word that this intent will never be signed."""
         step("abandon durable")
+        session, handle = exchange.session, exchange.handle
+        if session.version == 1:
+            self._fail(exchange, Unavailable("nobody confirmed the log in time", code="intent-ended"))
+            return
         head = None if index is None else self._journal.signed_head()
-        self._send(
-            exchange, lambda: exchange.session.send_abandoned(exchange.handle, index=index, head=head), last=True
-        )
+        self._send(exchange, lambda: session.send_abandoned(handle, index=index, head=head), last=True)
 
     def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
         self._send(exchange, lambda: answers.refuse(exchange.session, exchange.handle, refusal), last=True)

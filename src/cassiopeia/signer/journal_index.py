@@ -61,7 +61,7 @@ _FIND = """
         entry.entry, part.octets, signature.octets
     FROM certificate JOIN entry USING (position)
     LEFT JOIN part ON part.position = certificate.position AND part.ordinal = 0
-    LEFT JOIN part AS signature ON signature.position = result_position AND signature.ordinal = 0
+    LEFT JOIN part AS signature ON state = 'issued' AND signature.position = result_position AND signature.ordinal = 0
 """
 
 Execute = Callable[..., list[Any]]
@@ -73,8 +73,8 @@ _HIGHEST_INTEGER: Final = (1 << 63) - 1  # of SQLite
 class Intent:
     """One certificate on its way, or there: `log` is the DER of the entry with its part (`journal.entry.Log`).
 
-    Once it is issued, `signature` is set, and `result_position` is the index of the entry that says so. Both stay
-    empty for a result whose signature was lost with the disk that held it: the same octets are signed again.
+    Once it is issued or abandoned, `result_position` is the index of the entry that says so. `signature` is that of an
+    issued one; it stays empty where it was lost with the disk that held it: the same octets are signed again.
     """
 
     position: int
@@ -144,7 +144,10 @@ class JournalIndex:
                     (entry.index, _seconds(entry.time), body.intent),
                 )
             case entries.Abandonment():
-                self._execute("UPDATE certificate SET state = 'abandoned' WHERE position = ?", (body.intent,))
+                self._execute(
+                    "UPDATE certificate SET state = 'abandoned', result_position = ? WHERE position = ?",
+                    (entry.index, body.intent),
+                )
             case entries.Revocations():
                 self._add_revocations(body)
             case entries.SignedCrl():
@@ -191,6 +194,13 @@ class JournalIndex:
         rows = self._execute("SELECT state FROM certificate WHERE serial_number = ?", (serial_number,))
         return rows[0][0] if rows else None
 
+    def abandoned_at(self, serial_number: bytes) -> int | None:
+        """Index of the entry that says that nothing will be signed under this serial number; None if none does."""
+        rows = self._execute(
+            "SELECT result_position FROM certificate WHERE serial_number = ? AND state = 'abandoned'", (serial_number,)
+        )
+        return rows[0][0] if rows else None
+
     def issued_by(self, serial_number: bytes) -> str:
         """The sub-CA that issued a certificate of this serial number; empty when there is none."""
         rows = self._execute(
@@ -198,9 +208,9 @@ class JournalIndex:
         )
         return str(rows[0][0]) if rows else ""
 
-    def open_intents(self) -> list[bytes]:
-        """Serial numbers that wait for a confirmation."""
-        return [row[0] for row in self._execute("SELECT serial_number FROM certificate WHERE state = 'intent'")]
+    def open_intents(self) -> list[Intent]:
+        """What waits for a confirmation, in order."""
+        return self._select("WHERE state = 'intent' ORDER BY certificate.position", ())
 
     def used_counts(self) -> dict[str, int]:
         """How many serial numbers each sub-CA has used, abandoned ones left out: what its CRL may have to hold."""
@@ -373,28 +383,30 @@ class JournalIndex:
             )
 
     def _find(self, condition: str, values: tuple[object, ...]) -> Intent | None:
-        rows = self._execute(_FIND + condition, values)
-        if not rows:
-            return None
-        (
-            (serial_number, signing_ca, request_id, digest, position, state, result_position, octets, part, signature),
-        ) = rows
-        body: entries.Intent = entries.decode_body(entries.decode_entry(octets))
-        log = entries.encode_log(entries.Log(entry=octets, parts=(part or b"",)))
-        return Intent(
-            position=position,
-            serial_number=serial_number,
-            signing_ca=signing_ca,
-            request_id=request_id,
-            request_digest=digest,
-            log=log,
-            log_hash=entries.part_hash(log),
-            tbs_certificate=entries.decode_part(entries.Requested, part).tbs_certificate if part else b"",
-            algorithm=body.algorithm,
-            state=state,
-            signature=signature or b"",
-            result_position=result_position or 0,
-        )
+        return next(iter(self._select(condition, values)), None)
+
+    def _select(self, condition: str, values: tuple[object, ...]) -> list[Intent]:
+        return [_intent(row) for row in self._execute(_FIND + condition, values)]
+
+
+def _intent(row: tuple[Any, ...]) -> Intent:
+    serial_number, signing_ca, request_id, digest, position, state, result_position, octets, part, signature = row
+    body: entries.Intent = entries.decode_body(entries.decode_entry(octets))
+    log = entries.encode_log(entries.Log(entry=octets, parts=(part or b"",)))
+    return Intent(
+        position=position,
+        serial_number=serial_number,
+        signing_ca=signing_ca,
+        request_id=request_id,
+        request_digest=digest,
+        log=log,
+        log_hash=entries.part_hash(log),
+        tbs_certificate=entries.decode_part(entries.Requested, part).tbs_certificate if part else b"",
+        algorithm=body.algorithm,
+        state=state,
+        signature=signature or b"",
+        result_position=result_position or 0,
+    )
 
 
 def _seconds(moment: dt.datetime) -> int:
