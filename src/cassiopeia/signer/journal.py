@@ -29,30 +29,11 @@ from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import JournalEntry
 from cassiopeia.journal.head import JournalHead
 from cassiopeia.protocol import structure
-from cassiopeia.signer import journal_index
+from cassiopeia.signer import journal_file, journal_index
 from cassiopeia.signer.journal_index import CrlRecord, Intent, IntentState, JournalIndex
 
-__all__ = ["CrlRecord", "Intent", "IntentState", "Journal", "open_database"]
+__all__ = ["CrlRecord", "Intent", "IntentState", "Journal"]
 
-FILE_NAME: Final = "journal.sqlite"
-
-# "CASJ": tells our file from any other SQLite database (PRAGMA application_id).
-_APPLICATION_ID: Final = 0x4341534A
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS entry (position INTEGER PRIMARY KEY, entry BLOB NOT NULL, hash BLOB NOT NULL) STRICT;
-CREATE TRIGGER IF NOT EXISTS entry_is_never_changed BEFORE UPDATE ON entry
-    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS entry_is_never_removed BEFORE DELETE ON entry
-    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TABLE IF NOT EXISTS part (
-    position INTEGER NOT NULL, ordinal INTEGER NOT NULL, octets BLOB NOT NULL, PRIMARY KEY (position, ordinal)
-) STRICT;
-CREATE TRIGGER IF NOT EXISTS part_is_never_changed BEFORE UPDATE ON part
-    BEGIN SELECT RAISE(ABORT, 'parts of the journal are removed or stay as they are'); END;
-CREATE TABLE IF NOT EXISTS subtree (
-    level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, number)
-) STRICT, WITHOUT ROWID;
-"""
 # Roots of complete subtrees from this level up are kept: 64 leaves are hashed again quickly.
 _KEPT_LEVEL: Final = 6
 _ROWS_AT_ONCE: Final = 1_000
@@ -70,12 +51,12 @@ class Journal:
         self._signer_id = signer_id
         self._key = key
         self._public_key = heads.public_octets(key)
-        self._path = directory / FILE_NAME
+        self._path = directory / journal_file.FILE_NAME
         self._in_transaction = False
         self._failed = False
         self._waiting: list[Callable[[], None]] = []
         self.commits = 0
-        self._database = open_database(self._path)
+        self._database = journal_file.open_database(self._path)
         self._epoch = 1
         self._removed = 0
         self._position = 0
@@ -426,7 +407,7 @@ class Journal:
                     self.index.add(entry, entries.decode_body(entry))
             self._check_no_stray_parts()
         except (sqlite3.DatabaseError, PeerError) as error:
-            raise OperatorError(_damaged(self._path, str(error))) from error
+            raise journal_file.damaged(self._path, str(error)) from error
         self._execute("COMMIT")
         self._in_transaction = False
         self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
@@ -450,7 +431,10 @@ class Journal:
                     raise PeerError(f"a part of entry {position} is not the one that was written")
 
     def _checked(self, position: int, octets: bytes, leaf: bytes) -> JournalEntry:
-        entry = entries.decode_entry(octets)
+        try:
+            entry = entries.decode_entry(octets)
+        except PeerError as error:
+            raise PeerError(f"entry {position}: {error}") from error
         follows = (entry.index, entry.previous_hash) == (position, self._head) and position == self._position + 1
         if not follows or merkle.leaf_hash(octets) != leaf:
             raise PeerError(f"entry {position} is not the one that was written")
@@ -551,61 +535,6 @@ class Journal:
     def _check_state(self) -> None:
         if self._failed:
             raise StateUnknown("the journal has failed before: what is on the disk shows at the next start")
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """Open or make the file for this process alone, and let SQLite check it; raises OperatorError."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Nobody to wait for: whoever has the journal keeps it as long as he lives.
-        database = sqlite3.connect(path, isolation_level=None, timeout=0)
-        try:
-            _prepare(database, path)
-        except BaseException:
-            database.close()
-            raise
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise OperatorError(
-                f"{path}: another signer is running on this journal, or a program has it open to read; "
-                f"stop it first (`fuser {path}` names it)"
-            ) from error
-        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise OperatorError(_damaged(path, str(error))) from error
-    except OSError as error:
-        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
-    return database
-
-
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    path.chmod(0o600)
-    database.execute("PRAGMA locking_mode = EXCLUSIVE")
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    _check_file(database, path)
-    database.executescript(_SCHEMA)
-
-
-def _check_file(database: sqlite3.Connection, path: Path) -> None:
-    ((tables,),) = database.execute("SELECT count(*) FROM sqlite_master")
-    ((application,),) = database.execute("PRAGMA application_id")
-    if not tables:
-        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    elif application != _APPLICATION_ID:
-        raise OperatorError(
-            f"{path}: this file is no journal of this release; move it away, or set [signer] state right"
-        )
-    ((verdict,), *_) = database.execute("PRAGMA quick_check(1)")
-    if verdict != "ok":
-        raise OperatorError(_damaged(path, verdict))
-
-
-def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"{path}: the journal is damaged ({' '.join(reason.split())}); keep this file, and make the signer's journal "
-        "again from the client's copy: `cassiopeia signer rebuild --help`"
-    )
 
 
 def _reason(field: str, message: str) -> bytes:
