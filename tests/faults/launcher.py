@@ -1,0 +1,152 @@
+"""Starts a real `cassiopeia` with a plan for its misfortunes: `python -m tests.faults.launcher PLAN COMMAND...`.
+
+PLAN is JSON (`Plan`). What it asks for is put in place before the command line takes over, from outside: production
+code has no word for any of it but `cassiopeia.steps.watcher`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn
+
+import msgspec
+from tests.faults import sqlite_faults
+from tests.faults.sqlite_faults import DIE_AFTER, DIE_BEFORE, DO_IT, Operation, Verdict
+
+from cassiopeia import steps
+
+# Where the programs read the wall clock: each a function without arguments that returns an aware datetime.
+WALL_CLOCKS: Final[dict[str, tuple[str, ...]]] = {
+    "signer": ("cassiopeia.signer.service._now",),
+    "client": ("cassiopeia.client.worker._now",),
+}
+_TORN_OCTETS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskFault:
+    """What happens to the `nth` operation of this kind on files whose names end with `file`, and, with `on`, to all
+    that follow."""
+
+    kind: sqlite_faults.Kind
+    do: Literal["io-error", "full", "torn", "kill-before", "kill-after"]
+    file: str = ""
+    nth: int = 1
+    on: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """`kill` ends the process when the step of this name is reached for the `nth` time.
+
+    `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock. Nothing is
+    counted before the file `armed_by` exists; without one, everything from the start. `trace` is a file that gets the
+    name of every step that was reached, a line each, whether armed or not.
+    """
+
+    kill: str = ""
+    nth: int = 1
+    disk: tuple[DiskFault, ...] = ()
+    clock_s: float = 0.0
+    constants: dict[str, float] = field(default_factory=dict)
+    armed_by: str = ""
+    trace: str = ""
+
+
+class Misfortune:
+    """The plan at work in this process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._armed = not plan.armed_by
+        self._steps = 0
+        self._operations: Counter[DiskFault] = Counter()
+
+    def install(self, program: str) -> None:
+        plan = self._plan
+        for name, value in plan.constants.items():
+            module, constant = _find(name)
+            assert hasattr(module, constant), f"there is no {name}"
+            setattr(module, constant, value)
+        if plan.clock_s:
+            for name in WALL_CLOCKS[program]:
+                module, function = _find(name)
+                setattr(module, function, _shifted(getattr(module, function), dt.timedelta(seconds=plan.clock_s)))
+        if plan.kill or plan.trace:
+            steps.watcher = self.reached
+        if plan.disk:
+            sqlite_faults.observe(self.judge)
+
+    def reached(self, step: str) -> None:
+        """Note the step, and perhaps end there."""
+        if self._plan.trace:
+            with Path(self._plan.trace).open("a", encoding="utf-8") as trace:
+                trace.write(f"{step}\n")
+        if step != self._plan.kill or not self._is_armed():
+            return
+        self._steps += 1
+        if self._steps == self._plan.nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def judge(self, operation: Operation) -> Verdict:
+        """What becomes of what SQLite is about to do."""
+        if not self._is_armed():
+            return DO_IT
+        for fault in self._plan.disk:
+            if fault.kind != operation.kind or not operation.path.endswith(fault.file):
+                continue
+            self._operations[fault] += 1
+            count = self._operations[fault]
+            if count == fault.nth or (fault.on and count > fault.nth):
+                return _verdict(fault, operation)
+        return DO_IT
+
+    def _is_armed(self) -> bool:
+        self._armed = self._armed or Path(self._plan.armed_by).exists()
+        return self._armed
+
+
+def encode(plan: Plan) -> str:
+    return msgspec.json.encode(plan).decode()
+
+
+def _verdict(fault: DiskFault, operation: Operation) -> Verdict:
+    match fault.do:
+        case "io-error":
+            return Verdict(code=sqlite_faults.IOERR_FSYNC if fault.kind == "sync" else sqlite_faults.IOERR_WRITE)
+        case "full":
+            return Verdict(code=sqlite_faults.FULL)
+        case "torn":
+            return Verdict(first=min(_TORN_OCTETS, len(operation.octets) // 2), die=True)
+        case "kill-before":
+            return DIE_BEFORE
+        case "kill-after":
+            return DIE_AFTER
+
+
+def _find(name: str) -> tuple[Any, str]:
+    module, _, attribute = name.rpartition(".")
+    return importlib.import_module(module), attribute
+
+
+def _shifted(clock: Callable[[], dt.datetime], by: dt.timedelta) -> Callable[[], dt.datetime]:
+    return lambda: clock() + by
+
+
+def main(arguments: list[str]) -> NoReturn:
+    plan = msgspec.json.decode(arguments[0], type=Plan)
+    Misfortune(plan).install(arguments[1])
+    importlib.import_module("cassiopeia.cli.main").main(arguments[1:])
+    raise AssertionError("the command line ends by SystemExit")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
