@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, line, memory, throughput
+from bench import crl, line, memory, shares, throughput
 
-PARTS = {"throughput": throughput.main, "line": line.main, "crl": crl.main, "memory": memory.main}
+PARTS = {
+    "throughput": throughput.main,
+    "line": line.main,
+    "crl": crl.main,
+    "memory": memory.main,
+    "shares": shares.main,
+}
 
 
 def main() -> None:
