@@ -35,9 +35,9 @@ def inflate(octets: bytes, known: bytes, *, limit: int) -> bytes:
     try:
         inflated = decompressor.decompress(octets, limit + 1)
     except zlib.error as error:
-        raise PeerError("a deflated log cannot be inflated") from error
+        raise PeerError("deflated octets cannot be inflated") from error
     if len(inflated) > limit:
-        raise PeerError(f"a log inflates to more than {limit} octets")
+        raise PeerError(f"deflated octets inflate to more than {limit}")
     if not decompressor.eof or decompressor.unused_data:
-        raise PeerError("a deflated log is cut short, or something follows it")
+        raise PeerError("deflated octets are cut short, or something follows them")
     return inflated
