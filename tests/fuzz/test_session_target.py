@@ -5,30 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.fuzz.mutations import mutated
 from tests.fuzz.session_target import SPOKEN, exercise, exercise_payload, payload_seeds, seeds
 
 MUTATIONS_A_SEED = 1000
 PAYLOAD_MUTATIONS_A_SEED = 100
-
-
-def mutated(octets: bytes, choice: random.Random) -> bytes:
-    """Octets changed, cut out, doubled, put in: a few times."""
-    changed = bytearray(octets)
-    for _ in range(choice.randint(1, 4)):
-        start = choice.randrange(len(changed) + 1)
-        end = min(len(changed), start + choice.choice((1, 1, 2, 8, 64)))
-        match choice.randrange(5):
-            case 0:
-                changed[start:end] = choice.randbytes(end - start)
-            case 1:
-                del changed[start:end]
-            case 2:
-                changed[start:start] = changed[start:end]
-            case 3:
-                changed[start:start] = choice.randbytes(choice.randint(1, 8))
-            case _:
-                changed[start:end] = bytes([choice.choice((0, 1, 0x7F, 0x80, 0xFF))]) * (end - start)
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("seed", list(seeds()), ids=lambda seed: f"flags-{seed[0]}-{seed[-2:].hex()}")
