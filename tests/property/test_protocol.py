@@ -27,7 +27,7 @@ from cassiopeia.core.request import (
     SubjectAltName,
     SubjectAttribute,
 )
-from cassiopeia.errors import PeerError
+from cassiopeia.errors import PeerError, Refused
 from cassiopeia.protocol import compression, payload, structure
 from cassiopeia.protocol.message import (
     ClientCommand,
@@ -119,7 +119,12 @@ def test_any_payload_is_a_value_that_encodes_to_it_or_a_peer_error(
         message = decode_message(command, octets, version=version)
     except PeerError:
         return
-    again = encode_message(message, version=version)
+    try:
+        again = encode_message(message, version=version)
+    except Refused:
+        # Version 1 counts no days: a signer takes `90d` for what it is, our client does not send it.
+        assert (command, version) == (ClientCommand.WISH_TO, 1)
+        return
     assert again == octets or (command, version) in LENIENT
     assert decode_message(command, again, version=version) == message
 
