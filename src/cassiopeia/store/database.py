@@ -20,6 +20,7 @@ from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.store.certificates import Certificates
 from cassiopeia.store.connection import Database, create_sqlite_file, describe_url, parse_url
 from cassiopeia.store.crls import Crls
+from cassiopeia.store.journal_copies import JournalCopies
 from cassiopeia.store.lint_streaks import LintStreaks
 from cassiopeia.store.models import SCHEMA_REVISION
 from cassiopeia.store.orders import Orders
@@ -46,6 +47,7 @@ class Store:
     certificates: Certificates
     crls: Crls
     signers: Signers
+    journal_copies: JournalCopies
     lint_streaks: LintStreaks
     orders: Orders
 
@@ -82,6 +84,7 @@ def open_store(url: str) -> Store:
         certificates=Certificates(database),
         crls=Crls(database),
         signers=Signers(database),
+        journal_copies=JournalCopies(database),
         lint_streaks=LintStreaks(database),
         orders=Orders(database),
     )

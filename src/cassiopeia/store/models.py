@@ -250,12 +250,16 @@ journal_copy: Final = Table(
     "journal_copy",
     METADATA,
     Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
+    # Where the copy stands: `journal.chain.Link`.
+    Column("link", LargeBinary, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("last_hash", LargeBinary, nullable=False),
-    Column("frontier", LargeBinary, nullable=False),
-    # The newest signed head that was seen, which may be ahead of the copy; and the keys that may sign the next.
+    # The newest signed head that was seen, which may be ahead of the copy.
     Column("head", LargeBinary, nullable=False),
-    Column("keys", LargeBinary, nullable=False),
+    Column("head_epoch", BigInteger, nullable=False),
+    Column("head_size", BigInteger, nullable=False),
+    # The newest signed head that the copy was found to agree with, and where it stood then.
+    Column("proof", LargeBinary, nullable=False),
+    Column("proven_link", LargeBinary, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
 )
 journal_chunk: Final = Table(

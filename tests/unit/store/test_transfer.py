@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from tests.support.journal_maker import JournalMaker
 from tests.support.postgres import PostgresServer
 from tests.support.store import NOW, certificate_request, issue, lease_sign, request_id, submit
 
 from cassiopeia.errors import OperatorError, Refused
+from cassiopeia.journal.chain import Chain, no_entries
 from cassiopeia.store import transfer
 from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.models import METADATA
@@ -30,6 +32,12 @@ def fill(store: Store) -> None:
     store.requests.record_refusal(wanted, request_id=request_id(102), refusal=Refused("no", code="no"), now=NOW)
     store.crls.put(CrlRecord(authority="a", number=2**90, this_update=NOW, next_update=NOW, der=b"crl"), now=NOW)
     store.signers.save(1, {"state": "ready"}, now=NOW)
+    journal = JournalMaker()
+    journal.begin()
+    begin, chain = no_entries(1), Chain(no_entries(1), ())
+    for log in journal.logs:
+        chain.append(*chain.complete(log))
+    store.journal_copies.append(begin, chain.link(), journal.logs, head=None, proof=None, now=NOW)
     store.orders.put(1, 1, b"order", now=NOW)
     store.orders.save_timestamp(1, b"timestamp", now=NOW)
 

@@ -15,11 +15,13 @@ def upgrade() -> None:
     op.create_table(
         "journal_copy",
         sa.Column("signer_id", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("link", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("last_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("frontier", sa.LargeBinary(), nullable=False),
         sa.Column("head", sa.LargeBinary(), nullable=False),
-        sa.Column("keys", sa.LargeBinary(), nullable=False),
+        sa.Column("head_epoch", sa.BigInteger(), nullable=False),
+        sa.Column("head_size", sa.BigInteger(), nullable=False),
+        sa.Column("proof", sa.LargeBinary(), nullable=False),
+        sa.Column("proven_link", sa.LargeBinary(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("signer_id", name="pk_journal_copy"),
     )
