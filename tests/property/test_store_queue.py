@@ -1,5 +1,7 @@
 """The queue against a model of it, in any order of events: no job lost, none held twice, refusals final.
 
+And of suspects: handed out by themselves, first come, first served, and set aside at the third death.
+
 SQLite only: a state machine runs a few thousand small transactions. The unit tests run on both databases.
 """
 
@@ -17,7 +19,8 @@ from tests.support.store import NOW, certificate_request, issued, request_id
 
 from cassiopeia.errors import Refused
 from cassiopeia.store.database import open_store, upgrade
-from cassiopeia.store.records import Outcome, Postponement, Refusal, RevokeJob, SignJob
+from cassiopeia.store.records import Job, Outcome, Postponement, Refusal, RevokeJob, SignJob
+from cassiopeia.store.suspects import MAXIMUM_DEATHS
 
 LEASE_S = 60
 OWNERS = ["one", "two", "three"]
@@ -73,9 +76,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from(OWNERS), limit=st.integers(1, 4))
     def lease(self, owner: str, limit: int) -> None:
-        ready = {number for number, each in self.expected.items() if self._is_ready(each)}
+        ready = {number for number in self._ready() if not self.expected[number].deaths}
         jobs = self.store.queue.lease(owner, limit=limit, lease_s=LEASE_S, now=self.now)
         assert len(jobs) <= limit
+        found_dead = self._learn_who_died()
+        assert found_dead <= ready
+        ready -= found_dead
         revocations = [job for job in jobs if isinstance(job, RevokeJob)]
         signing = [job for job in jobs if isinstance(job, SignJob)]
         assert [*revocations, *signing] == list(jobs)
@@ -85,13 +91,30 @@ class QueueMachine(RuleBasedStateMachine):
             number = self._number(job)
             assert number in ready
             ready.remove(number)
-            expected = self.expected[number]
-            expected.deaths += expected.holder is not None
-            expected.holder, expected.ready_at, expected.job = owner, self.now + dt.timedelta(seconds=LEASE_S), job
-            assert (job.deaths, job.tries) == (expected.deaths, expected.tries)
+            assert self.expected[number].holder is None
+            self._hold(number, owner, job)
         # Whoever asks for more than there is gets everything that is ready.
         if len(jobs) < limit:
             assert not ready
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def lease_suspect(self, owner: str) -> None:
+        suspects = [number for number in self._ready() if self.expected[number].deaths]
+        waits = self.store.queue.suspect_waits(now=self.now)
+        job = self.store.queue.lease_suspect(owner, lease_s=LEASE_S, now=self.now)
+        assert waits or job is None
+        assert self._learn_who_died() <= set(suspects)
+        if isinstance(job, RevokeJob):
+            self.revoking[job.revocation.serial_number] = owner
+            return
+        suspects = [number for number in suspects if not self.expected[number].aside]
+        if job is None:
+            assert suspects == []
+            return
+        assert isinstance(job, SignJob)
+        # First come, first served.
+        assert self._number(job) == min(suspects, key=lambda number: (self.expected[number].ready_at, number))
+        self._hold(self._number(job), owner, job)
 
     @rule(seconds=st.sampled_from([1, 30, 59, 60, 600]))
     def wait(self, seconds: int) -> None:
@@ -147,17 +170,25 @@ class QueueMachine(RuleBasedStateMachine):
         expected = self.expected[number]
         if expected.job is None:
             return
-        assert self.store.queue.put_back([expected.job.id], now=self.now) == int(expected.aside)
-        if expected.aside:
+        try:
+            self.store.requests.retry(request_id(number).hex(), now=self.now)
+        except Refused as refused:
+            assert refused.code == "not-set-aside"  # noqa: PT017 -- whether it is raised depends on the model
+            assert not expected.aside
+        else:
+            assert expected.aside
             expected.aside, expected.ready_at, expected.tries, expected.deaths = False, self.now, 0, 0
 
-    @rule(owner=st.sampled_from(OWNERS))
-    def release(self, owner: str) -> None:
-        held = [each for each in self.expected.values() if each.holder == owner]
+    @rule(owner=st.sampled_from(OWNERS), died=st.booleans())
+    def release(self, owner: str, died: bool) -> None:  # noqa: FBT001 -- hypothesis passes it by name
+        held = [number for number, each in self.expected.items() if each.holder == owner]
         revoking = [serial for serial, holder in self.revoking.items() if holder == owner]
-        assert self.store.queue.release(owner, now=self.now) == len(held) + len(revoking)
-        for expected in held:
-            expected.holder, expected.ready_at = None, self.now
+        released = self.store.queue.release(owner, now=self.now, death="it was killed" if died else "")
+        assert released == len(held) + len(revoking)
+        if died:
+            self._note_the_dead(held)
+        for number in held:
+            self.expected[number].holder, self.expected[number].ready_at = None, self.now
         for serial in revoking:
             self.revoking[serial] = None
 
@@ -179,11 +210,26 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def revoke_all_that_is_asked_for(self) -> None:
         self.now += dt.timedelta(seconds=LEASE_S)  # nobody else's lease stands in the way
-        jobs = self.store.queue.lease("revoker", limit=len(self.revoking), lease_s=LEASE_S, now=self.now)
-        assert {job.revocation.serial_number for job in jobs if isinstance(job, RevokeJob)} == set(self.revoking)
-        self.store.results.finish_revoked([job.id for job in jobs], revoked_at=self.now, now=self.now)
+        for serial in self.revoking:
+            self.store.certificates.retry_revocation(self.store.certificates.look_up(f"{serial:x}"), now=self.now)
+        taken: list[Job] = []
+        for _ in range(3):  # what was set aside while it was looked for is put back once more
+            while jobs := self.store.queue.lease("revoker", limit=9, lease_s=LEASE_S, now=self.now):
+                taken += jobs
+            while job := self.store.queue.lease_suspect("revoker", lease_s=LEASE_S, now=self.now):
+                taken.append(job)
+            for serial in self.revoking:
+                self.store.certificates.retry_revocation(self.store.certificates.look_up(f"{serial:x}"), now=self.now)
+        revocations = [job for job in taken if isinstance(job, RevokeJob)]
+        assert {job.revocation.serial_number for job in revocations} == set(self.revoking)
+        self.store.results.finish_revoked([job.id for job in revocations], revoked_at=self.now, now=self.now)
         self.revoked |= set(self.revoking)
         self.revoking.clear()
+        self._learn_who_died()
+        for job in taken:
+            if isinstance(job, SignJob):
+                self._hold(self._number(job), "revoker", job)
+        self.release("revoker", died=False)
 
     @invariant()
     def every_request_is_where_it_should_be(self) -> None:
@@ -202,7 +248,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert statistics.waiting["sign"] == len(waiting)
         assert statistics.postponed["sign"] == sum(each.ready_at > self.now for each in waiting)
         assert statistics.set_aside["sign"] == sum(each.aside for each in queued)
-        assert statistics.waiting["revoke"] + statistics.leased["revoke"] == len(self.revoking)
+        assert statistics.suspected >= sum(each.deaths > 0 and not each.aside for each in queued)
+        revoking = sum(each["revoke"] for each in (statistics.waiting, statistics.leased, statistics.set_aside))
+        assert revoking == len(self.revoking)
 
     def _submit(self, account: str) -> int:
         number = len(self.expected)
@@ -210,6 +258,33 @@ class QueueMachine(RuleBasedStateMachine):
         self.store.requests.submit(wanted, request_id=request_id(number), now=self.now)
         self.expected[number] = Expected(account=account, ready_at=self.now)
         return number
+
+    def _hold(self, number: int, owner: str, job: SignJob) -> None:
+        expected = self.expected[number]
+        expected.holder, expected.ready_at, expected.job = owner, self.now + dt.timedelta(seconds=LEASE_S), job
+        assert (job.deaths, job.tries) == (expected.deaths, expected.tries)
+
+    def _note_the_dead(self, numbers: list[int]) -> None:
+        for number in numbers:
+            expected = self.expected[number]
+            expected.deaths += 1
+            expected.holder, expected.ready_at, expected.aside = None, self.now, expected.deaths >= MAXIMUM_DEATHS
+
+    def _learn_who_died(self) -> set[int]:
+        """Holders whose leases have run out are found dead when somebody comes by; return whose jobs those were."""
+        found = set()
+        for number, expected in self.expected.items():
+            record = self.store.requests.find(request_id(number))
+            assert record is not None
+            if expected.state == "queued" and len(record.dead_holders) > expected.deaths:
+                assert expected.holder is not None
+                assert expected.ready_at <= self.now
+                found.add(number)
+        self._note_the_dead(sorted(found))
+        return found
+
+    def _ready(self) -> list[int]:
+        return [number for number, each in self.expected.items() if self._is_ready(each)]
 
     def _is_ready(self, expected: Expected) -> bool:
         return expected.state == "queued" and not expected.aside and expected.ready_at <= self.now

@@ -68,3 +68,11 @@ def issue(store: Store, count: int, *, first: int = 0, account: str = "alice") -
 
 def lease_revoke(store: Store, owner: str = "client", *, at: dt.datetime = NOW) -> list[RevokeJob]:
     return [job for job in store.queue.lease(owner, limit=100, lease_s=60, now=at) if isinstance(job, RevokeJob)]
+
+
+def lease_suspects(store: Store, owner: str = "client", *, at: dt.datetime = NOW) -> list[int]:
+    """Lease every suspect there is, one by one; return the ids of their jobs in this order."""
+    leased = []
+    while job := store.queue.lease_suspect(owner, lease_s=60, now=at):
+        leased.append(job.id)
+    return leased

@@ -17,6 +17,8 @@ from cassiopeia.store.queue import Queue
 
 _OWNER = re.compile(r"(?P<name>.*)@(?P<host>[^@]*):(?P<process_id>[0-9]+)", re.DOTALL)
 
+_DEATH = "its process had ended without giving it back: it crashed, or was killed"
+
 
 def lease_owner(name: str) -> str:
     """How this process signs its leases: `name` is the client's, from its configuration."""
@@ -26,7 +28,7 @@ def lease_owner(name: str) -> str:
 def take_back(queue: Queue, owner: str, *, now: dt.datetime) -> int:
     """Release what dead clients of this machine hold, and what `owner` held in an earlier life; return how many."""
     dead = [each for each in queue.owners() if each == owner or _has_died(each)]
-    return sum(queue.release(each, now=now, died=True) for each in dead)
+    return sum(queue.release(each, now=now, death=_DEATH) for each in dead)
 
 
 def _has_died(owner: str) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, update
 
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import insert_or
-from cassiopeia.store.models import crl
+from cassiopeia.store.models import FAILED_JOB, crl, job
 from cassiopeia.store.records import CrlHeader, CrlRecord, Outcome
 
 _NUMBER_DIGITS: Final = 40
@@ -59,7 +59,21 @@ class Crls:
 
 
 def put_crl(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> Outcome:
-    """Store `record` within the caller's transaction, by the rule of `Crls.put`."""
+    """Store `record` within the caller's transaction, by the rule of `Crls.put`.
+
+    A wish for a CRL of this authority that was set aside is fulfilled by a newer one.
+    """
+    outcome = _put(connection, record, now=now)
+    if outcome is Outcome.RECORDED:
+        connection.execute(
+            update(job)
+            .where(FAILED_JOB, job.c.kind == "crl", job.c.authority == record.authority)
+            .values(state="done", finished_at=now)
+        )
+    return outcome
+
+
+def _put(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> Outcome:
     number = f"{record.number:0{_NUMBER_DIGITS}x}"
     values = {
         "number": number,

@@ -161,10 +161,15 @@ job: Final = Table(
     Column("authority", String(255)),
     Column("signer_id", SmallInteger),
     Column("lease_owner", String(255)),
+    Column("leased_at", UtcTime),
     # A queued job may be leased from here on; a leased one, when its holder has let the lease run out.
     Column("ready_at", UtcTime, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("deaths", Integer, nullable=False),
+    # Under whose hands it counted those deaths: a line for each.
+    Column("dead_holders", Text, nullable=False, server_default=""),
+    # How often in a row the signer has said "not now": the wait grows with it.
+    Column("postponed", Integer, nullable=False, server_default="0"),
     Column("error", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
@@ -178,6 +183,8 @@ job: Final = Table(
 
 OPEN_JOB: Final = job.c.state.in_([literal_column("'queued'"), literal_column("'leased'")])
 FAILED_JOB: Final = job.c.state == literal_column("'failed'")
+SUSPECT: Final = OPEN_JOB & (job.c.deaths > literal_column("0"))
+"""Open jobs with which a client has died: they are tried alone."""
 _OPEN_CRL_JOB: Final = (job.c.kind == literal_column("'crl'")) & OPEN_JOB
 _UNFINISHED_REVOCATION: Final = (job.c.kind == literal_column("'revoke'")) & (job.c.state != literal_column("'done'"))
 
@@ -190,6 +197,7 @@ Index(
     sqlite_where=OPEN_JOB,
     postgresql_where=OPEN_JOB,
 )
+Index("ix_job_suspect", job.c.priority, job.c.ready_at, job.c.id, sqlite_where=SUSPECT, postgresql_where=SUSPECT)
 Index("ix_job_failed", job.c.id, sqlite_where=FAILED_JOB, postgresql_where=FAILED_JOB)
 Index("uq_job_open_crl", job.c.authority, unique=True, sqlite_where=_OPEN_CRL_JOB, postgresql_where=_OPEN_CRL_JOB)
 Index(

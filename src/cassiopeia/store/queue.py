@@ -1,8 +1,9 @@
 """The job queue: who works on what, who is next, and what waits.
 
-Rules: a job has one holder at a time. A lease runs out by itself, and the next one to ask takes the job over.
-Revocations come before CRLs, CRLs before new certificates, and within a kind accounts take turns (`turns`). Nothing
-here ends a job but an operator's patience: results are written by `results`.
+Rules: a job has one holder at a time. A lease runs out by itself; then somebody died with the job in hand, and it is a
+suspect (`suspects`): it stands in a line of its own, and is handed out alone. Revocations come before CRLs, CRLs before
+new certificates, and within a kind accounts take turns (`turns`); suspects come in the order in which they became
+ready. Nothing here ends a job but the third death and an operator's patience: results are written by `results`.
 
 Clients' clocks decide when a lease has run out: give leases much longer than those clocks may differ. A lease that is
 taken over too early costs work and nothing else, because results are written once (`results`).
@@ -15,13 +16,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, bindparam, case, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, case, func, literal, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cassiopeia.core.request import Revocation
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among
-from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, UtcTime, certificate, job, request
+from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, SUSPECT, UtcTime, certificate, job, request
 from cassiopeia.store.records import (
     CrlJob,
     Job,
@@ -35,10 +36,16 @@ from cassiopeia.store.records import (
     storable,
 )
 from cassiopeia.store.requests import certificate_request
-from cassiopeia.store.turns import PRIORITY, enqueue, put_back, record_served
+from cassiopeia.store.suspects import count_deaths
+from cassiopeia.store.turns import PRIORITY, enqueue, record_served
 
 MAXIMUM_LEASE: Final = 10_000
 """Jobs in one lease at most: what one statement's parameters can name in every database."""
+
+_IN_TURN: Final = (job.c.priority, job.c.turn, job.c.id)
+# First come, first served: however many more become suspects, nobody's wait grows.
+_AS_THEY_BECAME_READY: Final = (job.c.priority, job.c.ready_at, job.c.id)
+_LAPSED: Final = "it let its lease run out"
 
 _POSTPONE: Final = (
     update(job)
@@ -48,6 +55,7 @@ _POSTPONE: Final = (
         lease_owner=None,
         ready_at=bindparam("ready", type_=UtcTime),
         tries=job.c.tries + bindparam("tried"),
+        postponed=job.c.postponed + bindparam("once_more"),
         error=bindparam("reason"),
         signer_id=case((bindparam("unpinned") == 1, null()), else_=job.c.signer_id),
     )
@@ -76,29 +84,56 @@ class Queue:
         """Return up to `limit` jobs that `owner` now holds until `now` + `lease_s`, in the order to be done.
 
         With `signer_id`, jobs that are pinned to another signer stay; with `authorities`, so do revocations and CRLs of
-        any other authority. A job taken over from a holder whose lease ran out counts one more death.
+        any other authority. A job whose holder let the lease run out counts one more death, and becomes a suspect.
         """
+        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        taken: list[Row[Any]] = []
         with self._database.write() as connection:
-            rows = _claim(
-                connection, limit=min(limit, MAXIMUM_LEASE), now=now, signer_id=signer_id, authorities=authorities
-            )
-            if not rows:
-                return ()
-            connection.execute(
-                update(job)
-                .where(among(connection, job.c.id, [row.id for row in rows]))
-                .values(
-                    deaths=case((job.c.state == "leased", job.c.deaths + 1), else_=job.c.deaths),
-                    state="leased",
-                    lease_owner=owner,
-                    ready_at=now + dt.timedelta(seconds=lease_s),
-                )
-            )
+            while room := min(limit, MAXIMUM_LEASE) - len(taken):
+                rows = _claim(connection, (job.c.deaths == 0) & eligible, _IN_TURN, limit=room)
+                queued = [row for row in rows if row.state == "queued"]
+                _take(connection, queued, owner, lease_s=lease_s, now=now)
+                count_deaths(connection, [row for row in rows if row.state == "leased"], _LAPSED, now=now)
+                taken += queued
+                if len(queued) == len(rows):
+                    break
             served: dict[JobKind, int] = {}
-            for row in rows:
+            for row in taken:
                 served[row.kind] = max(served.get(row.kind, 0), row.turn)
             record_served(connection, served)
-            return _jobs(connection, rows)
+            return _jobs(connection, taken)
+
+    def lease_suspect(
+        self,
+        owner: str,
+        *,
+        lease_s: float,
+        now: dt.datetime,
+        signer_id: int | None = None,
+        authorities: Collection[str] | None = None,
+    ) -> Job | None:
+        """Return the next suspect, which `owner` now holds and must try alone; otherwise as `lease`."""
+        eligible = SUSPECT & _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        with self._database.write() as connection:
+            while rows := _claim(connection, eligible, _AS_THEY_BECAME_READY, limit=1):
+                if rows[0].state == "queued":
+                    _take(connection, rows, owner, lease_s=lease_s, now=now)
+                    return _jobs(connection, rows)[0]
+                count_deaths(connection, rows, _LAPSED, now=now)
+            return None
+
+    def suspect_waits(
+        self, *, now: dt.datetime, signer_id: int | None = None, authorities: Collection[str] | None = None
+    ) -> bool:
+        """Whether `lease_suspect` has something to hand out."""
+        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        with self._database.read() as connection:
+            return connection.execute(select(job.c.id).where(SUSPECT, eligible).limit(1)).first() is not None
+
+    def blame(self, owner: str, job_ids: Collection[int], how: str, *, now: dt.datetime) -> int:
+        """Count one more death for jobs that `owner` holds, and give them back; return how many those were."""
+        with self._database.write() as connection:
+            return _blame(connection, owner, how, job.c.id.in_(job_ids), now=now)
 
     def retry_later(
         self, owner: str, postponements: Sequence[Postponement], *, now: dt.datetime
@@ -111,6 +146,7 @@ class Queue:
                     "job_id": each.job_id,
                     "ready": now + dt.timedelta(seconds=each.delay_s),
                     "tried": int(each.counts),
+                    "once_more": int(each.lengthens),
                     "reason": storable(each.reason),
                     "unpinned": int(each.abandoned),
                 }
@@ -131,14 +167,6 @@ class Queue:
             if changes:
                 connection.execute(_SET_ASIDE, changes)
         return _held_outcomes(held, [job_id for job_id, _ in jobs])
-
-    def put_back(self, job_ids: Collection[int], *, now: dt.datetime) -> int:
-        """Queue set-aside jobs again with a clean slate; return how many there were.
-
-        A CRL's job stays as it is: the next `request_crl` makes a new one.
-        """
-        with self._database.write() as connection:
-            return put_back(connection, among(connection, job.c.id, job_ids), now=now)
 
     def set_aside_jobs(self, *, limit: int) -> tuple[SetAsideJob, ...]:
         """Return what waits for an operator, the latest job first."""
@@ -164,6 +192,7 @@ class Queue:
                 authority=row.authority or "",
                 reason=row.error,
                 set_aside_at=row.finished_at,
+                dead_holders=tuple(row.dead_holders.splitlines()),
             )
             for row in rows
         )
@@ -177,16 +206,33 @@ class Queue:
                 .values(ready_at=now + dt.timedelta(seconds=lease_s))
             ).rowcount
 
-    def release(self, owner: str, *, now: dt.datetime, died: bool = False) -> int:
+    def release(self, owner: str, *, now: dt.datetime, death: str = "") -> int:
         """Give back everything that `owner` holds, as when its process ends; return how many jobs it was.
 
-        `died` counts one more death for each, as if the lease had run out.
+        `death` says how `owner` died: each job counts one more death, as if its lease had run out.
         """
         with self._database.write() as connection:
+            if death:
+                return _blame(connection, owner, death, literal(value=True), now=now)
             return connection.execute(
                 update(job)
                 .where(OPEN_JOB, job.c.state == "leased", job.c.lease_owner == owner)
-                .values(state="queued", lease_owner=None, ready_at=now, deaths=job.c.deaths + int(died))
+                .values(state="queued", lease_owner=None, ready_at=now)
+            ).rowcount
+
+    def hurry(self, signer_id: int, *, now: dt.datetime) -> int:
+        """Let jobs that this signer has postponed be leased at once, because its state has changed; return how many."""
+        with self._database.write() as connection:
+            return connection.execute(
+                update(job)
+                .where(
+                    OPEN_JOB,
+                    job.c.state == "queued",
+                    job.c.ready_at > now,
+                    job.c.postponed > 0,
+                    or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id),
+                )
+                .values(ready_at=now, postponed=0)
             ).rowcount
 
     def owners(self) -> tuple[str, ...]:
@@ -210,28 +256,33 @@ class Queue:
 
     def statistics(self, *, now: dt.datetime) -> QueueStatistics:
         postponed = (job.c.state == "queued") & (job.c.ready_at > now)
-        depth = select(
-            job.c.kind, job.c.state, postponed.label("later"), func.count().label("jobs"), func.min(job.c.created_at)
-        ).group_by(job.c.kind, job.c.state, postponed)
+        depth = select(job.c.kind, job.c.state, postponed.label("later"), func.count().label("jobs")).group_by(
+            job.c.kind, job.c.state, postponed
+        )
+        oldest_open = (
+            select(job.c.created_at, job.c.error).where(OPEN_JOB).order_by(job.c.created_at, job.c.id).limit(1)
+        )
         hour_ago = now - dt.timedelta(hours=1)
         with self._database.read() as connection:
             rows = connection.execute(depth.where(OPEN_JOB)).all()
             failed = connection.execute(select(job.c.kind, func.count()).where(FAILED_JOB).group_by(job.c.kind)).all()
+            suspected = connection.execute(select(func.count()).select_from(job).where(SUSPECT)).scalar_one()
+            oldest = connection.execute(oldest_open).first()
             issued = connection.execute(
                 select(func.count()).select_from(certificate).where(certificate.c.issued_at > hour_ago)
             ).scalar_one()
         counts: dict[str, Counter[JobKind]] = {"queued": Counter(), "leased": Counter(), "later": Counter()}
-        oldest = now
-        for kind, state, later, jobs, created_at in rows:
+        for kind, state, later, jobs in rows:
             counts[state][kind] += jobs
             counts["later"][kind] += jobs if later else 0
-            oldest = min(oldest, created_at)
         return QueueStatistics(
             waiting=_by_kind(counts["queued"]),
             leased=_by_kind(counts["leased"]),
             postponed=_by_kind(counts["later"]),
             set_aside=_by_kind(Counter(dict(failed))),
-            oldest_age_s=(now - oldest).total_seconds(),
+            suspected=suspected,
+            oldest_age_s=(now - oldest.created_at).total_seconds() if oldest else 0.0,
+            oldest_difficulty=oldest.error if oldest else "",
             issued_last_hour=issued,
         )
 
@@ -264,27 +315,38 @@ def _held_outcomes(held: dict[int, bool], job_ids: Sequence[int]) -> tuple[Outco
     )
 
 
+def _eligible(*, now: dt.datetime, signer_id: int | None, authorities: Collection[str] | None) -> ColumnElement[bool]:
+    """Open jobs that this client may lease now."""
+    eligible = OPEN_JOB & (job.c.ready_at <= now)
+    if signer_id is not None:
+        eligible &= or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id)
+    if authorities is not None:
+        eligible &= or_(job.c.authority.is_(None), job.c.authority.in_(authorities))
+    return eligible
+
+
 def _claim(
-    connection: Connection,
-    *,
-    limit: int,
-    now: dt.datetime,
-    signer_id: int | None,
-    authorities: Collection[str] | None,
+    connection: Connection, condition: ColumnElement[bool], order: Sequence[ColumnElement[Any]], *, limit: int
 ) -> Sequence[Row[Any]]:
     """Choose the next jobs and lock them. PostgreSQL steps over those that another client is choosing right now."""
-    statement = (
-        select(job)
-        .where(OPEN_JOB, job.c.ready_at <= now)
-        .order_by(job.c.priority, job.c.turn, job.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    if signer_id is not None:
-        statement = statement.where(or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id))
-    if authorities is not None:
-        statement = statement.where(or_(job.c.authority.is_(None), job.c.authority.in_(authorities)))
-    return connection.execute(statement).all()
+    statement: Select[Any] = select(job).where(condition).order_by(*order).limit(limit)
+    return connection.execute(statement.with_for_update(skip_locked=True)).all()
+
+
+def _take(connection: Connection, rows: Sequence[Row[Any]], owner: str, *, lease_s: float, now: dt.datetime) -> None:
+    if rows:
+        connection.execute(
+            update(job)
+            .where(among(connection, job.c.id, [row.id for row in rows]))
+            .values(state="leased", lease_owner=owner, leased_at=now, ready_at=now + dt.timedelta(seconds=lease_s))
+        )
+
+
+def _blame(connection: Connection, owner: str, how: str, which: ColumnElement[bool], *, now: dt.datetime) -> int:
+    held: Select[Any] = select(job).where(OPEN_JOB, job.c.state == "leased", job.c.lease_owner == owner, which)
+    rows = connection.execute(held.order_by(job.c.id).with_for_update()).all()
+    count_deaths(connection, rows, how, now=now)
+    return len(rows)
 
 
 def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
@@ -309,13 +371,13 @@ def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
 
 
 def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None) -> Job:
-    deaths = row.deaths + 1 if row.state == "leased" else row.deaths
     if wanted is not None:
         return SignJob(
             id=row.id,
             request=certificate_request(wanted),
             tries=row.tries,
-            deaths=deaths,
+            deaths=row.deaths,
+            postponed=row.postponed,
             signer_id=row.signer_id,
             created_at=row.created_at,
         )
@@ -329,7 +391,8 @@ def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None) -> Jo
                 invalidity_date=revoked.invalidity_date,
             ),
             tries=row.tries,
-            deaths=deaths,
+            deaths=row.deaths,
+            postponed=row.postponed,
             signer_id=row.signer_id,
             created_at=row.created_at,
         )
@@ -337,7 +400,8 @@ def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None) -> Jo
         id=row.id,
         authority=row.authority,
         tries=row.tries,
-        deaths=deaths,
+        deaths=row.deaths,
+        postponed=row.postponed,
         signer_id=row.signer_id,
         created_at=row.created_at,
     )

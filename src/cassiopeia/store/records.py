@@ -47,12 +47,17 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignJob:
-    """A leased request for a certificate. Proofs are gathered just before sending and are not part of it."""
+    """A leased request for a certificate. Proofs are gathered just before sending and are not part of it.
+
+    Of every job: `tries` that were used up, `deaths` of clients that had it in hand (with one it is tried alone), and
+    how often in a row the signer has `postponed` it.
+    """
 
     id: int
     request: CertificateRequest
     tries: int
     deaths: int
+    postponed: int
     signer_id: int | None
     created_at: dt.datetime
 
@@ -66,6 +71,7 @@ class RevokeJob:
     revocation: Revocation
     tries: int
     deaths: int
+    postponed: int
     signer_id: int | None
     created_at: dt.datetime
 
@@ -78,6 +84,7 @@ class CrlJob:
     authority: str
     tries: int
     deaths: int
+    postponed: int
     signer_id: int | None
     created_at: dt.datetime
 
@@ -90,6 +97,7 @@ class RequestRecord:
     """One request as stored. `number` orders requests by age and is the key of paging.
 
     `tries`, `last_error` and `set_aside` tell how its job fares; a set-aside request waits for an operator.
+    `dead_holders` says of each client that died with it who it was, from when until when, and how.
     """
 
     number: int
@@ -104,6 +112,7 @@ class RequestRecord:
     tries: int
     last_error: str
     set_aside: bool
+    dead_holders: tuple[str, ...]
     serial_number: str
     authority: str
 
@@ -172,6 +181,7 @@ class Postponement:
     """Not now. `counts` says whether a try is used up (outages and stale evidence use up none).
 
     `abandoned`: the signer has signed that the intent is over, so that any signer may have the job next.
+    `lengthens`: it counts as one more "not now" in a row; not so when the job was never looked at.
     """
 
     job_id: int
@@ -179,6 +189,7 @@ class Postponement:
     counts: bool
     reason: str
     abandoned: bool = False
+    lengthens: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,14 +234,17 @@ class SignerStatus:
 class QueueStatistics:
     """Depth of the queue for each kind of job. `waiting` includes `postponed`, not `leased`.
 
-    `oldest_age_s` is the age of the oldest open job (0 when there is none); set-aside jobs wait for an operator.
+    `suspected` are those that are tried alone, waiting or leased; set-aside jobs wait for an operator. `oldest_age_s`
+    is the age of the oldest open job (0 when there is none), `oldest_difficulty` what kept it last ("": nothing did).
     """
 
     waiting: Mapping[JobKind, int]
     leased: Mapping[JobKind, int]
     postponed: Mapping[JobKind, int]
     set_aside: Mapping[JobKind, int]
+    suspected: int
     oldest_age_s: float
+    oldest_difficulty: str
     issued_last_hour: int
 
 
@@ -239,6 +253,7 @@ class SetAsideJob:
     """A job that waits for an operator, and why: of a request, of a certificate to revoke, or of an authority's CRL.
 
     `request_id` and `serial_number` are hexadecimal; they and `authority` are empty where the kind of job has none.
+    `dead_holders` as in `RequestRecord`.
     """
 
     id: int
@@ -248,6 +263,7 @@ class SetAsideJob:
     authority: str
     reason: str
     set_aside_at: dt.datetime
+    dead_holders: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

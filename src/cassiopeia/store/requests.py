@@ -197,6 +197,7 @@ def _selection() -> Select[Any]:
         request,
         job.c.tries,
         job.c.error,
+        job.c.dead_holders,
         job.c.state.label("job_state"),
         certificate.c.serial_number,
         certificate.c.authority,
@@ -221,6 +222,7 @@ def _record(row: Row[Any]) -> RequestRecord:
         tries=row.tries or 0,
         last_error=row.error or "",
         set_aside=row.job_state == "failed",
+        dead_holders=tuple((row.dead_holders or "").splitlines()),
         serial_number=row.serial_number or "",
         authority=row.authority or "",
     )

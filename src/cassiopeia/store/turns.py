@@ -60,6 +60,8 @@ def enqueue(
             "ready_at": now,
             "tries": 0,
             "deaths": 0,
+            "dead_holders": "",
+            "postponed": 0,
             "error": "",
             "created_at": now,
         },
@@ -74,7 +76,7 @@ def put_back(connection: Connection, jobs: ColumnElement[bool], *, now: dt.datet
     return connection.execute(
         update(job)
         .where(jobs, FAILED_JOB, job.c.kind != "crl")
-        .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0)
+        .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0, dead_holders="", postponed=0)
     ).rowcount
 
 

@@ -36,7 +36,7 @@ def test_an_operator_puts_it_back_with_a_clean_slate(store: Store) -> None:
     for number in range(patience.TRIES):
         (job,) = lease_sign(store, at=after(10_000 * number))
         patience.try_later(store.queue, "client", [job], now=after(10_000 * number))
-    assert store.queue.put_back([job.id], now=after(200_000)) == 1
+    store.requests.retry(request_id(1).hex(), now=after(200_000))
     (again,) = lease_sign(store, at=after(200_000))
     assert again.tries == 0
 

@@ -17,6 +17,8 @@ STATEMENTS: dict[str, tuple[Callable[[Store], object], str]] = {
         lambda store: store.queue.lease("c", limit=9, lease_s=60, now=NOW, signer_id=1, authorities=["a"]),
         "ix_job_open",
     ),
+    "lease a suspect": (lambda store: store.queue.lease_suspect("c", lease_s=60, now=NOW), "ix_job_suspect"),
+    "whether a suspect waits": (lambda store: store.queue.suspect_waits(now=NOW), "ix_job_suspect"),
     "statistics": (lambda store: store.queue.statistics(now=NOW), "ix_job_open"),
     "set aside": (lambda store: store.queue.statistics(now=NOW), "ix_job_failed"),
     "issued in the last hour": (lambda store: store.queue.statistics(now=NOW), "ix_certificate_issued_at"),

@@ -11,6 +11,7 @@ from tests.support.store import (
     issued,
     lease_revoke,
     lease_sign,
+    lease_suspects,
     request_id,
     submit,
 )
@@ -51,15 +52,6 @@ def test_more_than_the_maximum_is_not_leased(store: Store, monkeypatch: pytest.M
     assert MAXIMUM_LEASE == 10_000
 
 
-def test_a_lease_that_ran_out_is_taken_over_and_counts_a_death(store: Store) -> None:
-    submit(store, 1)
-    [first] = store.queue.lease("one", limit=1, lease_s=60, now=NOW)
-    assert store.queue.lease("two", limit=1, lease_s=60, now=after(59.999999)) == ()
-    [second] = store.queue.lease("two", limit=1, lease_s=60, now=after(60))
-    assert (second.id, first.deaths, second.deaths) == (first.id, 0, 1)
-    assert store.queue.lease("one", limit=1, lease_s=60, now=after(60)) == ()
-
-
 def test_released_jobs_are_ready_at_once_and_nobody_died(store: Store) -> None:
     for number in range(3):
         submit(store, number)
@@ -77,16 +69,11 @@ def test_a_renewed_lease_outlives_its_time_and_nobody_else_renews_it(store: Stor
     renewed, left = lease_sign(store, "one")
     assert store.queue.renew("one", [renewed.id], lease_s=600, now=after(50)) == 1
     assert store.queue.renew("two", [renewed.id, left.id], lease_s=6000, now=after(50)) == 0
-    assert [job.id for job in lease_sign(store, "two", at=after(120))] == [left.id]
-    assert renewed.id not in [job.id for job in lease_sign(store, "two", at=after(649))]
-    assert renewed.id in [job.id for job in lease_sign(store, "two", at=after(651))]
-
-
-def test_what_the_dead_held_counts_a_death(store: Store) -> None:
-    submit(store, 0)
-    lease_sign(store, "one")
-    assert store.queue.release("one", now=after(1), died=True) == 1
-    assert [job.deaths for job in lease_sign(store, "two", at=after(1))] == [1]
+    for seconds, run_out in ((120, [left.id]), (649, []), (651, [renewed.id])):
+        assert lease_sign(store, "two", at=after(seconds)) == []
+        suspects = lease_suspects(store, "two", at=after(seconds))
+        assert suspects == run_out
+        store.queue.set_aside("two", [(each, "") for each in suspects], now=after(seconds))
 
 
 def test_the_owners_are_those_who_hold_something(store: Store) -> None:
@@ -140,7 +127,7 @@ def test_a_holder_whose_lease_ran_out_may_still_write_until_somebody_took_over(s
     [job] = lease_sign(store, "one")
     assert store.queue.retry_later("one", [postponed(job.id, delay_s=0)], now=after(3_600)) == (Outcome.RECORDED,)
     lease_sign(store, "one", at=after(3_600))
-    lease_sign(store, "two", at=after(7_200))
+    assert lease_sign(store, "two", at=after(7_200)) == []
     assert store.queue.retry_later("one", [postponed(job.id)], now=after(7_200)) == (Outcome.NOT_HELD,)
 
 
@@ -155,7 +142,7 @@ def test_a_set_aside_job_blocks_nobody_until_it_is_put_back(store: Store) -> Non
     store.queue.release("client", now=NOW)
     assert [job.id for job in lease_sign(store, at=after(10_000))] == [second.id]
     assert store.queue.statistics(now=NOW).set_aside == {"revoke": 0, "crl": 0, "sign": 1}
-    assert store.queue.put_back([first.id, second.id, 404], now=after(10_000)) == 1
+    store.requests.retry(request_id(1).hex(), now=after(10_000))
     [again] = lease_sign(store, at=after(10_000))
     assert (again.id, again.tries, again.deaths) == (first.id, 0, 0)
 
@@ -180,6 +167,7 @@ def test_set_aside_jobs_are_listed_with_their_reasons(store: Store) -> None:
             authority="unassured_2026_1",
             reason="unknown there",
             set_aside_at=after(2),
+            dead_holders=(),
         ),
         SetAsideJob(
             id=crl.id,
@@ -189,6 +177,7 @@ def test_set_aside_jobs_are_listed_with_their_reasons(store: Store) -> None:
             authority="unassured_2026_1",
             reason="no such authority",
             set_aside_at=after(3),
+            dead_holders=(),
         ),
         SetAsideJob(
             id=sign.id,
@@ -198,6 +187,7 @@ def test_set_aside_jobs_are_listed_with_their_reasons(store: Store) -> None:
             authority="",
             reason="odd",
             set_aside_at=after(1),
+            dead_holders=(),
         ),
     ]
     expected.sort(key=lambda each: each.id, reverse=True)
@@ -227,12 +217,11 @@ def test_a_crl_is_asked_for_once_at_a_time(store: Store) -> None:
     assert store.queue.request_crl("unassured_2026_1", now=NOW)
 
 
-def test_a_crl_that_was_set_aside_is_asked_for_anew_not_put_back(store: Store) -> None:
+def test_a_crl_that_was_set_aside_is_asked_for_anew(store: Store) -> None:
     store.queue.request_crl("unassured_2026_1", now=NOW)
     [job] = store.queue.lease("client", limit=1, lease_s=60, now=NOW)
     store.queue.set_aside("client", [(job.id, "no such authority")], now=NOW)
     assert store.queue.request_crl("unassured_2026_1", now=NOW)
-    assert store.queue.put_back([job.id], now=NOW) == 0
 
 
 def test_accounts_take_turns(store: Store) -> None:
@@ -343,7 +332,8 @@ def test_statistics_of_an_empty_store(store: Store) -> None:
     statistics = store.queue.statistics(now=NOW)
     nothing = {"revoke": 0, "crl": 0, "sign": 0}
     assert statistics.waiting == statistics.leased == statistics.postponed == statistics.set_aside == nothing
-    assert (statistics.oldest_age_s, statistics.issued_last_hour) == (0, 0)
+    assert (statistics.oldest_age_s, statistics.oldest_difficulty) == (0, "")
+    assert (statistics.suspected, statistics.issued_last_hour) == (0, 0)
 
 
 def test_statistics_say_how_deep_and_how_old_the_queue_is(store: Store) -> None:
@@ -361,7 +351,7 @@ def test_statistics_say_how_deep_and_how_old_the_queue_is(store: Store) -> None:
     assert statistics.postponed == {"revoke": 0, "crl": 0, "sign": 1}
     assert statistics.leased == {"revoke": 0, "crl": 0, "sign": 1}
     assert statistics.set_aside == {"revoke": 0, "crl": 0, "sign": 1}
-    assert statistics.oldest_age_s == 100
+    assert (statistics.oldest_age_s, statistics.oldest_difficulty) == (100, "later")
     assert statistics.issued_last_hour == 2
     assert store.queue.statistics(now=NOW + dt.timedelta(hours=1)).issued_last_hour == 0
 
@@ -371,5 +361,4 @@ def test_a_finished_job_never_comes_back(store: Store) -> None:
     [job] = lease_sign(store)
     store.results.finish_issued([issued(job)], now=NOW)
     assert store.queue.release("client", now=NOW) == 0
-    assert store.queue.put_back([job.id], now=NOW) == 0
     assert lease_sign(store, at=after(100_000)) == []

@@ -14,6 +14,7 @@ from tests.support.store import (
     issued,
     lease_revoke,
     lease_sign,
+    lease_suspects,
     request_id,
     submit,
 )
@@ -21,7 +22,7 @@ from tests.support.store import (
 from cassiopeia.errors import InternalError
 from cassiopeia.store.database import Store
 from cassiopeia.store.models import job
-from cassiopeia.store.records import CrlRecord, IssuedResult, Outcome, Refusal, SigningLog
+from cassiopeia.store.records import CrlRecord, IssuedResult, Outcome, Refusal, SigningLog, SignJob
 
 
 def log(job_id: int, entry: bytes = b"entry") -> SigningLog:
@@ -73,7 +74,9 @@ def test_a_certificate_is_written_with_its_request_and_its_job(store: Store) -> 
 def test_the_second_to_finish_changes_nothing_and_is_told(store: Store) -> None:
     submit(store, 1)
     [first] = lease_sign(store, "one")
-    [second] = lease_sign(store, "two", at=after(60))
+    assert lease_sign(store, "two", at=after(60)) == []
+    second = store.queue.lease_suspect("two", lease_s=60, now=after(60))
+    assert isinstance(second, SignJob)
     # The first one lost its lease, but what was signed exists: it is written whoever brings it.
     assert store.results.finish_issued([issued(first)], now=after(61)) == (Outcome.RECORDED,)
     before = store.requests.find(request_id(1))
@@ -228,12 +231,14 @@ def test_logs_are_kept_once_and_in_order(store: Store) -> None:
 def test_a_log_is_kept_even_when_the_lease_is_lost_but_must_not_be_confirmed(store: Store) -> None:
     submit(store, 1)
     [held] = lease_sign(store, "one")
-    lease_sign(store, "two", at=after(60))
+    assert lease_sign(store, "two", at=after(60)) == []
+    assert lease_suspects(store, "two", at=after(60)) == [held.id]
     outcomes = store.results.save_logs("one", [log(held.id), log(404)], now=after(60), signer_id=3)
     assert outcomes == (Outcome.NOT_HELD, Outcome.UNKNOWN)
     assert store.results.logs_of(request_id(1)) == (log(held.id),)
     store.queue.release("two", now=after(60))
-    [again] = lease_sign(store, "three", at=after(60))
+    again = store.queue.lease_suspect("three", lease_s=60, now=after(60))
+    assert again is not None
     assert again.signer_id is None
 
 
@@ -265,7 +270,7 @@ def test_a_refused_revocation_is_not_forgotten(store: Store) -> None:
     assert store.results.refuse("client", [refusal(held.id)], now=NOW) == (Outcome.RECORDED,)
     assert store.queue.statistics(now=NOW).set_aside["revoke"] == 1
     assert store.certificates.look_up(f"{result.serial_number:x}").revocation_state == "requested"
-    assert store.queue.put_back([held.id], now=NOW) == 1
+    assert store.certificates.retry_revocation(store.certificates.look_up(f"{result.serial_number:x}"), now=NOW)
     assert [each.id for each in lease_revoke(store)] == [held.id]
 
 

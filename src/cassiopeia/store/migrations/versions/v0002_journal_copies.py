@@ -1,4 +1,4 @@
-"""Copies of the signers' journals, and vetoes of one finding in a row."""
+"""Copies of the signers' journals, vetoes of one finding in a row, and what is known of jobs that killed clients."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def upgrade() -> None:
         sa.Column("held_at", sa.BigInteger()),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("profile", name="pk_lint_streak"),
+    )
+    op.add_column("job", sa.Column("leased_at", sa.BigInteger(), nullable=True))
+    op.add_column("job", sa.Column("dead_holders", sa.Text(), server_default="", nullable=False))
+    op.add_column("job", sa.Column("postponed", sa.Integer(), server_default="0", nullable=False))
+    op.create_index(
+        "ix_job_suspect",
+        "job",
+        ["priority", "ready_at", "id"],
+        sqlite_where=sa.text("state IN ('queued', 'leased') AND deaths > 0"),
+        postgresql_where=sa.text("state IN ('queued', 'leased') AND deaths > 0"),
     )
     op.create_table(
         "signer_order",
