@@ -57,8 +57,9 @@ class Gate:
         if reasons := self.reasons():
             raise Unavailable(reasons[0].message, code=reasons[0].code, retry_after_s=_RETRY_AFTER_S)
 
-    def may_sign_crls(self) -> bool:
-        return not any(each.stops_crls for each in self.reasons())
+    def crl_obstacle(self) -> Obstacle | None:
+        """What stands in the way of signing CRLs, if anything does."""
+        return next((each for each in self.reasons() if each.stops_crls), None)
 
     def halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
         """Halt for good: only an entry of the journal lifts it."""

@@ -72,7 +72,7 @@ class RevocationList:
             serial_number = self._issued_serial(revocation.serial_number)
             if serial_number not in new and not self._journal.index.is_revoked(serial_number):
                 new[serial_number] = _encode(revocation, now)
-        if new or (request_id and revocations):
+        if new or (revocations and self._is_unknown(request_id)):
             self._journal.record_revocations(
                 self.authority.name,
                 list(new.values()),
@@ -166,6 +166,10 @@ class RevocationList:
             crl_number=number,
             authority_key_identifier=self.authority.key_identifier,
         )
+
+    def _is_unknown(self, request_id: bytes) -> bool:
+        """Whether this is the id of a request that the journal does not know yet."""
+        return bool(request_id) and self._journal.index.find_revocation(request_id) is None
 
     def _issued_serial(self, number: int) -> bytes:
         octets = number.to_bytes(SERIAL_OCTETS, "big") if 0 < number < 1 << (8 * SERIAL_OCTETS) else b""

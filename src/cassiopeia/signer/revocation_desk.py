@@ -98,7 +98,7 @@ class RevocationDesk:
 
     def renew(self, *, now: dt.datetime) -> None:
         """Sign anew every CRL that is missing, behind or too old, while its sub-CA is valid."""
-        if not self._gate.may_sign_crls():
+        if self._gate.crl_obstacle() is not None:
             return
         for counter in self._counters.values():
             current = counter.revocations.current
@@ -173,6 +173,9 @@ class RevocationDesk:
         waiting, counter.next = counter.next, []
         for each in waiting:
             request = each.request
+            # One with the same id may have been journaled while this one waited.
+            if self._answer_again(counter.revocations, each, now=now):
+                continue
             try:
                 counter.revocations.revoke(
                     request.revocations,
@@ -187,12 +190,13 @@ class RevocationDesk:
         if not counter.current:
             return
         step("revoke 2 revocation appended")
-        if self._gate.may_sign_crls():
+        obstacle = self._gate.crl_obstacle()
+        if obstacle is None:
             self._draft(counter, now=now)
         else:
             # The revocations are journaled and stand; their ids find the CRL that will list them.
             waiting, counter.current = counter.current, []
-            self._journal.when_durable(functools.partial(_put_off, waiting, self._gate.reasons()[0].message))
+            self._journal.when_durable(functools.partial(_put_off, waiting, obstacle.message))
 
     def _draft(self, counter: _Counter, *, now: dt.datetime) -> None:
         draft = counter.draft = counter.revocations.draft(now=now)
