@@ -348,6 +348,8 @@ class Journal:
         """Append an entry of a copy, as it is; raises PeerError when it does not follow the entry before it."""
         entry = entries.decode_entry(octets)
         entries.check_parts(entry, tuple(parts))
+        if entry.signer_id != self._signer_id:
+            raise PeerError(f"entry {entry.index} of the copy is one of signer {entry.signer_id}, not {self._signer_id}")
         if (entry.index, entry.previous_hash) != (self.next_position, self._head):
             raise PeerError(f"entry {entry.index} of the copy does not follow entry {self._position}")
         self._write(entry, octets, parts)
