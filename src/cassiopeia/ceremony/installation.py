@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from cassiopeia.ceremony import files
+from cassiopeia import files
 from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
 from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
 from cassiopeia.ceremony.toml_writer import toml_document, toml_value

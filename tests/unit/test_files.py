@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cassiopeia.ceremony import files
+from cassiopeia import files
 from cassiopeia.errors import OperatorError
 
 
