@@ -80,13 +80,15 @@ class Queue:
         now: dt.datetime,
         signer_id: int | None = None,
         authorities: Collection[str] | None = None,
+        certificates: bool = True,
     ) -> tuple[Job, ...]:
         """Return up to `limit` jobs that `owner` now holds until `now` + `lease_s`, in the order to be done.
 
         With `signer_id`, jobs that are pinned to another signer stay; with `authorities`, so do revocations and CRLs of
-        any other authority. A job whose holder let the lease run out counts one more death, and becomes a suspect.
+        any other authority; without `certificates`, nothing but revocations and CRLs is given. A job whose holder let
+        the lease run out counts one more death, and becomes a suspect.
         """
-        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         taken: list[Row[Any]] = []
         with self._database.write() as connection:
             while room := min(limit, MAXIMUM_LEASE) - len(taken):
@@ -111,9 +113,10 @@ class Queue:
         now: dt.datetime,
         signer_id: int | None = None,
         authorities: Collection[str] | None = None,
+        certificates: bool = True,
     ) -> Job | None:
         """Return the next suspect, which `owner` now holds and must try alone; otherwise as `lease`."""
-        eligible = SUSPECT & _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        eligible = SUSPECT & _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         with self._database.write() as connection:
             while rows := _claim(connection, eligible, _AS_THEY_BECAME_READY, limit=1):
                 if rows[0].state == "queued":
@@ -123,10 +126,15 @@ class Queue:
             return None
 
     def suspect_waits(
-        self, *, now: dt.datetime, signer_id: int | None = None, authorities: Collection[str] | None = None
+        self,
+        *,
+        now: dt.datetime,
+        signer_id: int | None = None,
+        authorities: Collection[str] | None = None,
+        certificates: bool = True,
     ) -> bool:
         """Whether `lease_suspect` has something to hand out."""
-        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities)
+        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         with self._database.read() as connection:
             return connection.execute(select(job.c.id).where(SUSPECT, eligible).limit(1)).first() is not None
 
@@ -315,13 +323,18 @@ def _held_outcomes(held: dict[int, bool], job_ids: Sequence[int]) -> tuple[Outco
     )
 
 
-def _eligible(*, now: dt.datetime, signer_id: int | None, authorities: Collection[str] | None) -> ColumnElement[bool]:
+def _eligible(
+    *, now: dt.datetime, signer_id: int | None, authorities: Collection[str] | None, certificates: bool
+) -> ColumnElement[bool]:
     """Open jobs that this client may lease now."""
     eligible = OPEN_JOB & (job.c.ready_at <= now)
     if signer_id is not None:
         eligible &= or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id)
     if authorities is not None:
         eligible &= or_(job.c.authority.is_(None), job.c.authority.in_(authorities))
+    if not certificates:
+        # By the order of the index: thousands of certificates may wait behind these.
+        eligible &= job.c.priority < PRIORITY["sign"]
     return eligible
 
 

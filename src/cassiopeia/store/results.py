@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, select, update
 from cassiopeia.store.connection import Database
 from cassiopeia.store.crls import put_crl
 from cassiopeia.store.dialects import among, insert_or
+from cassiopeia.store.journal_copies import SeenHead, put_head
 from cassiopeia.store.models import UtcTime, certificate, job, request, signing_log
 from cassiopeia.store.queue import held_jobs, lock_jobs
 from cassiopeia.store.records import (
@@ -57,12 +58,19 @@ class Results:
         self._database = database
 
     def save_logs(
-        self, owner: str, logs: Sequence[SigningLog], *, now: dt.datetime, signer_id: int | None = None
+        self,
+        owner: str,
+        logs: Sequence[SigningLog],
+        *,
+        now: dt.datetime,
+        signer_id: int | None = None,
+        head: SeenHead | None = None,
     ) -> tuple[Outcome, ...]:
         """Keep log entries; once this has returned they survive a power cut, and `logSaved` may be sent.
 
         Jobs that `owner` holds are pinned to `signer_id`: a request belongs to the signer that answered `setLog`.
-        NOT_HELD: the entry is kept, but another client works on the job now, so do not confirm.
+        NOT_HELD: the entry is kept, but another client works on the job now, so do not confirm. `head`, here and below,
+        is a signed head of the signer's journal that is to be kept as well.
         """
         with self._database.write() as connection:
             held = held_jobs(connection, owner, [each.job_id for each in logs])
@@ -83,6 +91,7 @@ class Results:
             pinned = [job_id for job_id in request_rows if held[job_id]]
             if pinned and signer_id is not None:
                 connection.execute(update(job).where(among(connection, job.c.id, pinned)).values(signer_id=signer_id))
+            _put_head(connection, head, now=now)
         return tuple(
             Outcome.UNKNOWN
             if each.job_id not in request_rows
@@ -108,7 +117,9 @@ class Results:
             rows = connection.execute(statement).all()
         return tuple(SigningLog(job_id=row.id, sha256=row.sha256, entry=row.entry) for row in rows)
 
-    def finish_issued(self, results: Sequence[IssuedResult], *, now: dt.datetime) -> tuple[Outcome, ...]:
+    def finish_issued(
+        self, results: Sequence[IssuedResult], *, now: dt.datetime, head: SeenHead | None = None
+    ) -> tuple[Outcome, ...]:
         """Write certificates back, each with its request's and its job's new state.
 
         CONFLICT: the request was refused, or has another certificate, or the serial number is taken; nothing of that
@@ -136,6 +147,7 @@ class Results:
             others = [each for each in results if each.job_id in jobs and fresh.get(each.job_id) is not each]
             others += [each for job_id, each in fresh.items() if job_id not in written]
             repeated = _stored_certificates(connection, [jobs[each.job_id].request_row for each in others])
+            _put_head(connection, head, now=now)
         outcomes = []
         for each in results:
             if each.job_id not in jobs:
@@ -223,6 +235,11 @@ class Results:
             else Outcome.ALREADY_RECORDED
             for job_id in job_ids
         )
+
+
+def _put_head(connection: Connection, head: SeenHead | None, *, now: dt.datetime) -> None:
+    if head is not None:
+        put_head(connection, head, now=now)
 
 
 def _request_rows(connection: Connection, job_ids: Collection[int]) -> dict[int, int]:

@@ -328,6 +328,23 @@ def test_revocations_and_crls_go_to_the_client_of_their_authority(store: Store) 
     assert kinds("unassured_2026_1", "assured_2026_1") == [RevokeJob, CrlJob, SignJob]
 
 
+def test_revocations_and_crls_are_given_alone(store: Store) -> None:
+    [result] = issue(store, 1)
+    submit(store, 1)
+    submit(store, 2)
+    store.certificates.request_revocation(f"{result.serial_number:x}", now=NOW)
+    store.queue.request_crl("assured_2026_1", now=NOW)
+    jobs = store.queue.lease("client", limit=9, lease_s=60, now=NOW, certificates=False)
+    assert [type(job) for job in jobs] == [RevokeJob, CrlJob]
+    # One died with a certificate in hand: it is a suspect, and waits with the others.
+    assert len(lease_sign(store, "another", limit=1)) == 1
+    store.queue.release("another", now=NOW, death="it died")
+    assert store.queue.suspect_waits(now=NOW)
+    assert not store.queue.suspect_waits(now=NOW, certificates=False)
+    assert store.queue.lease_suspect("client", lease_s=60, now=NOW, certificates=False) is None
+    assert store.queue.lease_suspect("client", lease_s=60, now=NOW) is not None
+
+
 def test_statistics_of_an_empty_store(store: Store) -> None:
     statistics = store.queue.statistics(now=NOW)
     nothing = {"revoke": 0, "crl": 0, "sign": 0}
