@@ -269,7 +269,7 @@ class Conversation(abc.ABC):
 
 
 def _message_limits(role: Role, limits: Limits) -> MessageLimits:
-    large = (SignerCommand.FULL_CRL, SignerCommand.REVOKED) if role is Role.CLIENT else ()
+    large = (SignerCommand.FULL_CRL, SignerCommand.REVOKED, SignerCommand.ENTRIES) if role is Role.CLIENT else ()
     return MessageLimits(
         by_code={command.code: limits.crl_octets for command in large},
         otherwise=limits.message_octets,

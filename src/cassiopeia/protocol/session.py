@@ -288,7 +288,7 @@ class Session(Conversation):
         return payload.unpack(packed.encoding, packed.octets, known, limit=self.limits.message_octets)
 
     def _hear_entries(self, handle: int, entries: payload.Entries) -> EntriesReceived:
-        octets = payload.unpack(entries.encoding, entries.octets, b"", limit=self.limits.message_octets)
+        octets = payload.unpack(entries.encoding, entries.octets, b"", limit=self.limits.crl_octets)
         logs = tuple(element for _, element in der.elements(octets, at_most=payload.MAXIMUM_ENTRIES))
         return EntriesReceived(handle=handle, first=entries.first, logs=logs, head=entries.head)
 

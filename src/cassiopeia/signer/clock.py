@@ -33,6 +33,7 @@ TOLERANCE_S: Final = 60
 TOLERANCE_PPM: Final = 500
 BACK_AT_MOST: Final = dt.timedelta(days=30)
 AHEAD_AT_MOST: Final = dt.timedelta(days=400)
+_LONGEST_USE: Final = dt.timedelta(days=100 * 366)
 _RELEASED: Final = dt.datetime(RELEASE_YEAR, 1, 1, tzinfo=dt.UTC)
 _REMEDY: Final = (
     "compare with a clock that you trust, then confirm or correct the time: cassiopeia order make confirm-clock"
@@ -124,9 +125,9 @@ class Clock:
                 code="order-clock",
                 field="boot_seconds",
             )
-        if true_time < _RELEASED:
+        if not _RELEASED <= true_time <= _RELEASED + _LONGEST_USE:
             raise Refused(
-                f"it cannot have been {_shown(true_time)}: this release is of {RELEASE_YEAR}; give the true time",
+                f"it cannot be {_shown(true_time)}: this release is of {RELEASE_YEAR}; give the true time",
                 code="order-clock",
                 field="true_time",
             )

@@ -1,8 +1,9 @@
 """Whether the signer may issue now, and whether it may sign CRLs: one place where all reasons against it meet.
 
 A halt stands in the journal until it is lifted there. Obstacles (an unbelievable clock, a full disk) are asked anew
-each time, and go away by themselves or by what operators do about them. Revocations are always taken: they are
-journaled, and the next CRL that may be signed lists them.
+each time, and go away by themselves or by what operators do about them. Revocations are taken all the same: they are
+journaled, and the next CRL that may be signed lists them. Only a signer that has lost part of its past takes none and
+signs no CRL: it could give a number out twice, and its journal is not the one that goes on.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ _HALTS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Obstacle:
-    """Why nothing is issued now: a stable code and a sentence for the operator. Some stop CRLs too."""
+    """Why nothing is issued now: a stable code and a sentence for the operator. Some stop CRLs and revocations too."""
 
     code: str
     message: str
     stops_crls: bool = False
+    stops_revocations: bool = False
 
 
 class Gate:
@@ -46,7 +48,12 @@ class Gate:
         """Everything that stands in the way, the gravest first."""
         # A halt for the clock stands in the journal so that it outlives a restart; the clock itself says the rest.
         halts = [
-            Obstacle(code=code, message=_HALTS.get(code, f"halted by an order of its operators ({code})"))
+            Obstacle(
+                code=code,
+                message=_HALTS.get(code, f"halted by an order of its operators ({code})"),
+                stops_crls=code == LOST_PAST,
+                stops_revocations=code == LOST_PAST,
+            )
             for code in sorted(self._halts)
             if not code.startswith(CODE_PREFIX)
         ]
@@ -60,6 +67,12 @@ class Gate:
     def crl_obstacle(self) -> Obstacle | None:
         """What stands in the way of signing CRLs, if anything does."""
         return next((each for each in self.reasons() if each.stops_crls), None)
+
+    def check_revoking(self) -> None:
+        """Raise Unavailable while no revocation may be journaled."""
+        for each in self.reasons():
+            if each.stops_revocations:
+                raise Unavailable(each.message, code=each.code, retry_after_s=_RETRY_AFTER_S)
 
     def halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
         """Halt for good: only an entry of the journal lifts it."""

@@ -349,7 +349,9 @@ class Journal:
         entry = entries.decode_entry(octets)
         entries.check_parts(entry, tuple(parts))
         if entry.signer_id != self._signer_id:
-            raise PeerError(f"entry {entry.index} of the copy is one of signer {entry.signer_id}, not {self._signer_id}")
+            raise PeerError(
+                f"entry {entry.index} of the copy is one of signer {entry.signer_id}, not {self._signer_id}"
+            )
         if (entry.index, entry.previous_hash) != (self.next_position, self._head):
             raise PeerError(f"entry {entry.index} of the copy does not follow entry {self._position}")
         self._write(entry, octets, parts)

@@ -25,6 +25,7 @@ from cassiopeia.signer.journal import Journal
 _log = logging.getLogger(__name__)
 
 _COPIED_OCTETS: Final = 128 * 1024
+_REMEMBERED: Final = 100_000
 _NONCE_OCTETS: Final = 16
 
 
@@ -78,11 +79,11 @@ class JournalDesk:
 
     def note_log(self, session: Session, position: int) -> None:
         """The client has confirmed this log."""
-        self._shared(session).logs.add(position)
+        _remember(self._shared(session).logs, position)
 
     def note_signature(self, session: Session, position: int) -> None:
         """The client was given the signature that is the part of this entry."""
-        self._shared(session).signatures.add(position)
+        _remember(self._shared(session).signatures, position)
 
     def forget(self, session: Session) -> None:
         self._sessions.pop(id(session), None)
@@ -126,6 +127,13 @@ class JournalDesk:
 
     def _shared(self, session: Session) -> _Shared:
         return self._sessions.setdefault(id(session), _Shared())
+
+
+def _remember(positions: set[int], position: int) -> None:
+    """A client that never asks for entries does not make us remember for ever what it has: it gets them whole."""
+    if len(positions) >= _REMEMBERED:
+        positions.clear()
+    positions.add(position)
 
 
 def _copied(shared: _Shared, position: int, entry: bytes, parts: tuple[bytes, ...]) -> entries.Log:

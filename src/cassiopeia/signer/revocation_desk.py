@@ -76,9 +76,13 @@ class RevocationDesk:
     def requested(self, session: Session, handle: int, request: RevocationRequest, *, now: dt.datetime) -> None:
         waiting = _Waiting(session=session, handle=handle, request=request)
         try:
+            self._gate.check_revoking()
             counter = self._counter(request.signing_ca)
         except Refused as refusal:
             self._refuse(waiting, refusal, now=now)
+            return
+        except Unavailable as error:
+            answers.fail(session, handle, error)
             return
         if not self._answer_again(counter.revocations, waiting, now=now):
             counter.next.append(waiting)

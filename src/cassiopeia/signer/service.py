@@ -337,9 +337,8 @@ class Signer:
             try:
                 self._journal_desk.presented(presented, now=now)
             except PeerError as error:
-                _log.error("session ended: %s", error)
-                session.finish()
-                return
+                # It gets our head all the same, and can tell whether the signer is the one that it knows.
+                _log.error("%s: is this the journal that its copy is of, and does it know the journal's key?", error)
         # A halt that this brought about is on the disk before anything else is said.
         self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello())))
 

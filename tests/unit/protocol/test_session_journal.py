@@ -142,10 +142,10 @@ class TestEntries:
             answer(pair, handle, encoding, octets)
         assert pair.client.closed
 
-    def test_an_answer_above_the_bound_of_a_message_is_a_peer_error(self) -> None:
+    def test_an_answer_above_the_bound_of_a_crl_is_a_peer_error(self) -> None:
         pair = joined(limits=Limits(message_octets=50_000, crl_octets=100_000), capabilities=())
         handle = wanted(pair)
-        pair.signer.send_entries(handle, 7, [der.encode(der.SEQUENCE, bytes(60_000))], head=HEAD)
+        pair.signer.send_entries(handle, 7, [der.encode(der.SEQUENCE, bytes(110_000))], head=HEAD)
         with pytest.raises(PeerError, match="limit"):
             pair.to_client()
 
