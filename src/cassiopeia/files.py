@@ -1,7 +1,7 @@
-"""Writing the files of a new authority: all of them, or none.
+"""Writing files and whole directories that must be there completely, or not at all.
 
-Owns modes, durability and the rule that nothing is ever overwritten. A tree is built under a temporary name beside its
-place and renamed into it when it is complete and on the disk: the rename is what makes it appear.
+Owns modes, durability and the rule that nothing is ever overwritten. What is new is built under a temporary name beside
+its place and renamed into it when it is complete and on the disk: the rename is what makes it appear.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cassiopeia.errors import OperatorError
 
@@ -25,7 +25,7 @@ PUBLIC_DIRECTORY: Final = 0o755
 
 
 @contextmanager
-def new_tree(directory: Path) -> Iterator[Path]:
+def new_tree(directory: Path, *, mode: int = PUBLIC_DIRECTORY) -> Iterator[Path]:
     """Give a temporary directory that becomes `directory` at the end; after any error nothing is left of it.
 
     Raises OperatorError when `directory` is there already and not empty, and when the disk fails.
@@ -42,17 +42,48 @@ def new_tree(directory: Path) -> Iterator[Path]:
         yield building
         for path in [building, *building.rglob("*")]:
             if path.is_dir():
-                _sync_directory(path)
-        building.chmod(PUBLIC_DIRECTORY)
+                sync_directory(path)
+        building.chmod(mode)
         # rename(2) replaces an empty directory and nothing else.
         building.rename(directory)
-        _sync_directory(directory.parent)
+        sync_directory(directory.parent)
     except OSError as error:
         raise OperatorError(
             f"{directory}: {error.strerror or error}: nothing was made; mend that and run the same command again"
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = SECRET) -> Iterator[BinaryIO]:
+    """Give a stream whose octets become the new file `path` at the end; after any error nothing is left of it.
+
+    Raises OperatorError when there is a file of this name already, and when the disk fails.
+    """
+    path = path.absolute()
+    if path.exists() or path.is_symlink():
+        raise OperatorError(f"{path}: is there already, and nothing is overwritten: choose another name")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OperatorError(f"{path.parent}: cannot make a file here: {error.strerror}") from error
+    building = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
+        # link(2), unlike rename(2), replaces nothing that came in the meantime.
+        os.link(building, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise OperatorError(
+            f"{path}: {error.strerror or error}: nothing was written; mend that and try again"
+        ) from error
+    finally:
+        building.unlink(missing_ok=True)
 
 
 def make_directory(path: Path, *, mode: int = SECRET_DIRECTORY) -> Path:
@@ -85,7 +116,7 @@ def _check_vacant(directory: Path) -> None:
         )
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -80,7 +80,7 @@ def print_json(document: Mapping[str, Any] | list[Any]) -> None:
 
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as their contents; nothing but the header when there are no rows."""
-    table = [header, *(tuple(_visible(cell) for cell in row) for row in rows)]
+    table = [header, *(tuple(visible(cell) for cell in row) for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -91,7 +91,7 @@ def print_fields(fields: Mapping[str, str]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         if value:
-            click.echo(f"{name.ljust(width)}  {_visible(value)}")
+            click.echo(f"{name.ljust(width)}  {visible(value)}")
 
 
 def show_time(moment: dt.datetime | None) -> str:
@@ -106,7 +106,7 @@ def write_out(content: bytes, out: Path | None) -> None:
         out.write_bytes(content)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """What a stranger wrote into a request must not steer the terminal of whoever looks at it."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 

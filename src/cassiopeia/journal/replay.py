@@ -155,6 +155,10 @@ class Replay:
             raise Inconsistent(0, f"the signed head over {said.size} entries is that of another journal")
         return said
 
+    def key_at(self, size: int) -> bytes:
+        """What signs a head over so many entries: DER SubjectPublicKeyInfo."""
+        return self._period(size).public_key
+
     def prove(self, index: int, size: int) -> tuple[bytes, ...]:
         """The inclusion path of this entry in the tree over the first `size` entries."""
         return self.tree.path(index - 1, size)

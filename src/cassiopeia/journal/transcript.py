@@ -17,9 +17,10 @@ import msgspec
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
 from cassiopeia.journal import merkle, readable
 from cassiopeia.journal.entry import Log
-from cassiopeia.journal.head import JournalHead, SignedHead
+from cassiopeia.journal.head import SignedHead
 from cassiopeia.protocol import structure
 
 FORMAT: Final = "cassiopeia journal"
@@ -56,9 +57,13 @@ class SavedCrl:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class End:
-    """The newest signed head (DER), empty when there is none; it may cover more than the entries before it."""
+    """A signed head (DER) over entries that are there, and the newest one that is known, which may cover more.
+
+    Either is empty when there is none; `newest` also when it is `head`.
+    """
 
     head: bytes
+    newest: bytes = b""
 
 
 Item = Header | Log | SavedLog | SavedCrl | End
@@ -99,6 +104,8 @@ class _EndLine(_Line, tag="head"):
     size: int
     head_octets: bytes
     head_signature: bytes
+    newest_octets: bytes
+    newest_signature: bytes
 
 
 _AnyLine = _HeaderLine | _EntryLine | _SavedLogLine | _SavedCrlLine | _EndLine
@@ -135,7 +142,7 @@ def encode_item(item: Item) -> bytes:
         case SavedCrl():
             line = _SavedCrlLine(signing_ca=item.signing_ca, crl=item.crl)
         case _:
-            line = _end_line(item.head)
+            line = _end_line(item)
     return _encoder.encode(line) + b"\n"
 
 
@@ -211,16 +218,31 @@ def _log(line: _EntryLine, index: int) -> Log:
 
 
 def _end(line: _EndLine) -> End:
-    if not line.head_octets:
-        return End(head=b"")
-    if structure.decode(JournalHead, line.head_octets).size != line.size:
+    head = _joined(line.head_octets, line.head_signature)
+    if (heads.read_head(head).size if head else 0) != line.size:
         raise PeerError("the size beside the signed head is not that of the head")
-    return End(head=structure.encode(SignedHead(head=line.head_octets, signature=line.head_signature)))
+    return End(head=head, newest=_joined(line.newest_octets, line.newest_signature))
 
 
-def _end_line(head: bytes) -> _EndLine:
+def _end_line(end: End) -> _EndLine:
+    head, newest = _split(end.head), _split(end.newest)
+    return _EndLine(
+        size=heads.read_head(end.head).size if end.head else 0,
+        head_octets=head.head,
+        head_signature=head.signature,
+        newest_octets=newest.head,
+        newest_signature=newest.signature,
+    )
+
+
+def _split(octets: bytes) -> SignedHead:
+    return structure.decode(SignedHead, octets) if octets else SignedHead(head=b"", signature=b"")
+
+
+def _joined(head: bytes, signature: bytes) -> bytes:
+    """The signed head of these two, which must be one, or empty."""
     if not head:
-        return _EndLine(size=0, head_octets=b"", head_signature=b"")
-    signed = structure.decode(SignedHead, head)
-    size = structure.decode(JournalHead, signed.head).size
-    return _EndLine(size=size, head_octets=signed.head, head_signature=signed.signature)
+        return b""
+    octets = structure.encode(SignedHead(head=head, signature=signature))
+    heads.read_head(octets)
+    return octets

@@ -28,7 +28,7 @@ def items(made: JournalMaker) -> list[Item]:
         *made.logs,
         SavedLog(log=entries.encode_log(made.logs[3]), signature=b"s"),
         SavedCrl(signing_ca=made.authority.name, crl=b"crl"),
-        End(head=made.signed_head()),
+        End(head=made.signed_head(), newest=made.signed_head(size=made.size)),
     ]
 
 

@@ -1,0 +1,124 @@
+"""`journal verify`: a replay, the signed heads, and then every certificate and CRL that came of the journal.
+
+Keeps count of what was checked and a list of what is wrong, each with the entry where it shows. A journal that
+contradicts itself ends the replay; certificates and CRLs are all looked at, whatever is wrong with one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from cassiopeia.core import certificate, crl
+from cassiopeia.errors import Inconsistent, PeerError
+from cassiopeia.journal import head as heads
+from cassiopeia.journal.certificates import SERIAL_OCTETS
+from cassiopeia.journal.head import JournalHead
+from cassiopeia.journal.readable import serial_text
+from cassiopeia.journal.replay import Replay
+
+MAXIMUM_FINDINGS: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that is wrong: the entry where it shows (0: none), and a sentence."""
+
+    index: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"entry {self.index}: {self.reason}" if self.index else self.reason
+
+
+@dataclass(kw_only=True)
+class Verification:
+    """What was compared with a journal that was replayed. `ahead` are serial numbers that this copy cannot have yet."""
+
+    replay: Replay
+    ahead: Collection[bytes] = ()
+    certificates: int = 0
+    crls: int = 0
+    not_ours: int = 0
+    """Certificates and CRLs of other CAs than this signer's."""
+    ahead_of_copy: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    found: int = 0
+    """How many things are wrong; of the first hundred it is kept what."""
+    seen: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._subjects = {each.subject: name for name, each in self.replay.authorities.items()}
+
+    def head(self, octets: bytes, keys: Collection[bytes] | None) -> JournalHead | None:
+        """A signed head over entries that are here; returns what it says if it is right."""
+        try:
+            return self.replay.check_head(octets, keys)
+        except Inconsistent as error:
+            self._wrong(error.index, error.reason)
+            return None
+
+    def newest(self, octets: bytes, keys: Collection[bytes] | None) -> JournalHead | None:
+        """A signed head that may cover more than the entries that are here: then only its signature can be judged."""
+        try:
+            said = heads.read_head(octets)
+            if said.size <= self.replay.size and said.epoch == self.replay.epoch:
+                return self.head(octets, keys)
+            newest = self.replay.keys[-1].public_key
+            return heads.verify_head(octets, {newest, *(keys or ())})
+        except PeerError as error:
+            self._wrong(0, f"the newest signed head: {error}")
+            return None
+
+    def certificate(self, der: bytes, *, where: str, revoked: bool = False) -> None:
+        """A certificate (DER) that somebody has; `revoked` says that he takes it for revoked."""
+        try:
+            tbs = certificate.read_tbs(certificate.split_certificate(der)[0])
+            if tbs.issuer not in self._subjects:
+                self.not_ours += 1
+                return
+            serial = _serial(tbs.serial_number)
+            self.certificates += 1
+            if self.replay.certificates.find_serial(serial) is None and serial in self.ahead:
+                self.ahead_of_copy += 1
+                return
+            issuance = self.replay.certificates.check_certificate(der)
+        except PeerError as error:
+            self._wrong(0, f"{where}: {error}")
+            return
+        self.seen.add(serial)
+        if revoked and not self.replay.crls.revoked_at(serial):
+            self._wrong(issuance.ended, f"{where}: {serial_text(tbs.serial_number)} is revoked, and no entry says so")
+
+    def crl(self, der: bytes, *, where: str, may_be_ahead: bool = False) -> None:
+        """A CRL (DER) that somebody has; `may_be_ahead` of the copy that was replayed."""
+        try:
+            shown = crl.read_crl(der)
+            name = self._subjects.get(shown.issuer)
+            if name is None:
+                self.not_ours += 1
+                return
+            self.crls += 1
+            known = self.replay.crls.lists.get(name)
+            if may_be_ahead and shown.number > (known.number if known else 0):
+                crl.check_crl(der, authority=self.replay.authorities[name])
+                self.ahead_of_copy += 1
+                return
+            self.replay.crls.check_crl(der, signing_ca=name)
+        except PeerError as error:
+            self._wrong(0, f"{where}: {error}")
+
+    def unseen(self) -> int:
+        """Certificates that the journal issued and `certificate` was not shown."""
+        return sum(each.state == "issued" and each.serial_number not in self.seen for each in self.replay.certificates)
+
+    def _wrong(self, index: int, reason: str) -> None:
+        self.found += 1
+        if len(self.findings) < MAXIMUM_FINDINGS:
+            self.findings.append(Finding(index=index, reason=reason))
+
+
+def _serial(number: int) -> bytes:
+    octets = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return octets.rjust(SERIAL_OCTETS, b"\0")
