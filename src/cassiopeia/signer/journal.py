@@ -425,10 +425,11 @@ class Journal:
             "SELECT entry.position, entry, hash, ordinal, octets FROM entry LEFT JOIN part USING (position)"
             " ORDER BY entry.position, ordinal"
         )
+        newest = None
         while chunk := rows.fetchmany(_ROWS_AT_ONCE):
             for position, octets, leaf, ordinal, part in chunk:
-                if position != self._position:
-                    entry = self._checked(position, octets, leaf)
+                if position != newest:
+                    entry, newest = self._checked(position, octets, leaf), position
                     named = dict(enumerate(entry.parts))
                     yield entry, leaf
                 if part is not None and named.get(ordinal) != entries.part_hash(part):
