@@ -9,12 +9,21 @@ from tests.support.conversations import Pair
 from tests.support.signer import Front
 
 from cassiopeia.core.request import CertificateRequest
+from cassiopeia.journal.entry import (
+    Intent,
+    JournalEntry,
+    Requested,
+    decode_body,
+    decode_entry,
+    decode_log,
+    decode_part,
+)
 from cassiopeia.protocol.events import (
     CertificateIssued,
     LogReceived,
     RequestFailed,
 )
-from cassiopeia.signer.journal import Intent
+from cassiopeia.signer.journal import Intent as KnownIntent
 
 REQUEST_ID = b"r" * 32
 
@@ -38,8 +47,8 @@ def certificate_of(front: Front, pair: Pair, request: CertificateRequest | None 
     return issued.signature
 
 
-def journaled(front: Front) -> Intent:
-    found = front.journal.find_request(REQUEST_ID)
+def journaled(front: Front) -> KnownIntent:
+    found = front.journal.index.find_request(REQUEST_ID)
     assert found is not None
     return found
 
@@ -51,5 +60,14 @@ def assert_failed(answer: object, code: str) -> RequestFailed:
 
 
 def kinds(front: Front) -> list[str]:
-    """Kinds of all entries, uncommitted ones included."""
-    return [row[0] for row in front.journal._database.execute("SELECT kind FROM entry ORDER BY position")]
+    """Kinds of all entries behind the journal's key, uncommitted ones included."""
+    rows = front.journal._database.execute("SELECT entry FROM entry ORDER BY position").fetchall()
+    return [decode_entry(octets).kind for (octets,) in rows][1:]
+
+
+def intent_in(log: bytes) -> tuple[JournalEntry, Intent, Requested]:
+    """What a log that a client received says: the entry, its body and its part."""
+    decoded = decode_log(log)
+    entry = decode_entry(decoded.entry)
+    (part,) = decoded.parts
+    return entry, decode_body(entry), decode_part(Requested, part)

@@ -1,110 +1,148 @@
+"""Appending, commits, and what survives."""
+
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.signer import NOW, SIGNING_CA, intent, record_issued
+from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
+from tests.support.journal_records import (
+    OTHER_KEY,
+    RECORDS,
+    crl_record,
+    known,
+    opened_file,
+    record_all,
+    record_revocation,
+    record_start,
+    serial,
+)
+from tests.support.signer import JOURNAL_KEY, NOW, PROFILE, SIGNING_CA, open_journal, record_intent, record_issued
 
-from cassiopeia.errors import OperatorError, StateUnknown
-from cassiopeia.signer.journal import CrlRecord, Journal
+from cassiopeia.core.request import CertificateRequest
+from cassiopeia.errors import PeerError, StateUnknown
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
+from cassiopeia.journal import merkle
+from cassiopeia.journal.entry import JournalEntry
+from cassiopeia.protocol import structure
+from cassiopeia.signer.journal import Journal
 
-ANOTHER_CA = "assured_2026_2"
+HOUR = dt.timedelta(hours=1)
+YEAR = dt.timedelta(days=365)
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path / "state")
+    opened = open_journal(tmp_path / "state")
     yield opened
     opened.close()
 
 
-def crl(number: int = 1, *, signing_ca: str = SIGNING_CA, entries: int = 0) -> CrlRecord:
-    return CrlRecord(
-        signing_ca=signing_ca,
-        number=number,
-        this_update=NOW + dt.timedelta(days=number),
-        next_update=NOW + dt.timedelta(days=number + 10),
-        entries=entries,
-        tbs_hash=b"t" * 32,
-        algorithm=b"a",
-        signature=b"s%d" % number,
-    )
+def rows(directory: Path) -> list[tuple[int, bytes, bytes]]:
+    with opened_file(directory) as database:
+        return database.execute("SELECT position, entry, hash FROM entry ORDER BY position").fetchall()
 
 
-def start(journal: Journal) -> None:
-    journal.record_start(now=NOW, boot_id=b"b" * 16, configuration_hash=b"c" * 32)
+def written(journal: Journal) -> list[JournalEntry]:
+    """Every entry, those that wait for their commit included."""
+    found = journal._database.execute("SELECT entry FROM entry ORDER BY position").fetchall()
+    return [entries.decode_entry(octets) for (octets,) in found]
 
 
-# Every kind of entry, in the order of a life.
-RECORDS: dict[str, Callable[[Journal], object]] = {
-    "start": start,
-    "intent": lambda journal: journal.record_intent(intent(), now=NOW),
-    "confirmation": lambda journal: journal.record_confirmation(
-        intent().serial_number, log_hash=intent().log_hash, now=NOW
-    ),
-    "result": lambda journal: journal.record_result(intent().serial_number, signature=b"s", now=NOW),
-    "abandonment": lambda journal: journal.record_abandonment(intent(2).serial_number, reason="veto", now=NOW),
-    "refusal": lambda journal: journal.record_refusal(
-        request_id=b"r" * 32, request_digest=b"d" * 32, code="name-invalid", field="DNS", message="No.", now=NOW
-    ),
-    "revocation": lambda journal: journal.record_revocations(SIGNING_CA, [(b"1" * 16, b"entry")], now=NOW),
-    "crl": lambda journal: journal.record_crl(crl(), now=NOW),
-}
-
-
-def rows(directory: Path) -> list[tuple[int, str, int, bytes, bytes]]:
-    database = sqlite3.connect(directory / "journal.sqlite")
-    try:
-        return database.execute("SELECT position, kind, at_us, body, hash FROM entry ORDER BY position").fetchall()
-    finally:
-        database.close()
+def parts_of(journal: Journal, position: int) -> list[bytes]:
+    found = journal._database.execute("SELECT octets FROM part WHERE position = ? ORDER BY ordinal", (position,))
+    return [octets for (octets,) in found]
 
 
 def test_a_new_journal_is_empty_and_for_nobody_else_to_read(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "deep" / "state")
+    journal = Journal(tmp_path / "deep" / "state", signer_id=1, key=JOURNAL_KEY)
     try:
-        assert (journal.next_position, journal.head, journal.dirty) == (1, bytes(32), False)
-        assert (journal.used_counts(), journal.open_intents()) == ({}, [])
+        assert (journal.is_new, journal.size, journal.next_position) == (True, 0, 1)
+        assert (journal.head, journal.dirty) == (bytes(32), False)
+        assert (journal.index.used_counts(), journal.index.open_intents()) == ({}, [])
         assert (tmp_path / "deep/state").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "deep/state/journal.sqlite").stat().st_mode & 0o777 == 0o600
     finally:
         journal.close()
 
 
+def test_it_begins_with_its_own_key_signed_by_itself(journal: Journal) -> None:
+    (first,) = written(journal)
+    assert (first.kind, first.index, first.previous_hash) == ("key", 1, entries.NO_ENTRY)
+    assert (first.signer_id, first.epoch, first.time) == (1, 1, NOW)
+    body = entries.decode_body(first)
+    assert body.public_key == JOURNAL_PUBLIC_KEY
+    statement = entries.key_statement(
+        signer_id=1, index=1, previous_hash=entries.NO_ENTRY, public_key=JOURNAL_PUBLIC_KEY
+    )
+    heads.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
+    assert (journal.is_new, journal.size, journal.commits) == (False, 1, 1)
+
+
 def test_each_entry_carries_the_hash_of_all_before_it(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    for record in RECORDS.values():
-        record(journal)
-    journal.commit()
+    journal = open_journal(tmp_path)
+    record_all(journal)
     head, after = journal.head, journal.next_position
     journal.close()
 
     found = rows(tmp_path)
 
-    assert [kind for _, kind, *_ in found] == list(RECORDS)
+    assert [entries.decode_entry(octets).kind for _, octets, _ in found] == ["key", *(kind for kind, _ in RECORDS)]
     assert [position for position, *_ in found] == list(range(1, after))
-    assert {at_us for _, _, at_us, _, _ in found} == {int(NOW.timestamp() * 1_000_000)}
-    chained = bytes(32)
-    for _, kind, _, body, hash_ in found:
-        chained = hashlib.sha256(chained + kind.encode() + b"\0" + body).digest()
-        assert hash_ == chained
+    chained = entries.NO_ENTRY
+    for position, octets, leaf in found:
+        entry = entries.decode_entry(octets)
+        assert (entry.index, entry.previous_hash, entry.version) == (position, chained, entries.VERSION)
+        chained = merkle.leaf_hash(octets)
+        assert leaf == chained
     assert head == chained
 
 
-def test_an_intents_body_is_the_log_that_the_client_hashes(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.record_intent(intent(7), now=NOW)
+def test_an_intents_log_is_the_entry_with_all_that_was_asked_for(journal: Journal) -> None:
+    request = CertificateRequest(key_kind="csr", key_proof=b"csr 7", profile=PROFILE, account="alice")
+    intent = record_intent(journal, 7)
     journal.commit()
-    journal.close()
-    assert [body for _, _, _, body, _ in rows(tmp_path)] == [intent(7).log]
+    log = entries.decode_log(intent.log)
+    ((_, octets, parts),) = journal.entries(2, 1)
+    assert (log.entry, log.parts) == (octets, parts)
+    assert intent.log_hash == entries.part_hash(intent.log)
+    part = entries.decode_part(entries.Requested, parts[0])
+    assert entries.as_request(part, request_id=b"") == request
+    assert (part.tbs_certificate, len(part.salt)) == (b"tbs 7", entries.SALT_OCTETS)
+    # The salt is new each time: equal requests have parts of unequal hashes.
+    second = record_intent(journal, 7, serial_number=serial(8))
+    again = entries.decode_log(second.log)
+    assert entries.decode_entry(again.entry).parts != entries.decode_entry(log.entry).parts
+
+
+def test_what_is_about_persons_stands_in_parts_alone(journal: Journal) -> None:
+    journal.record_refusal(
+        request_id=b"r" * 32, request_digest=b"d" * 32, code="no", field="the field", message="the reason", now=NOW
+    )
+    intent = record_intent(journal)
+    journal.record_abandonment(intent, code="vetoed", reason="the reason", now=NOW)
+    journal.record_halt("lost-past", "the reason", now=NOW)
+    journal.commit()
+    for _, octets, parts in journal.entries(2, 10):
+        assert b"the reason" not in octets
+        assert b"the field" not in octets
+        assert b"alice" not in octets
+        assert len(parts) == 1
+        assert entries.part_hash(parts[0]) == entries.decode_entry(octets).parts[0]
+
+
+def test_a_configuration_is_kept_word_for_word(journal: Journal) -> None:
+    documents = [("authorities.toml", b"# one\n"), ("profiles/a.toml", b"# two\n")]
+    journal.record_configuration(b"h" * 32, documents, now=NOW)
+    part = entries.decode_part(entries.Documents, parts_of(journal, 2)[0])
+    assert [(each.name, each.octets) for each in part.documents] == documents
 
 
 def test_what_was_committed_survives_a_process_that_had_no_time_for_anything(tmp_path: Path) -> None:
@@ -112,13 +150,13 @@ def test_what_was_committed_survives_a_process_that_had_no_time_for_anything(tmp
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from cassiopeia.signer.journal import Journal\n"
-        "from tests.unit.signer.test_journal import RECORDS\n"
-        "for last in RECORDS:\n"
-        "    journal = Journal(Path(sys.argv[1]) / last)\n"
-        "    for kind, record in RECORDS.items():\n"
+        "from tests.support.journal_records import RECORDS\n"
+        "from tests.support.signer import open_journal\n"
+        "for last in range(len(RECORDS)):\n"
+        "    journal = open_journal(Path(sys.argv[1]) / str(last))\n"
+        "    for number, (_, record) in enumerate(RECORDS):\n"
         "        record(journal)\n"
-        "        if kind == last:\n"
+        "        if number == last:\n"
         "            journal.commit()\n"
         "            print(journal.head.hex(), flush=True)\n"
         "os._exit(9)\n"
@@ -129,11 +167,11 @@ def test_what_was_committed_survives_a_process_that_had_no_time_for_anything(tmp
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 9, done.stderr
 
-    for kind, head in zip(RECORDS, done.stdout.split(), strict=True):
-        journal = Journal(tmp_path / kind)
-        assert journal.next_position - 1 == list(RECORDS).index(kind) + 1
-        assert journal.head.hex() == head
-        start(journal)
+    for number, head in enumerate(done.stdout.split()):
+        key = OTHER_KEY if RECORDS[number][0] == "key" else JOURNAL_KEY
+        journal = open_journal(tmp_path / str(number), key=key)
+        assert (journal.size, journal.head.hex()) == (number + 2, head)
+        record_start(journal)
         journal.commit()
         journal.close()
 
@@ -141,69 +179,42 @@ def test_what_was_committed_survives_a_process_that_had_no_time_for_anything(tmp
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE entry SET body = x'00' WHERE position = 1",
-        "UPDATE entry SET at_us = at_us + 1",
+        "UPDATE entry SET entry = x'00' WHERE position = 1",
+        "UPDATE entry SET hash = entry",
+        "UPDATE entry SET position = position + 10",
         "DELETE FROM entry WHERE position = 2",
         "DELETE FROM entry",
+        "UPDATE part SET octets = x'00'",
+        "UPDATE part SET ordinal = 1",
     ],
 )
 def test_nothing_is_changed_or_removed(tmp_path: Path, statement: str) -> None:
-    journal = Journal(tmp_path)
-    start(journal)
-    start(journal)
+    journal = open_journal(tmp_path)
+    record_start(journal)
+    record_intent(journal)
     journal.commit()
     journal.close()
-    before = rows(tmp_path)
 
     database = sqlite3.connect(tmp_path / "journal.sqlite")
-    with pytest.raises(sqlite3.IntegrityError, match="the journal is append-only"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"the journal is append-only|removed or stay as they are"):
         database.execute(statement)
     database.close()
 
-    assert rows(tmp_path) == before
+    open_journal(tmp_path).close()
 
 
-def test_a_second_signer_is_refused_at_once(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    began = time.monotonic()
-    with pytest.raises(OperatorError, match="another signer is running on this journal"):
-        Journal(tmp_path)
-    assert time.monotonic() - began < 3
-    # The first one is none the worse for it.
-    start(journal)
-    journal.commit()
-    journal.close()
-    Journal(tmp_path).close()
+# Commits.
 
 
-@pytest.mark.parametrize("content", [b"SQLite format 3\0" + b"x" * 4096, b"no database at all" * 100])
-def test_a_file_that_is_no_journal_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "journal.sqlite").write_bytes(content)
-    with pytest.raises(OperatorError, match=r"journal\.sqlite: cannot open the journal"):
-        Journal(tmp_path)
-
-
-def test_a_place_where_nothing_can_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "state").write_bytes(b"")
-    with pytest.raises(OperatorError, match=r"journal\.sqlite: cannot open the journal"):
-        Journal(tmp_path / "state")
-
-
-def test_a_directory_in_the_journals_place_is_named(tmp_path: Path) -> None:
-    (tmp_path / "journal.sqlite").mkdir()
-    with pytest.raises(OperatorError, match=r"journal\.sqlite: cannot open the journal: unable to open"):
-        Journal(tmp_path)
-
-
-def test_what_waits_for_the_disk_is_let_go_in_order_and_after_the_commit(tmp_path: Path, journal: Journal) -> None:
+def test_what_waits_for_the_disk_is_let_go_in_order_and_after_the_commit(journal: Journal) -> None:
     seen: list[tuple[str, int, bool]] = []
 
     def wait(name: str) -> None:
         journal.when_durable(lambda: seen.append((name, journal.commits, journal.dirty)))
 
-    start(journal)
+    record_start(journal)
     wait("first")
-    start(journal)
+    record_start(journal)
     wait("second")
     wait("third")
     assert seen == []
@@ -211,7 +222,7 @@ def test_what_waits_for_the_disk_is_let_go_in_order_and_after_the_commit(tmp_pat
 
     journal.commit()
 
-    assert seen == [("first", 1, False), ("second", 1, False), ("third", 1, False)]
+    assert seen == [("first", 2, False), ("second", 2, False), ("third", 2, False)]
     assert not journal.dirty
 
 
@@ -221,14 +232,14 @@ def test_what_waits_behind_nothing_new_is_let_go_without_a_commit(journal: Journ
     assert journal.dirty
     journal.commit()
     assert seen == ["released"]
-    assert journal.commits == 0
+    assert journal.commits == 1
 
 
 def test_what_is_asked_for_while_others_are_let_go_waits_for_the_next_commit(journal: Journal) -> None:
     seen: list[str] = []
 
     def first() -> None:
-        start(journal)
+        record_start(journal)
         journal.when_durable(lambda: seen.append("second"))
         seen.append("first")
 
@@ -242,64 +253,11 @@ def test_what_is_asked_for_while_others_are_let_go_waits_for_the_next_commit(jou
 
 def test_many_entries_share_one_commit(journal: Journal) -> None:
     for number in range(50):
-        journal.record_intent(intent(number), now=NOW)
+        record_intent(journal, number)
+    assert (journal.size, journal.next_position) == (1, 52)
     journal.commit()
     journal.commit()
-    assert (journal.commits, journal.next_position) == (1, 51)
-
-
-def test_a_commit_that_fails_leaves_the_state_unknown_and_lets_nothing_go(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-    start(journal)
-    journal.when_durable(lambda: seen.append("released"))
-    disk = FullDisk(journal._database, fails_at="COMMIT")
-    monkeypatch.setattr(journal, "_database", disk)
-    with pytest.raises(StateUnknown, match=r"the journal has failed \(database or disk is full\)"):
-        journal.commit()
-    assert seen == []
-    # fsync(2): a second try may succeed and mean nothing.
-    disk.fails_at = "nothing"
-    with pytest.raises(StateUnknown):
-        journal.commit()
-    with pytest.raises(StateUnknown):
-        start(journal)
-    assert seen == []
-
-
-@pytest.mark.parametrize("fails_at", ["BEGIN", "INSERT INTO entry", "INSERT INTO certificate"])
-def test_an_entry_that_cannot_be_written_leaves_the_state_unknown(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, fails_at: str
-) -> None:
-    disk = FullDisk(journal._database, fails_at=fails_at)
-    monkeypatch.setattr(journal, "_database", disk)
-    with pytest.raises(StateUnknown):
-        journal.record_intent(intent(), now=NOW)
-    disk.fails_at = "nothing"
-    with pytest.raises(StateUnknown):
-        journal.commit()
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda journal: journal.find_serial(b"1" * 16),
-        lambda journal: journal.find_request(b"1" * 32),
-        lambda journal: journal.is_revoked(b"1" * 16),
-        lambda journal: journal.crl(SIGNING_CA),
-        lambda journal: journal.revocation_entries(SIGNING_CA),
-        lambda journal: journal.used_counts(),
-        lambda journal: journal.open_intents(),
-        lambda journal: journal.record_revocations(SIGNING_CA, [(b"1" * 16, b"entry")], now=NOW),
-    ],
-)
-def test_a_journal_that_cannot_be_read_is_a_state_that_nobody_knows(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch, read: Callable[[Journal], object]
-) -> None:
-    monkeypatch.setattr(journal, "_database", FullDisk(journal._database, fails_at="SELECT"))
-    with pytest.raises(StateUnknown):
-        read(journal)
+    assert (journal.commits, journal.size) == (2, 51)
 
 
 class FullDisk:
@@ -318,79 +276,274 @@ class FullDisk:
         self._database.close()
 
 
-def test_an_intent_goes_from_state_to_state(journal: Journal) -> None:
-    wanted = intent()
-    assert journal.find_request(wanted.request_id) is None
-    assert journal.find_serial(wanted.serial_number) is None
-
-    journal.record_intent(wanted, now=NOW)
-    assert journal.find_request(wanted.request_id) == journal.find_serial(wanted.serial_number) == wanted
-    assert journal.open_intents() == [wanted.serial_number]
-
-    journal.record_confirmation(wanted.serial_number, log_hash=wanted.log_hash, now=NOW)
-    confirmed = journal.find_serial(wanted.serial_number)
-    assert confirmed is not None
-    assert (confirmed.state, confirmed.signature, journal.open_intents()) == ("confirmed", b"", [])
-
-    journal.record_result(wanted.serial_number, signature=b"signature", now=NOW)
-    issued = journal.find_request(wanted.request_id)
-    assert issued is not None
-    assert (issued.result_position, issued.state, issued.signature) == (3, "issued", b"signature")
-
-
-def test_an_abandoned_intent_answers_no_request_and_its_serial_stays_known(journal: Journal) -> None:
-    wanted = intent()
-    journal.record_intent(wanted, now=NOW)
-    journal.record_abandonment(wanted.serial_number, reason="veto", now=NOW)
-    assert journal.find_request(wanted.request_id) is None
-    burned = journal.find_serial(wanted.serial_number)
-    assert burned is not None
-    assert burned.state == "abandoned"
-    # The same request has another try.
-    second = intent(2, request_id=wanted.request_id)
-    journal.record_intent(second, now=NOW)
-    assert journal.find_request(wanted.request_id) == second
+def test_a_commit_that_fails_leaves_the_state_unknown_and_lets_nothing_go(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    record_start(journal)
+    journal.when_durable(lambda: seen.append("released"))
+    disk = FullDisk(journal._database, fails_at="COMMIT")
+    monkeypatch.setattr(journal, "_database", disk)
+    with pytest.raises(StateUnknown, match=r"the journal has failed \(database or disk is full\).*start the signer"):
+        journal.commit()
+    assert seen == []
+    # fsync(2): a second try may succeed and mean nothing.
+    disk.fails_at = "nothing"
+    with pytest.raises(StateUnknown):
+        journal.commit()
+    with pytest.raises(StateUnknown):
+        record_start(journal)
+    assert seen == []
 
 
-def test_a_serial_number_is_used_once(journal: Journal) -> None:
-    journal.record_intent(intent(), now=NOW)
-    with pytest.raises(StateUnknown, match="UNIQUE"):
-        journal.record_intent(intent(request_id=b"another"), now=NOW)
+@pytest.mark.parametrize("fails_at", ["BEGIN", "INSERT INTO entry", "INSERT INTO part", "INSERT INTO certificate"])
+def test_an_entry_that_cannot_be_written_leaves_the_state_unknown(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, fails_at: str
+) -> None:
+    disk = FullDisk(journal._database, fails_at=fails_at)
+    monkeypatch.setattr(journal, "_database", disk)
+    with pytest.raises(StateUnknown):
+        record_intent(journal)
+    disk.fails_at = "nothing"
+    with pytest.raises(StateUnknown):
+        journal.commit()
 
 
-def test_used_serials_are_counted_by_sub_ca_without_abandoned_ones(journal: Journal) -> None:
-    record_issued(journal, 1, 2)
-    journal.record_intent(intent(3), now=NOW)
-    journal.record_intent(intent(4, signing_ca=ANOTHER_CA), now=NOW)
-    journal.record_intent(intent(5), now=NOW)
-    journal.record_abandonment(intent(5).serial_number, reason="", now=NOW)
-    assert journal.used_counts() == {SIGNING_CA: 3, ANOTHER_CA: 1}
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda journal: journal.index.find_serial(b"1" * 16),
+        lambda journal: journal.index.find_request(b"1" * 32),
+        lambda journal: journal.index.is_revoked(b"1" * 16),
+        lambda journal: journal.index.crl(SIGNING_CA),
+        lambda journal: journal.index.revocation_entries(SIGNING_CA),
+        lambda journal: journal.index.used_counts(),
+        lambda journal: journal.index.open_intents(),
+        lambda journal: list(journal.entries(1, 1)),
+        lambda journal: journal.root_at(1),
+        lambda journal: record_revocation(journal, 1),
+    ],
+)
+def test_a_journal_that_cannot_be_read_is_a_state_that_nobody_knows(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, read: Callable[[Journal], object]
+) -> None:
+    monkeypatch.setattr(journal, "_database", FullDisk(journal._database, fails_at="SELECT"))
+    with pytest.raises(StateUnknown):
+        read(journal)
 
 
-def test_revocations_keep_the_order_of_each_sub_ca(journal: Journal) -> None:
-    journal.record_revocations(SIGNING_CA, [(b"9" * 16, b"nine"), (b"1" * 16, b"one")], now=NOW)
-    journal.record_revocations(ANOTHER_CA, [(b"7" * 16, b"seven")], now=NOW)
-    journal.record_revocations(SIGNING_CA, [(b"5" * 16, b"five")], now=NOW)
-    assert journal.revocation_entries(SIGNING_CA) == [b"nine", b"one", b"five"]
-    assert journal.revocation_entries(ANOTHER_CA) == [b"seven"]
-    assert [journal.is_revoked(each * 16) for each in (b"9", b"7", b"8")] == [True, True, False]
-    with pytest.raises(StateUnknown, match="UNIQUE"):
-        journal.record_revocations(SIGNING_CA, [(b"9" * 16, b"again")], now=NOW)
+# Times.
 
 
-def test_crls_are_found_by_number_and_the_newest_without(journal: Journal) -> None:
-    assert journal.crl(SIGNING_CA) is None
-    for record in (crl(1), crl(2, entries=3), crl(9, signing_ca=ANOTHER_CA)):
-        journal.record_crl(record, now=NOW)
-    assert journal.crl(SIGNING_CA) == crl(2, entries=3)
-    assert journal.crl(SIGNING_CA, 1) == crl(1)
-    assert journal.crl(SIGNING_CA, 3) is None
-    assert journal.crl(SIGNING_CA, 0) is None
-    with pytest.raises(StateUnknown, match="UNIQUE"):
-        journal.record_crl(crl(2), now=NOW)
+def test_times_never_fall(journal: Journal) -> None:
+    record_start(journal, now=NOW + HOUR)
+    record_start(journal, now=NOW)
+    record_start(journal, now=NOW + 2 * HOUR)
+    assert [each.time for each in written(journal)] == [NOW, NOW + HOUR, NOW + HOUR, NOW + 2 * HOUR]
+    assert journal.last_time == NOW + 2 * HOUR
 
 
-@pytest.mark.parametrize("number", [1 << 63, (1 << 168) - 1])
-def test_a_crl_number_that_no_crl_has_is_not_found(journal: Journal, number: int) -> None:
-    """A client may name any number that the wire can hold."""
-    assert journal.crl(SIGNING_CA, number) is None
+def test_nor_over_a_restart(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    record_start(journal, now=NOW + HOUR)
+    journal.commit()
+    journal.close()
+    journal = open_journal(tmp_path)
+    assert journal.last_time == NOW + HOUR
+    record_start(journal, now=NOW)
+    assert written(journal)[-1].time == NOW + HOUR
+    journal.close()
+
+
+def test_but_by_what_operators_say(journal: Journal) -> None:
+    record_start(journal, now=NOW + HOUR)
+    journal.record_clock(machine_time=NOW + HOUR, true_time=NOW)
+    record_start(journal, now=NOW)
+    assert [each.time for each in written(journal)] == [NOW, NOW + HOUR, NOW, NOW]
+
+
+# Copies.
+
+
+def copy_of(journal: Journal) -> list[tuple[bytes, tuple[bytes, ...]]]:
+    return [(octets, parts) for _, octets, parts in journal.entries(1, journal.size)]
+
+
+def test_a_journal_made_from_a_copy_is_the_same(tmp_path: Path) -> None:
+    first = open_journal(tmp_path / "first")
+    record_all(first)
+    second = Journal(tmp_path / "second", signer_id=1, key=OTHER_KEY)
+    for octets, parts in copy_of(first):
+        second.append_copy(octets, parts)
+    second.commit()
+    assert (second.head, second.size) == (first.head, first.size)
+    assert second.signed_head() == first.signed_head()
+    assert copy_of(second) == copy_of(first)
+    # It goes on where the copy ends, in the next epoch.
+    second.record_epoch(head=first.signed_head(), now=NOW)
+    assert (written(second)[-1].epoch, second.index.epoch()) == (3, 3)
+    second.commit()
+    second.close()
+    first.close()
+    open_journal(tmp_path / "second", key=OTHER_KEY).close()
+
+
+def test_a_copy_may_lack_parts(tmp_path: Path) -> None:
+    first = open_journal(tmp_path / "first")
+    record_issued(first, 1)
+    second = Journal(tmp_path / "second", signer_id=1, key=JOURNAL_KEY)
+    for octets, parts in copy_of(first):
+        withheld = entries.decode_entry(octets).kind == "result"
+        second.append_copy(octets, tuple(b"" for _ in parts) if withheld else parts)
+    second.commit()
+    assert second.signed_head() == first.signed_head()
+    found = known(second)
+    assert (found.state, found.signature, found.result_position) == ("issued", b"", 4)
+    assert found.tbs_certificate == b"tbs 1"
+    second.close()
+    first.close()
+    open_journal(tmp_path / "second").close()
+
+
+def test_a_copy_goes_on_where_the_journal_ends(tmp_path: Path) -> None:
+    first = open_journal(tmp_path / "first")
+    record_start(first)
+    record_intent(first)
+    first.commit()
+    (one, two, three) = copy_of(first)
+    second = Journal(tmp_path / "second", signer_id=1, key=JOURNAL_KEY)
+    with pytest.raises(PeerError, match="entry 2 of the copy does not follow entry 0"):
+        second.append_copy(*two)
+    second.append_copy(*one)
+    with pytest.raises(PeerError, match="entry 3 of the copy does not follow entry 1"):
+        second.append_copy(*three)
+    second.append_copy(*two)
+    with pytest.raises(PeerError, match="a part of entry 3"):
+        second.append_copy(three[0], (b"another",))
+    with pytest.raises(PeerError, match="parts"):
+        second.append_copy(three[0], ())
+    # The same index, behind another past.
+    record_start(second)
+    with pytest.raises(PeerError, match="entry 3 of the copy does not follow entry 3"):
+        second.append_copy(*three)
+    assert second.next_position == 4
+    second.close()
+    first.close()
+
+
+# Removing what is about persons.
+
+
+def test_parts_of_old_entries_are_removed_and_chain_and_heads_stay(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    record_issued(journal, 1)
+    journal.record_refusal(request_id=b"", request_digest=b"", code="no", field="", message="No.", now=NOW)
+    journal.record_crl(crl_record(), now=NOW)
+    record_intent(journal, 2, now=NOW + HOUR)
+    journal.commit()
+    head, size = journal.signed_head(), journal.size
+
+    assert journal.remove_parts(before=NOW + HOUR, now=NOW + YEAR) == 2
+
+    journal.commit()
+    removal = written(journal)[-1]
+    assert (removal.kind, entries.decode_body(removal)) == ("removal", entries.Removal(last=6, parts=2))
+    # Signatures stay, and so does what is younger.
+    assert [bool(parts_of(journal, position)) for position in range(1, size + 1)] == [
+        *(False, False, False, True),
+        *(False, True, True),
+    ]
+    assert (known(journal).tbs_certificate, known(journal).signature) == (b"", b"s")
+    assert known(journal, 2).tbs_certificate == b"tbs 2"
+    assert journal.contains(journal.own_head(head))
+    assert journal.remove_parts(before=NOW + HOUR, now=NOW + YEAR) == 0
+    assert not journal.dirty
+    journal.close()
+
+    journal = open_journal(tmp_path)
+    assert journal.contains(journal.own_head(head))
+    assert journal.index.removed_up_to() == 6
+    assert journal.remove_parts(before=NOW + 2 * HOUR, now=NOW + YEAR) == 1
+    journal.commit()
+    assert known(journal, 2).tbs_certificate == b""
+    journal.close()
+
+
+def test_nothing_is_removed_that_is_not_on_the_disk_yet(journal: Journal) -> None:
+    record_intent(journal)
+    assert journal.remove_parts(before=NOW + YEAR, now=NOW + YEAR) == 0
+    journal.commit()
+    assert journal.remove_parts(before=NOW + YEAR, now=NOW + YEAR) == 1
+
+
+def test_entries_without_anything_about_persons_are_passed_over(journal: Journal) -> None:
+    for _ in range(5):
+        record_start(journal)
+    journal.commit()
+    assert journal.remove_parts(before=NOW + YEAR, now=NOW + YEAR) == 0
+    assert not journal.dirty
+
+
+def test_what_was_removed_before_is_not_removed_again(tmp_path: Path) -> None:
+    """As after a rebuild from a copy that lacks parts."""
+    first = open_journal(tmp_path / "first")
+    record_intent(first)
+    first.commit()
+    second = Journal(tmp_path / "second", signer_id=1, key=JOURNAL_KEY)
+    for octets, parts in copy_of(first):
+        second.append_copy(octets, [b""] * len(parts))
+    second.commit()
+    assert second.remove_parts(before=NOW + YEAR, now=NOW + YEAR) == 0
+    second.commit()
+    assert written(second)[-1].kind == "intent"
+    second.close()
+    first.close()
+
+
+def test_removal_goes_on_in_steps(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cassiopeia.signer.journal._REMOVED_AT_ONCE", 3)
+    for number in range(5):
+        record_intent(journal, number)
+    journal.commit()
+    removed = []
+    for _ in range(4):
+        removed.append(journal.remove_parts(before=NOW + HOUR, now=NOW + YEAR))
+        journal.commit()
+    assert removed == [2, 3, 0, 0]
+    lasts = [entries.decode_body(each).last for each in written(journal) if each.kind == "removal"]
+    assert lasts == [3, 6]
+
+
+# The key.
+
+
+def test_a_new_key_is_vouched_for_by_the_one_before(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    record_start(journal)
+    journal.commit()
+    before = journal.head
+    new = heads.public_octets(OTHER_KEY)
+
+    journal.record_key(OTHER_KEY, now=NOW)
+    # What is on the disk is still the old key's to sign.
+    heads.verify_head(journal.signed_head(), [JOURNAL_PUBLIC_KEY])
+    journal.commit()
+
+    statement = entries.key_statement(signer_id=1, index=3, previous_hash=before, public_key=new)
+    body = entries.decode_body(written(journal)[-1])
+    assert body.public_key == new
+    heads.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
+    assert heads.verify_head(journal.signed_head(), [new]).size == 3
+    heads.verify(new, journal.sign(b"tag"), b"tag")
+    assert journal.index.public_keys() == [JOURNAL_PUBLIC_KEY, new]
+    journal.close()
+    journal = open_journal(tmp_path, key=OTHER_KEY)
+    assert heads.verify_head(journal.signed_head(), [new]).size == 3
+    journal.close()
+
+
+def test_structures_are_what_is_hashed(journal: Journal) -> None:
+    """Octets are kept, not what they say: each entry is its own one encoding."""
+    record_all(journal)
+    for _, octets, _ in journal.entries(1, 100):
+        assert structure.encode(entries.decode_entry(octets)) == octets
