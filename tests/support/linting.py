@@ -1,0 +1,30 @@
+"""TBSCertificates for the linter: as they are issued, and with a fault that the request could not show."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tests.support.authorities import approve, load_profile, server_request
+
+from cassiopeia.core.certificate import assemble_tbs
+
+
+def tbs_of(profile: str = "9004-unproved-server", **changes: Any) -> bytes:
+    """What would be signed for a request of this profile."""
+    return assemble_tbs(approve(server_request(profile=profile, **changes)))
+
+
+def unfit_for_its_key() -> bytes:
+    """Against RFC 5480 3: an elliptic curve's key is to encipher other keys."""
+    usage = "0603551d0f0101ff0404"  # id-ce-keyUsage, critical, and behind it a BIT STRING
+    honest = tbs_of()
+    faulty = honest.replace(bytes.fromhex(f"{usage}03020780"), bytes.fromhex(f"{usage}03020520"))
+    assert faulty != honest
+    return faulty
+
+
+def valid_too_long() -> bytes:
+    """Against the rules for servers alone: 300 days."""
+    profile = dataclasses.replace(load_profile("9004-unproved-server"), maximum_validity_days=300)
+    return assemble_tbs(approve(server_request(), profile=profile))
