@@ -10,10 +10,12 @@ import datetime as dt
 import hashlib
 import itertools
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cassiopeia.client import patience
+from cassiopeia.client.losses import Losses
 from cassiopeia.client.publish import Publisher
 from cassiopeia.core import crl
 from cassiopeia.core.authority import Authority
@@ -31,12 +33,21 @@ _log = logging.getLogger(__name__)
 # One message stays well under the signer's limit for a request.
 _REVOCATIONS_A_MESSAGE = 100
 _RETRY_S = 30.0
+_UNPUBLISHED_RETRY_S = 60.0
+# A full CRL has a megabyte, which takes minutes on a slow serial line.
+_ANSWER_TIME_LIMIT_S = 600.0
+_FULL_CRL_TIME_LIMIT_S = 3600.0
+_NOT_NOW = "the signer could not answer"
+_UNPUBLISHED = "it is signed, and could not be published yet: see the client's log, and make room"
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 @dataclass(kw_only=True)
 class _Counter:
-    """What is under way for one sub-CA: one message at a time, because each answer patches the copy before it."""
+    """What is under way for one sub-CA: one message at a time, because each answer patches the copy before it.
+
+    `postponed` and `unanswered` count in a row: what the signer put off, and what it left without an answer.
+    """
 
     authority: Authority
     copy: crl.Crl | None = None
@@ -45,6 +56,8 @@ class _Counter:
     waiting: list[RevokeJob | CrlJob] = field(default_factory=list)
     full_wanted: bool = False
     not_before: dt.datetime = _LONG_AGO
+    asked_at: float = 0.0
+    postponed: int = 0
     unanswered: int = 0
 
 
@@ -65,6 +78,8 @@ class CrlSync:
         self._owner = owner
         self._publisher = publisher
         self._renew_after = renew_after
+        self._losses = Losses()
+        self._has_patched = False
         for name, counter in self._counters.items():
             record = store.crls.get(name)
             if record is not None:
@@ -90,6 +105,21 @@ class CrlSync:
         return any(each.handle is not None for each in self._counters.values())
 
     @property
+    def has_patched(self) -> bool:
+        """Whether the signer has signed a CRL in this session."""
+        return self._has_patched
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the signer has left something unanswered for longer than it can take."""
+        now = time.monotonic()
+        return any(
+            now - each.asked_at > (_FULL_CRL_TIME_LIMIT_S if each.full_wanted else _ANSWER_TIME_LIMIT_S)
+            for each in self._counters.values()
+            if each.handle is not None
+        )
+
+    @property
     def job_ids(self) -> list[int]:
         """The jobs that wait to be sent or answered."""
         return [job.id for each in self._counters.values() for job in (*each.jobs, *each.waiting)]
@@ -103,6 +133,10 @@ class CrlSync:
                 self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now
             )
             return
+        if now < counter.not_before:
+            # The signer has just said "not now" to another one.
+            self._postpone([job], _NOT_NOW, now=now, delay_s=(counter.not_before - now).total_seconds())
+            return
         # A job that waited here for longer than its lease comes again.
         if all(each.id != job.id for each in (*counter.waiting, *counter.jobs)):
             counter.waiting.append(job)
@@ -111,17 +145,27 @@ class CrlSync:
         """Whether `send` would send something."""
         return any(self._is_due(each, now=now) for each in self._counters.values())
 
-    def send(self, session: Session, *, now: dt.datetime, only_full: bool = False, at_most: int | None = None) -> int:
+    def send(
+        self,
+        session: Session,
+        *,
+        now: dt.datetime,
+        only_full: bool = False,
+        at_most: int | None = None,
+        alone: int | None = None,
+    ) -> int:
         """Send what is due for every sub-CA that has nothing under way, as far as the session has room.
 
-        Returns how many messages that were.
+        While the job `alone` is in the client's hands nothing but it is sent. Returns how many messages that were.
         """
         sent = 0
         for counter in self._counters.values():
             if sent == at_most or not session.capacity:
                 break
+            if alone is not None and all(each.id != alone for each in (*counter.jobs, *counter.waiting)):
+                continue
             if self._is_due(counter, now=now) and (counter.full_wanted or not only_full):
-                _send_one(counter, session)
+                _send_one(counter, session, alone=alone)
                 sent += 1
         return sent
 
@@ -150,17 +194,37 @@ class CrlSync:
                 self._refused(counter, code, offending, message, now=now)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
-                self._put_back(counter, now=now, delay_s=patience.as_told(retry_after_s))
+                delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)
+                counter.postponed += 1
+                self._put_back(counter, now=now, delay_s=delay_s, reason=message)
             case _:
                 raise PeerError(f"{type(event).__name__} is no answer to a revocation")
         return True
 
-    def line_lost(self) -> None:
-        """The session is gone: what was under way waits for the next one. A revocation may safely be sent twice."""
+    def hurry(self) -> None:
+        """The signer's state has changed: ask at once what it put off."""
         for counter in self._counters.values():
+            counter.not_before = _LONG_AGO
+            counter.postponed = 0
+
+    def line_lost(self, reason: str, *, now: dt.datetime, proven: bool) -> None:
+        """The session is gone: what was under way goes back to the queue. A revocation may safely be sent twice.
+
+        What was under way twice in a row, or alone, is dealt with as requests are (`losses`), and what has no job waits
+        ever longer: a CRL that ends the signer must not keep certificates from it.
+        """
+        jobs = []
+        for counter in self._counters.values():
+            if counter.handle is None:
+                continue
             counter.handle = None
-            counter.waiting[:0] = counter.jobs
+            counter.unanswered += 1
+            jobs += counter.jobs
             counter.jobs = []
+            if counter.unanswered > 1:
+                self._put_back(counter, now=now, delay_s=patience.delay_s(counter.unanswered - 1), reason=reason)
+        self._has_patched = False
+        self._losses.settle(self._store.queue, self._owner, jobs, reason, now=now, proven=proven)
 
     def forget(self) -> None:
         """Nothing is under way any more: the queue gives the jobs anew."""
@@ -168,6 +232,7 @@ class CrlSync:
             counter.handle = None
             counter.jobs = []
             counter.waiting = []
+        self._has_patched = False
 
     def left_unanswered(self, *, now: dt.datetime) -> None:
         """The same in version 1, where it may mean no: jobs use up a try, and what has no job waits ever longer."""
@@ -232,7 +297,8 @@ class CrlSync:
         record = CrlRecord(
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
         )
-        counter.unanswered = 0
+        counter.unanswered = counter.postponed = 0
+        self._has_patched = True
         if self._store.crls.put(record, now=now) is Outcome.CONFLICT:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
             self._put_back(counter, now=now, delay_s=_RETRY_S)
@@ -274,14 +340,17 @@ class CrlSync:
         counter.not_before = now + dt.timedelta(seconds=_RETRY_S if not guilty else 0)
         _log.warning("CRL of %s: refused: %s", counter.authority.name, message)
 
-    def _put_back(self, counter: _Counter, *, now: dt.datetime, delay_s: float) -> None:
-        postponements = [
-            Postponement(job_id=job.id, delay_s=delay_s, counts=False, reason="the signer could not answer")
-            for job in counter.jobs
-        ]
-        self._store.queue.retry_later(self._owner, postponements, now=now)
+    def _put_back(self, counter: _Counter, *, now: dt.datetime, delay_s: float, reason: str = _NOT_NOW) -> None:
+        """Ask nothing more for this sub-CA until then; another client may."""
+        self._postpone([*counter.jobs, *counter.waiting], reason, now=now, delay_s=delay_s)
         counter.jobs = []
+        counter.waiting = []
         counter.not_before = now + dt.timedelta(seconds=delay_s)
+
+    def _postpone(self, jobs: Iterable[RevokeJob | CrlJob], reason: str, *, now: dt.datetime, delay_s: float) -> None:
+        postponements = [Postponement(job_id=job.id, delay_s=delay_s, counts=False, reason=reason) for job in jobs]
+        if postponements:
+            self._store.queue.retry_later(self._owner, postponements, now=now)
 
 
 def _serial_field(job: RevokeJob) -> str:
@@ -289,10 +358,11 @@ def _serial_field(job: RevokeJob) -> str:
     return f"{job.revocation.serial_number:x}"
 
 
-def _send_one(counter: _Counter, session: Session) -> None:
+def _send_one(counter: _Counter, session: Session, *, alone: int | None) -> None:
     if not counter.full_wanted:
-        # What was left unanswered before (version 1) goes alone, so that it takes no other with it.
-        fresh = sum(1 for _ in itertools.takewhile(lambda job: job.tries == 0, counter.waiting))
+        # What was left unanswered before (version 1) goes alone, so that it takes no other with it; so do suspects.
+        counter.waiting.sort(key=lambda job: job.id != alone)
+        fresh = sum(1 for _ in itertools.takewhile(lambda job: not job.tries and not job.deaths, counter.waiting))
         together = max(1, min(fresh, _REVOCATIONS_A_MESSAGE))
         counter.jobs = counter.waiting[:together]
         del counter.waiting[:together]
@@ -301,6 +371,7 @@ def _send_one(counter: _Counter, session: Session) -> None:
     else:
         counter.handle = session.revoke(_request(counter))
         step("revoke 1 sent")
+    counter.asked_at = time.monotonic()
 
 
 def _check_nothing_is_lost(copy: crl.Crl | None, full: crl.Crl) -> None:

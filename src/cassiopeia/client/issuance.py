@@ -7,18 +7,20 @@ commit that saved the logs. What the signer says is believed when it proves to b
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import itertools
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cassiopeia.client import patience
+from cassiopeia.client.journal_copy import JournalCopy
 from cassiopeia.client.lint import Decision, Lint, Verdict
+from cassiopeia.client.losses import Losses
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import request_digest
-from cassiopeia.errors import PeerError, Refused, Unavailable
+from cassiopeia.errors import Inconsistent, PeerError, Refused, Unavailable
 from cassiopeia.journal import entry as entries
 from cassiopeia.protocol.events import (
     CertificateIssued,
@@ -31,6 +33,7 @@ from cassiopeia.protocol.events import (
 from cassiopeia.protocol.session import Session
 from cassiopeia.steps import step
 from cassiopeia.store.database import Store
+from cassiopeia.store.journal_copies import SeenHead
 from cassiopeia.store.records import IssuedResult, Outcome, Postponement, Refusal, SigningLog, SignJob
 
 _log = logging.getLogger(__name__)
@@ -38,6 +41,8 @@ _log = logging.getLogger(__name__)
 _UNKNOWN_AUTHORITY_DELAY_S = 300.0
 _BAD_CERTIFICATE_DELAY_S = 60.0
 _BAD_CERTIFICATE_TRIES = 3
+_UNTRUSTED_DELAY_S = 300.0
+_WRITTEN = frozenset({Outcome.RECORDED, Outcome.ALREADY_RECORDED})
 
 
 class _UnknownAuthority(PeerError):
@@ -49,16 +54,20 @@ class _Flight:
     """One job between its request and its certificate. `tbs` is what the log says will be signed.
 
     Its log is confirmed when it is `saved` and has `passed` the lint. `put_back` is how the job goes on once the signer
-    has abandoned the intent.
+    has abandoned the intent. `intent` is the place of the log's entry in the signer's journal.
     """
 
     job: SignJob
     subject_public_key_info: bytes
     tbs: bytes = b""
+    intent: int = 0
     saved: bool = False
     passed: bool = False
+    confirmed: bool = False
     vetoed: bool = False
     put_back: Decision | None = None
+    # When the signer was asked last, on the monotonic clock; None while it has answered.
+    asked_at: float | None = field(default_factory=time.monotonic)
 
 
 @dataclass(kw_only=True)
@@ -68,6 +77,8 @@ class _Answers:
     logs: dict[int, SigningLog] = field(default_factory=dict)
     vetoes: dict[int, str] = field(default_factory=dict)
     issued: list[IssuedResult] = field(default_factory=list)
+    # The places of their results in the signer's journal (version 1 has none).
+    places: list[int | None] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     postponements: list[Postponement] = field(default_factory=list)
     set_aside: list[tuple[int, str]] = field(default_factory=list)
@@ -77,7 +88,14 @@ class Issuance:
     """The certificates that one client has under way."""
 
     def __init__(
-        self, *, authorities: Mapping[str, Authority], store: Store, owner: str, version: int, lint: Lint | None = None
+        self,
+        *,
+        authorities: Mapping[str, Authority],
+        store: Store,
+        owner: str,
+        version: int,
+        lint: Lint | None = None,
+        journal: JournalCopy | None = None,
     ) -> None:
         self._authorities = authorities
         self._store = store
@@ -87,8 +105,23 @@ class Issuance:
         self._lint = lint if version > 1 else None
         self._lint_numbers = itertools.count()
         self._linting: dict[int, int] = {}  # handles by number
+        # Version 1 knows of no journal.
+        self._journal = journal if version > 1 else None
         self._flights: dict[int, _Flight] = {}
         self._answers = _Answers()
+        self._losses = Losses()
+        self._has_issued = False
+
+    @property
+    def has_issued(self) -> bool:
+        """Whether the signer has made a certificate in this session."""
+        return self._has_issued
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Seconds that the signer has left one request unanswered; what waits for this side does not count."""
+        now = time.monotonic()
+        return max((now - each.asked_at for each in self._flights.values() if each.asked_at), default=0.0)
 
     @property
     def job_ids(self) -> list[int]:
@@ -108,7 +141,7 @@ class Issuance:
             except Refused as refusal:
                 self._refuse(job, refusal.code, refusal.field, refusal.message)
             except Unavailable as error:
-                self._postpone(job, error.message, delay_s=0)
+                self._postpone(job, error.message, delay_s=0, lengthens=False)
 
     def receive(self, event: Event) -> bool:
         """Take an event of the session; False when it is not about a certificate."""
@@ -124,27 +157,38 @@ class Issuance:
     def write_back(self, session: Session | None, *, signer_id: int | None, now: dt.datetime) -> None:
         """Write what was gathered, then confirm the logs to `session` (None: it has ended)."""
         self._take_lints(session, now=now)
+        if self._journal is not None and self._journal.alarm:
+            self._take_back_unconfirmed(self._journal.alarm)
         answers, self._answers = self._answers, _Answers()
         results, queue = self._store.results, self._store.queue
         if session is not None:
             for handle, reason in answers.vetoes.items():
                 if handle in self._flights:
                     session.abandon(handle, reason)
+                    self._flights[handle].asked_at = time.monotonic()
         if answers.logs:
-            outcomes = results.save_logs(self._owner, list(answers.logs.values()), now=now, signer_id=signer_id)
+            outcomes = results.save_logs(
+                self._owner, list(answers.logs.values()), now=now, signer_id=signer_id, head=self._unsaved_head
+            )
+            self._head_saved()
             step("sign 9 log stored")
             for (handle, log), outcome in zip(answers.logs.items(), outcomes, strict=True):
                 self._confirm(session, handle, log, outcome)
         if answers.issued:
-            outcomes = results.finish_issued(answers.issued, now=now)
+            outcomes = results.finish_issued(answers.issued, now=now, head=self._unsaved_head)
+            self._head_saved()
             step("sign 11 written back")
-            for issued, outcome in zip(answers.issued, outcomes, strict=True):
+            for issued, place, outcome in zip(answers.issued, answers.places, outcomes, strict=True):
+                if self._journal is not None and place is not None and outcome in _WRITTEN:
+                    self._journal.certificate_kept(place)
                 if outcome is Outcome.CONFLICT:
-                    _log.error(
-                        "certificate %032x of %s is not the one that the store has for its request: look into it",
-                        issued.serial_number,
-                        issued.authority,
+                    reason = (
+                        f"certificate {issued.serial_number:032x} of {issued.authority} is not the one that the store "
+                        "has for its request, or for its serial number"
                     )
+                    _log.error("%s: stop the signer, and find out why there are two", reason)
+                    # As a job that is done already it stays done.
+                    answers.set_aside.append((issued.job_id, f"{reason}; the client's log and the signer's have it"))
         if answers.refusals:
             results.refuse(self._owner, answers.refusals, now=now)
         if answers.postponements:
@@ -152,15 +196,17 @@ class Issuance:
         if answers.set_aside:
             queue.set_aside(self._owner, answers.set_aside, now=now)
 
-    def line_lost(self, reason: str, *, now: dt.datetime) -> None:
-        """Requests without an answer go back to the queue at once; no try is used up."""
+    def line_lost(self, reason: str, *, now: dt.datetime, proven: bool) -> None:
+        """Requests without an answer go back to the queue at once; no try is used up.
+
+        One that was under way when the line was lost twice in a row is suspected of having ended the signer. A suspect
+        is blamed once more if the signer is `proven` to work: it has done something else in this session.
+        """
         flights, self._flights = self._flights, {}
         self._forget_lints()
-        if flights:
-            postponements = [
-                Postponement(job_id=each.job.id, delay_s=0, counts=False, reason=reason) for each in flights.values()
-            ]
-            self._store.queue.retry_later(self._owner, postponements, now=now)
+        self._has_issued = False
+        jobs = [flight.job for flight in flights.values()]
+        self._losses.settle(self._store.queue, self._owner, jobs, reason, now=now, proven=proven)
 
     def left_unanswered(self, *, now: dt.datetime) -> None:
         """The same in version 1, where it may mean no: a try is used up."""
@@ -170,6 +216,7 @@ class Issuance:
     def forget(self) -> None:
         """Nothing is under way any more: the queue gives the jobs anew."""
         self._flights.clear()
+        self._has_issued = False
         self._answers = _Answers()
         self._forget_lints()
 
@@ -203,15 +250,21 @@ class Issuance:
                 _log.error("%s set aside: %s", _short(job), message)
                 self._answers.set_aside.append((job.id, message))
             case RequestFailed(message=message, retry_after_s=retry_after_s):
-                self._postpone(job, message, delay_s=patience.as_told(retry_after_s))
+                self._postpone(job, message, delay_s=patience.as_told(retry_after_s, postponed=job.postponed))
             case RequestAbandoned() if flight.put_back is not None:
-                self._postpone(job, flight.put_back.reason, delay_s=flight.put_back.delay_s, abandoned=True)
+                self._abandoned(flight, event, flight.put_back.reason, delay_s=flight.put_back.delay_s)
             case RequestAbandoned():
-                self._postpone(job, "the signer has abandoned the intent", delay_s=0, abandoned=True)
+                self._abandoned(flight, event, "the signer has abandoned the intent", delay_s=0)
         del self._flights[event.handle]
+
+    def _abandoned(self, flight: _Flight, event: RequestAbandoned, reason: str, *, delay_s: float) -> None:
+        """Only what a signed head covers sets a job free to go to another signer."""
+        vouched = self._journal is not None and self._journal.vouches(event.index, event.head)
+        self._postpone(flight.job, reason, delay_s=delay_s, abandoned=vouched)
 
     # Step 9: compare what will be signed with what was asked for, and save it.
     def _take_log(self, handle: int, flight: _Flight, log: bytes) -> None:
+        flight.asked_at = None
         try:
             if self._version > 1:  # the log of version 1 is text for people
                 flight.tbs = self._compare(flight, log)
@@ -219,6 +272,11 @@ class Issuance:
             # A lack on this side: the signer was given a new sub-CA first. Nobody's request is at fault.
             self._veto(handle, flight, str(error))
             self._postpone(flight.job, str(error), delay_s=_UNKNOWN_AUTHORITY_DELAY_S)
+            return
+        except Inconsistent as error:
+            # The signer's journal is at fault, not the request.
+            self._veto(handle, flight, str(error))
+            self._postpone(flight.job, str(error), delay_s=_UNTRUSTED_DELAY_S)
             return
         except PeerError as error:
             self._veto(handle, flight, str(error))
@@ -231,7 +289,7 @@ class Issuance:
             number = next(self._lint_numbers)
             self._linting[number] = handle
             self._lint.submit(number, flight.job.request.profile, flight.tbs)
-        log_hash = hashlib.sha256(log).digest()
+        log_hash = entries.part_hash(log)
         self._answers.logs[handle] = SigningLog(job_id=flight.job.id, sha256=log_hash, entry=log)
 
     # Step 9, too: lint what was compared, while its log is being saved.
@@ -267,6 +325,22 @@ class Issuance:
         flight.vetoed = True
         self._answers.vetoes[handle] = reason
 
+    def _take_back_unconfirmed(self, reason: str) -> None:
+        """The signer's journal is not to be trusted: nothing that it has not been let sign yet is left with it."""
+        for handle, flight in self._flights.items():
+            if not flight.confirmed and not flight.vetoed and flight.put_back is None:
+                self._answers.logs.pop(handle, None)
+                self._veto(handle, flight, reason)
+                self._postpone(flight.job, reason, delay_s=_UNTRUSTED_DELAY_S)
+
+    @property
+    def _unsaved_head(self) -> SeenHead | None:
+        return self._journal.unsaved_head if self._journal is not None else None
+
+    def _head_saved(self) -> None:
+        if self._journal is not None:
+            self._journal.head_saved()
+
     def _compare(self, flight: _Flight, log: bytes) -> bytes:
         """The TBSCertificate in a log, if all of it is what was asked for; raises `PeerError` otherwise."""
         request = flight.job.request
@@ -291,6 +365,10 @@ class Issuance:
         )
         if int.from_bytes(intent.serial_number, "big") != tbs.serial_number:
             raise PeerError("the log names another serial number than the certificate")
+        # 3. It has its place in the journal that is known here.
+        if self._journal is not None:
+            self._journal.saw_log(entry, read)
+        flight.intent = entry.index
         return part.tbs_certificate
 
     # Step 11: check the certificate before it is believed.
@@ -317,7 +395,9 @@ class Issuance:
                 self._postpone(job, reason, delay_s=_BAD_CERTIFICATE_DELAY_S, counts=True)
             return
         step("sign 11 certificate checked")
+        self._has_issued = True
         _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
+        self._answers.places.append(issued.index)
         self._answers.issued.append(
             IssuedResult(
                 job_id=job.id,
@@ -334,32 +414,56 @@ class Issuance:
         flight = self._flights.get(handle)
         if flight is None:
             return  # the signer's last word to this request came right behind its log
+        if self._journal is not None and outcome is not Outcome.UNKNOWN:
+            self._journal.log_saved(flight.intent)
         if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
             # The lease ran out and another client has the job: what it does counts.
             _log.warning("%s another client works on it now", _short(flight.job))
             flight.vetoed = True
             if session is not None:
                 session.abandon(handle, "another client works on it")
+                flight.asked_at = time.monotonic()
             return
         _log.debug("%s log saved, SHA-256 %s", _short(flight.job), log.sha256.hex()[:16])
         flight.saved = True
         self._confirm_if_ready(session, handle, flight)
 
     def _confirm_if_ready(self, session: Session | None, handle: int, flight: _Flight) -> None:
-        if flight.saved and flight.passed and session is not None:
+        if flight.saved and flight.passed and session is not None and self._trusts_journal:
             session.confirm_log(handle)
+            flight.confirmed = True
+            flight.asked_at = time.monotonic()
             step("sign 9 confirmed")
+
+    @property
+    def _trusts_journal(self) -> bool:
+        """Without a signed head that verifies in this session, nothing is let be signed."""
+        return self._journal is None or self._journal.trusted
 
     def _refuse(self, job: SignJob, code: str, offending: str, message: str) -> None:
         _log.debug("%s refused: %s", _short(job), message)
         self._answers.refusals.append(Refusal(job_id=job.id, code=code, field=offending, message=message))
 
     def _postpone(
-        self, job: SignJob, reason: str, *, delay_s: float, counts: bool = False, abandoned: bool = False
+        self,
+        job: SignJob,
+        reason: str,
+        *,
+        delay_s: float,
+        counts: bool = False,
+        abandoned: bool = False,
+        lengthens: bool = True,
     ) -> None:
         _log.debug("%s not now: %s", _short(job), reason)
         self._answers.postponements.append(
-            Postponement(job_id=job.id, delay_s=delay_s, counts=counts, reason=reason, abandoned=abandoned)
+            Postponement(
+                job_id=job.id,
+                delay_s=delay_s,
+                counts=counts,
+                reason=reason,
+                abandoned=abandoned,
+                lengthens=lengthens,
+            )
         )
 
     def _authority(self, name: str) -> Authority:

@@ -1,5 +1,9 @@
 """How long to wait for what did not work; and what becomes of work that a version 1 signer leaves without an answer.
 
+A signer that says "not now" is asked again as it told, and ever later while it goes on saying so: no try is used up,
+and thousands of jobs that wait for the same thing do not fill the line. When its state changes they are asked again
+at once (`Queue.hurry`).
+
 Version 1 has no words for a refusal: the session ends, and nobody on this side can tell whether the request was at
 fault, the signer, or the line. So each such job is tried again, later and later, while others go first; at last it is
 set aside, and a person looks into the signer's log. It is never lost, and it never holds up the next one.
@@ -31,9 +35,13 @@ def delay_s(failures: int) -> float:
     return float(min(_FIRST_DELAY_S * _LONGER_EACH_TIME ** (failures - 1), LONGEST_DELAY_S))
 
 
-def as_told(retry_after_s: int) -> float:
-    """Seconds to wait when the signer says how long: within reason, because the wire can hold numbers of 50 digits."""
-    return float(min(retry_after_s, _LONGEST_TOLD_S))
+def as_told(retry_after_s: int, *, postponed: int = 0) -> float:
+    """Seconds to wait when the signer says how long, and has said so `postponed` times in a row before.
+
+    Never less than it says, but within reason: the wire can hold numbers of 50 digits.
+    """
+    grown = min(2.0 ** min(postponed, 64) - 1, LONGEST_DELAY_S)
+    return max(float(min(retry_after_s, _LONGEST_TOLD_S)), grown)
 
 
 def try_later(queue: Queue, owner: str, jobs: Sequence[Job], *, now: dt.datetime) -> None:

@@ -15,13 +15,17 @@ import os
 import random
 import selectors
 import time
+from typing import TypedDict
 
 import msgspec
 
+from cassiopeia.client.company import Company, Next
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.issuance import Issuance
+from cassiopeia.client.journal_copy import JournalCopy
 from cassiopeia.client.lint import Lint
 from cassiopeia.client.lint_pool import LintPool, require_linter
+from cassiopeia.client.orders import OrderCourier
 from cassiopeia.client.publish import Publisher
 from cassiopeia.client.succession import lease_owner, take_back
 from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain, load_profiles
@@ -51,6 +55,9 @@ _STATUS_SOON_S = 1.0  # while the signer is about to begin
 _ANSWER_TIME_LIMIT_S = 60.0
 # A signer on a serial line answers a reset at once; an answer that got lost is not worth waiting for.
 _RESET_TIME_LIMIT_S = 5.0
+# One request, while others are answered: from its sending to the log, from the confirmation to the certificate.
+_REQUEST_TIME_LIMIT_S = 600.0
+_ALONE_TIME_LIMIT_S = 120.0
 _RECONNECT_FIRST_S = 0.2
 _RECONNECT_LAST_S = 30.0
 # Behind a version 1 session that ended without an answer: what failed has a delay of its own, others shall not wait.
@@ -58,6 +65,14 @@ _RECONNECT_VERSION_1_S = 2.0
 _DRAIN_PATIENCE_S = 30.0
 _NO_SIGNER = 0
 _CRL_RENEW_AFTER = dt.timedelta(hours=24)
+
+
+class _LeaseTerms(TypedDict):
+    """Which jobs are for this client."""
+
+    signer_id: int | None
+    authorities: list[str]
+    certificates: bool
 
 
 class SignerClient:
@@ -73,16 +88,16 @@ class SignerClient:
         self._tls = client_tls(
             certificate=config.certificate, key=config.key, peers=config.peers, version=config.version
         )
-        publisher = Publisher(config.publish_directory)
+        self._publisher = Publisher(config.publish_directory)
         for authority in self._authorities.values():
-            publisher.publish_certificate(authority.name, authority.certificate)
+            self._publisher.publish_certificate(authority.name, authority.certificate)
         for above in load_chain(config.authorities):
-            publisher.publish_certificate(above.name, above.certificate)
+            self._publisher.publish_certificate(above.name, above.certificate)
         self._crl_sync = CrlSync(
             authorities=self._authorities.values(),
             store=store,
             owner=self._owner,
-            publisher=publisher,
+            publisher=self._publisher,
             renew_after=_CRL_RENEW_AFTER,
         )
         self._selector = selectors.DefaultSelector()
@@ -97,9 +112,19 @@ class SignerClient:
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
         self._lint = self._make_lint()
+        # Version 1 shows nothing of it.
+        self._journal = JournalCopy(store=store, pinned=config.journal_keys)
         self._issuance = Issuance(
-            authorities=self._authorities, store=store, owner=self._owner, version=config.version, lint=self._lint
+            authorities=self._authorities,
+            store=store,
+            owner=self._owner,
+            version=config.version,
+            lint=self._lint,
+            journal=self._journal,
         )
+        self._orders = OrderCourier(store=store, journal_keys=config.journal_keys)
+        self._company = Company(suspect_waits=self._suspect_waits)
+        self._last_word: tuple[str, str] | None = None
         self._events: list[Event] = []
         self._session_has_ended = False
         self._batch_jobs = _SMALLEST_BATCH_JOBS
@@ -128,12 +153,19 @@ class SignerClient:
         termination = Termination(self._selector)
         if taken := take_back(self._store.queue, self._owner, now=_now()):
             _log.warning("a client died on this machine with %d jobs in hand: they are in the queue again", taken)
+        death = ""
         try:
             while not termination.requested and not (drain and self._is_drained()):
                 self.step(_POLL_S)
             _log.info("stopping" if termination.requested else "drained: the queue is empty")
+        except (OperatorError, Unavailable):
+            raise
+        except Exception as error:
+            # Our own fault, and one of the jobs in hand brought it about.
+            death = f"it ended by a fault of its own ({type(error).__name__}: {error})"
+            raise
         finally:
-            self.close()
+            self.close(death=death)
             termination.close()
 
     def step(self, patience_s: float) -> None:
@@ -144,17 +176,17 @@ class SignerClient:
                 key.data(mask)
             self._turn()
         except PeerError as error:
-            self._start_afresh(f"the signer broke the protocol: {error}")
+            self._break_off(f"the signer broke the protocol: {error}")
         except Unavailable as error:
             self._start_afresh(error.message)
 
-    def close(self) -> None:
-        """End the session in good order, and give back what had not been answered yet."""
+    def close(self, *, death: str = "") -> None:
+        """End the session in good order, and give back what had not been answered yet; `death` as `Queue.release`."""
         if self._line is not None:
             self._line.end()
         if self._lint is not None:
             self._lint.stop()
-        self._store.queue.release(self._owner, now=_now())
+        self._store.queue.release(self._owner, now=_now(), death=death)
         self._selector.close()
 
     def _is_drained(self) -> bool:
@@ -169,6 +201,7 @@ class SignerClient:
             or self._issuance.under_way
             or self._in_hand
             or self._crl_sync.busy
+            or self._orders.busy
             or self._crl_sync.due(now=now)
         ):
             self._idle_since = 0.0
@@ -176,13 +209,22 @@ class SignerClient:
         statistics = self._store.queue.statistics(now=now)
         left = sum(statistics.waiting.values()) + sum(statistics.leased.values())
         if not left:
-            return True
+            self._journal.hurry()
+            return self._journal.settled
         # What is postponed may come due. What stays belongs to another signer or client, or waits for long.
         self._idle_since = self._idle_since or time.monotonic()
         if time.monotonic() - self._idle_since < _DRAIN_PATIENCE_S:
             return False
         _log.warning("%d jobs are left: they wait for later, or belong to another signer", left)
         return True
+
+    def _break_off(self, reason: str) -> None:
+        """End a session that makes no sense: its requests may be at fault, as when a line is lost."""
+        try:
+            self._session_lost(reason)
+        except Unavailable as error:
+            reason = f"{reason}; {error.message}"
+        self._start_afresh(reason)
 
     def _start_afresh(self, reason: str) -> None:
         """Forget the session and all that is under way, and go on later, when the store gives the jobs back."""
@@ -191,8 +233,10 @@ class SignerClient:
             self._line = None
         self._events.clear()
         self._issuance.forget()
+        self._journal.line_lost()
         self._in_hand.clear()
         self._crl_sync.forget()
+        self._orders.forget()
         self._session_open = self._session_has_ended = False
         self._greeted = None
         self._owes_release = True
@@ -239,6 +283,7 @@ class SignerClient:
     def _turn(self) -> None:
         """Answers first, then whatever there is to send."""
         now = _now()
+        self._publisher.retry()
         events, self._events = self._events, []
         line = self._line
         self._take_answers(events, now)
@@ -253,9 +298,11 @@ class SignerClient:
         elif session is not None:
             self._renew_leases(now)
             jobs = self._lease(line, session, now)
+            self._send_orders(session)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
-            self._crl_sync.send(session, now=now)
+            self._crl_sync.send(session, now=now, alone=self._company.alone)
             self._ask_status(session)
+            self._journal.send(session)
             self._issuance.send(session, jobs)
         self._check_time(line)
         line.flush()
@@ -271,7 +318,15 @@ class SignerClient:
             # An answer ends its session: the next one follows at once.
             self._reconnect_delay = 0.0
         for event in events:
-            if self._crl_sync.receive(event, now=now) or self._issuance.receive(event):
+            if self._version > 1 and self._journal.receive(event):
+                continue
+            if self._crl_sync.receive(event, now=now):
+                continue
+            if self._orders.receive(event, now=now):
+                # An order may have changed how the signer is.
+                self._next_status = 0.0
+                continue
+            if self._issuance.receive(event):
                 continue
             match event:
                 case HelloReceived(hello=hello):
@@ -283,7 +338,9 @@ class SignerClient:
         session = self._line.session if self._line is not None else None
         if self._lint is not None:
             self._lint.pump()
+        self._journal.take_heads()
         self._issuance.write_back(session, signer_id=self._signer_id, now=now)
+        self._journal.write_back(now=now)
 
     def _save_status(self, report: payload.StatusReport | None, now: dt.datetime) -> None:
         """Keep the signer's last word for `cassiopeia status`."""
@@ -294,9 +351,21 @@ class SignerClient:
                 dataclasses.asdict(report) | {"configuration_hash": report.configuration_hash.hex(), "extensions": []}
             )
         )
+        self._note_change(self._signer_id, (report.state, document["configuration_hash"]), now)
         self._store.signers.save(self._signer_id, document, now=now)
         if report.state != "running":
             self._next_status = time.monotonic() + _STATUS_SOON_S
+
+    def _note_change(self, signer_id: int, word: tuple[str, str], now: dt.datetime) -> None:
+        """A signer that has come to run, or has another configuration, may do now what it put off before."""
+        if self._last_word is None:
+            before = [each.report for each in self._store.signers.list() if each.signer_id == signer_id]
+            self._last_word = (before[0]["state"], before[0]["configuration_hash"]) if before else word
+        if word != self._last_word and word[0] == "running":
+            self._crl_sync.hurry()
+            hurried = self._store.queue.hurry(signer_id, now=now)
+            _log.info("the signer runs, with what it was given: %d jobs that it had put off go on", hurried)
+        self._last_word = word
 
     @property
     def _version(self) -> int:
@@ -317,6 +386,7 @@ class SignerClient:
                         versions=(2,),
                         limits=Limits().as_payload(),
                         capabilities=(payload.DEFLATE_CAPABILITY,),
+                        present_head=self._journal.present_head(),
                     )
                 )
         return session if self._session_open else None
@@ -328,6 +398,7 @@ class SignerClient:
             raise PeerError("the signer's hello names no signer, or lets nothing in")
         self._window = min(self._config.window, hello.limits.open_requests)
         self._signer_id = hello.signer_id
+        self._journal.opened(hello.signer_id, hello.present_head)
         self._is_open()
 
     def _is_open(self) -> None:
@@ -348,6 +419,9 @@ class SignerClient:
 
         On a slow line confirmations, revocations and questions must not wait behind hundreds of requests.
         """
+        company = self._choose()
+        if company is not Next.MANY:
+            return self._take_suspect(now) if company is Next.SUSPECT else []
         room = min(self._window - self._issuance.under_way, session.capacity)
         if room < max(1, self._window // 4) or line.backlog > _BACKLOG_OCTETS:
             return []
@@ -367,17 +441,10 @@ class SignerClient:
         """Lease up to so many jobs; those for CRLs go where they belong, the others are returned."""
         if time.monotonic() < self._next_lease:
             return []
-        jobs = self._store.queue.lease(
-            self._owner,
-            limit=room,
-            lease_s=_LEASE_S,
-            now=now,
-            # Version 1 does not say which signer it is: jobs that belong to one are not for it.
-            signer_id=self._signer_id if self._version > 1 else _NO_SIGNER,
-            authorities=list(self._authorities),
-        )
+        jobs = self._store.queue.lease(self._owner, limit=room, lease_s=_LEASE_S, now=now, **self._lease_terms())
         if not jobs:
             self._next_lease = time.monotonic() + _POLL_S
+            self._company.found_nothing()
         sign_jobs = []
         for job in jobs:
             if isinstance(job, SignJob):
@@ -385,6 +452,38 @@ class SignerClient:
             else:
                 self._crl_sync.take(job, now=now)
         return sign_jobs
+
+    def _lease_terms(self) -> _LeaseTerms:
+        return {
+            # Version 1 does not say which signer it is: jobs that belong to one are not for it.
+            "signer_id": self._signer_id if self._version > 1 else _NO_SIGNER,
+            "authorities": list(self._authorities),
+            "certificates": self._version == 1 or self._journal.may_issue,
+        }
+
+    def _choose(self) -> Next:
+        under_way = bool(self._issuance.under_way) or self._crl_sync.under_way
+        return self._company.choose(under_way=under_way, holds=self._holds)
+
+    def _holds(self, job_id: int) -> bool:
+        in_hand = (each.id for each in self._in_hand)
+        return job_id in (*self._issuance.job_ids, *self._crl_sync.job_ids, *in_hand)
+
+    def _suspect_waits(self) -> bool:
+        return self._store.queue.suspect_waits(now=_now(), **self._lease_terms())
+
+    def _take_suspect(self, now: dt.datetime) -> list[SignJob]:
+        """As `_take_jobs`, with one job that is to be alone."""
+        job = self._store.queue.lease_suspect(self._owner, lease_s=_LEASE_S, now=now, **self._lease_terms())
+        if job is None:
+            self._company.found_no_suspect()
+            return []
+        _log.info("job %d is tried alone: it was in the hands of a client that died, or of a signer", job.id)
+        self._company.took(job.id)
+        if isinstance(job, SignJob):
+            return [job]
+        self._crl_sync.take(job, now=now)
+        return []
 
     def _work_version_1(self, line: Line, session: Session, now: dt.datetime) -> None:
         """A session of version 1 carries one certificate, or one revocation and, if need be, the full CRL behind it."""
@@ -397,7 +496,7 @@ class SignerClient:
         if not self._has_work(now):
             line.end()
             return
-        if not self._crl_sync.send(session, now=now, at_most=1):
+        if not self._crl_sync.send(session, now=now, at_most=1, alone=self._company.alone):
             jobs, self._in_hand = self._in_hand, []
             self._issuance.send(session, jobs)
         self._session_used = bool(self._issuance.under_way) or self._crl_sync.under_way
@@ -405,8 +504,14 @@ class SignerClient:
     def _has_work(self, now: dt.datetime) -> bool:
         """Whether there is something to open a version 1 session for; CRLs go first, a certificate is taken in hand."""
         if not self._crl_sync.due(now=now) and not self._in_hand:
-            self._in_hand = self._take_jobs(1, now)
+            company = self._choose()
+            if company is not Next.NOTHING:
+                self._in_hand = self._take_suspect(now) if company is Next.SUSPECT else self._take_jobs(1, now)
         return bool(self._in_hand) or self._crl_sync.due(now=now)
+
+    def _send_orders(self, session: Session) -> None:
+        if self._signer_id is not None:
+            self._orders.send(session, signer_id=self._signer_id)
 
     def _ask_status(self, session: Session) -> None:
         if time.monotonic() >= self._next_status and session.capacity:
@@ -420,15 +525,21 @@ class SignerClient:
         waits = not self._session_open or self._issuance.under_way or self._crl_sync.under_way
         if line.unanswered_s > limit_s or (waits and line.silent_s > limit_s):
             line.close("the signer keeps silent")
+        limit_s = _REQUEST_TIME_LIMIT_S if self._company.alone is None else _ALONE_TIME_LIMIT_S
+        if self._issuance.longest_wait_s > limit_s or self._crl_sync.overdue:
+            line.close("the signer answers, but leaves one request unanswered")
 
-    def _session_lost(self) -> None:
+    def _session_lost(self, reason: str = "the line was lost") -> None:
         self._session_has_ended = False
         self._session_open = False
         self._greeted = None
         now = _now()
         if self._version > 1:
-            self._issuance.line_lost("the line was lost", now=now)
-            self._crl_sync.line_lost()
+            proven = self._issuance.has_issued or self._crl_sync.has_patched
+            self._issuance.line_lost(reason, now=now, proven=proven)
+            self._journal.line_lost()
+            self._crl_sync.line_lost(reason, now=now, proven=proven)
+            self._orders.forget()
         else:
             self._issuance.left_unanswered(now=now)
             self._crl_sync.left_unanswered(now=now)
@@ -438,7 +549,9 @@ class SignerClient:
         jobs, self._in_hand = self._in_hand, []
         if jobs:
             reason = "the signer could not be reached"
-            postponements = [Postponement(job_id=each.id, delay_s=0, counts=False, reason=reason) for each in jobs]
+            postponements = [
+                Postponement(job_id=each.id, delay_s=0, counts=False, reason=reason, lengthens=False) for each in jobs
+            ]
             self._store.queue.retry_later(self._owner, postponements, now=_now())
 
     def _back_off(self, reason: str = "") -> None:
