@@ -136,7 +136,7 @@ class JournalMaker:
             authorities=[self.authority],
             signer_id=self.authority.signer_id,
             now=NOW,
-            serial_entropy=serial_entropy or index.to_bytes(15, "big"),
+            serial_entropy=serial_entropy or index.to_bytes(15, "little"),
             issued={},
             version=2,
             version_1_profiles=frozenset(),

@@ -62,13 +62,14 @@ def check(source: Source, *, certificates: Sequence[Path], crls: Sequence[Path],
     verification = Verification(replay=replay, ahead=frozenset(_serials(beside)))
     _check_heads(report, verification, end, source)
     # 3. What came of it.
-    for each in beside:
-        if isinstance(each, SavedCrl):
-            verification.crl(each.crl, where=f"the client's CRL of {each.signing_ca}", may_be_ahead=True)
     if source.client is not None:
         from cassiopeia.client.journal_compare import compare  # noqa: PLC0415 - the signer's machine has no store
 
         compare(source.client, verification)
+    else:
+        for each in beside:
+            if isinstance(each, SavedCrl):
+                verification.crl(each.crl, where=f"the client's CRL of {each.signing_ca}", may_be_ahead=True)
     for path, der in _found(certificates, _CERTIFICATE_SUFFIXES, _PEM_CERTIFICATE):
         verification.certificate(der, where=str(path))
     for path, der in _found(crls, _CRL_SUFFIXES, _PEM_CRL):

@@ -202,7 +202,7 @@ def test_a_certificate_that_the_journal_does_not_know_is_named(made: JournalMake
     made.confirmation(confirmed)
     made.abandonment(abandoned)
     other = JournalMaker()
-    other.intent(serial_entropy=(issued).to_bytes(15, "big"), request_id=b"o" * 32)
+    other.intent(serial_entropy=issued.to_bytes(15, "little"), request_id=b"o" * 32)
     certificates = replay(made).certificates
     der = made.certificates[issued]
     tbs, _, signature = certificate.split_certificate(der)
