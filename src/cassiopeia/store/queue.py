@@ -22,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from cassiopeia.core.request import Revocation
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among
+from cassiopeia.store.lint_streaks import held_profiles, lock_due_probes, of_profiles, record_probe
 from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, SUSPECT, UtcTime, certificate, job, request
 from cassiopeia.store.records import (
     CrlJob,
@@ -86,12 +87,16 @@ class Queue:
 
         With `signer_id`, jobs that are pinned to another signer stay; with `authorities`, so do revocations and CRLs of
         any other authority; without `certificates`, nothing but revocations and CRLs is given. A job whose holder let
-        the lease run out counts one more death, and becomes a suspect.
+        the lease run out counts one more death, and becomes a suspect. Certificates of a profile that is held
+        (`lint_streaks`) stay, but for a probe once in a while.
         """
         eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         taken: list[Row[Any]] = []
         with self._database.write() as connection:
-            while room := min(limit, MAXIMUM_LEASE) - len(taken):
+            if held := held_profiles(connection):
+                taken += _take_probes(connection, eligible, owner, lease_s=lease_s, now=now)
+                eligible &= ~of_profiles(held)
+            while (room := min(limit, MAXIMUM_LEASE) - len(taken)) > 0:
                 rows = _claim(connection, (job.c.deaths == 0) & eligible, _IN_TURN, limit=room)
                 queued = [row for row in rows if row.state == "queued"]
                 _take(connection, queued, owner, lease_s=lease_s, now=now)
@@ -118,6 +123,8 @@ class Queue:
         """Return the next suspect, which `owner` now holds and must try alone; otherwise as `lease`."""
         eligible = SUSPECT & _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         with self._database.write() as connection:
+            if held := held_profiles(connection):
+                eligible &= ~of_profiles(held)
             while rows := _claim(connection, eligible, _AS_THEY_BECAME_READY, limit=1):
                 if rows[0].state == "queued":
                     _take(connection, rows, owner, lease_s=lease_s, now=now)
@@ -136,6 +143,8 @@ class Queue:
         """Whether `lease_suspect` has something to hand out."""
         eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
         with self._database.read() as connection:
+            if held := held_profiles(connection):
+                eligible &= ~of_profiles(held)
             return connection.execute(select(job.c.id).where(SUSPECT, eligible).limit(1)).first() is not None
 
     def blame(self, owner: str, job_ids: Collection[int], how: str, *, now: dt.datetime) -> int:
@@ -344,6 +353,21 @@ def _claim(
     """Choose the next jobs and lock them. PostgreSQL steps over those that another client is choosing right now."""
     statement: Select[Any] = select(job).where(condition).order_by(*order).limit(limit)
     return connection.execute(statement.with_for_update(skip_locked=True)).all()
+
+
+def _take_probes(
+    connection: Connection, eligible: ColumnElement[bool], owner: str, *, lease_s: float, now: dt.datetime
+) -> list[Row[Any]]:
+    """One job of each held profile of which the time for a probe has come."""
+    taken: list[Row[Any]] = []
+    for profile in lock_due_probes(connection, now=now):
+        fresh = (job.c.deaths == 0) & (job.c.state == "queued")
+        rows = _claim(connection, eligible & fresh & of_profiles([profile]), _IN_TURN, limit=1)
+        if rows:
+            _take(connection, rows, owner, lease_s=lease_s, now=now)
+            record_probe(connection, profile, now=now)
+            taken += rows
+    return taken
 
 
 def _take(connection: Connection, rows: Sequence[Row[Any]], owner: str, *, lease_s: float, now: dt.datetime) -> None:

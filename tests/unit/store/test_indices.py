@@ -11,12 +11,22 @@ from sqlalchemy import event
 from tests.support.store import NOW, issue
 
 from cassiopeia.store.database import Store
+from cassiopeia.store.lint_streaks import HOLD_AFTER, LintVerdict
+
+
+def lease_past_a_hold(store: Store) -> None:
+    """A lease that has to step over the jobs of a held profile."""
+    veto = LintVerdict(profile="held", findings=("pkix.x",), message="x")
+    store.lint_streaks.record([veto] * HOLD_AFTER, now=NOW)
+    store.queue.lease("c", limit=9, lease_s=60, now=NOW, signer_id=1, authorities=["a"])
+
 
 STATEMENTS: dict[str, tuple[Callable[[Store], object], str]] = {
     "lease": (
         lambda store: store.queue.lease("c", limit=9, lease_s=60, now=NOW, signer_id=1, authorities=["a"]),
         "ix_job_open",
     ),
+    "lease while a profile is held": (lease_past_a_hold, "ix_job_open"),
     "lease a suspect": (lambda store: store.queue.lease_suspect("c", lease_s=60, now=NOW), "ix_job_suspect"),
     "whether a suspect waits": (lambda store: store.queue.suspect_waits(now=NOW), "ix_job_suspect"),
     "statistics": (lambda store: store.queue.statistics(now=NOW), "ix_job_open"),

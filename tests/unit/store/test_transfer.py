@@ -12,6 +12,7 @@ from cassiopeia.errors import OperatorError, Refused
 from cassiopeia.journal.chain import Chain, no_entries
 from cassiopeia.store import transfer
 from cassiopeia.store.database import Store, open_store, upgrade
+from cassiopeia.store.lint_streaks import LintVerdict
 from cassiopeia.store.models import METADATA
 from cassiopeia.store.records import CrlRecord, SigningLog
 
@@ -32,6 +33,7 @@ def fill(store: Store) -> None:
     store.requests.record_refusal(wanted, request_id=request_id(102), refusal=Refused("no", code="no"), now=NOW)
     store.crls.put(CrlRecord(authority="a", number=2**90, this_update=NOW, next_update=NOW, der=b"crl"), now=NOW)
     store.signers.save(1, {"state": "ready"}, now=NOW)
+    store.lint_streaks.record([LintVerdict(profile="p", findings=("pkix.x",), message="x")], now=NOW)
     journal = JournalMaker()
     journal.begin()
     begin, chain = no_entries(1), Chain(no_entries(1), ())
