@@ -364,8 +364,9 @@ def test_a_lost_line_loses_no_revocation(client: Syncing, serials: list[int], *,
     if answered:
         client.front.settle()
     client.front.vanish(client.pair)
-    client.sync.line_lost()
+    client.sync.line_lost("the line was lost", now=NOW, proven=True)
     client.pair = client.front.connect()
+    client.lease()
     client.take(client.exchange())
     assert client.listed() == serials[:2]
     assert client.state(serials[0]) == "revoked"

@@ -19,7 +19,7 @@ from tests.support.authorities import (
 from tests.support.client import OWNER, Certifying, find, submit
 from tests.support.conversations import joined
 from tests.support.signer import Front
-from tests.support.store import lease_sign, request_id
+from tests.support.store import lease_sign, lease_suspects, request_id
 
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.core.certificate import assemble_tbs
@@ -124,7 +124,7 @@ def test_the_log_is_saved_before_it_is_confirmed(client: Certifying, monkeypatch
 
 def test_a_job_belongs_to_the_signer_that_sent_its_log(client: Certifying) -> None:
     client.take(first_log(client))
-    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
     assert client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=2) == ()
     (job,) = client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=1)
     assert (job.signer_id, job.tries) == (1, 0)
@@ -255,7 +255,7 @@ def test_a_veto_behind_which_the_session_ends_stands(client: Certifying) -> None
     log = first_log(client)
     assert client.issuance.receive(dataclasses.replace(log, log=b"nonsense"))
     client.write_back(session_ended=True)
-    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
     assert find(client.store).state == "refused"
     assert lease_sign(client.store, at=client.front.now) == []
 
@@ -324,7 +324,8 @@ def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifyi
     log = first_log(client)
     # The lease of 60 seconds ran out.
     later = client.front.now + dt.timedelta(seconds=61)
-    assert len(lease_sign(client.store, "another", at=later)) == 1
+    assert lease_sign(client.store, "another", at=later) == []
+    assert len(lease_suspects(client.store, "another", at=later)) == 1
     client.take(log)
     # It is abandoned and not confirmed: the handle is free again with the signer's word.
     client.run()
@@ -350,7 +351,7 @@ def test_a_certificate_that_the_store_knows_otherwise_is_looked_into(
 
 def test_answers_that_come_too_late_are_passed_over(client: Certifying) -> None:
     log = first_log(client)
-    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
     client.take(log)
     assert client.store.results.logs_of(request_id(1)) == ()
     assert find(client.store).last_error == "the line was lost"
@@ -368,7 +369,7 @@ def test_a_lost_line_loses_nothing(client: Certifying, *, confirmed: bool) -> No
     if confirmed:
         client.front.settle()
     client.front.vanish(client.pair)
-    client.issuance.line_lost("the line was lost", now=client.front.now)
+    client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
     client.reconnect()
     (job,) = client.send()
     assert job.tries == 0

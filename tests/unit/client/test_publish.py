@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -75,22 +76,24 @@ def test_a_place_where_no_directory_can_be_is_named(tmp_path: Path) -> None:
         Publisher(tmp_path / "file" / "public")
 
 
-def test_a_directory_that_went_away_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_went_away_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     publisher = Publisher(tmp_path / "public")
     (tmp_path / "public").rmdir()
-    with pytest.raises(OperatorError, match=r"public/ca\.crl\.pem: cannot publish: No such file"):
-        publisher.publish_crl("ca", make_crl())
+    assert not publisher.publish_crl("ca", make_crl())
+    assert "public/ca.crl.pem: cannot publish: No such file" in caplog.text
 
 
-def test_nothing_half_written_stays_behind(tmp_path: Path) -> None:
+def test_nothing_half_written_stays_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     publisher = Publisher(tmp_path)
     (tmp_path / "ca.crl.pem" / "in the way").mkdir(parents=True)
-    with pytest.raises(OperatorError, match=r"ca\.crl\.pem: cannot publish: Is a directory"):
-        publisher.publish_crl("ca", make_crl())
+    assert not publisher.publish_crl("ca", make_crl())
+    assert "ca.crl.pem: cannot publish: Is a directory" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["ca.crl.pem"]
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     publisher = Publisher(tmp_path)
     publisher.publish_crl("ca", make_crl())
 
@@ -98,8 +101,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(OperatorError, match=r"ca\.crl: cannot read what is published: Permission denied"):
-        publisher.publish_crl("ca", make_crl())
+    assert not publisher.publish_crl("ca", make_crl())
+    assert "ca.crl.pem: cannot read what is published: Permission denied" in caplog.text
 
 
 def test_a_ca_certificate_is_served_as_der_and_as_pem(tmp_path: Path) -> None:
@@ -112,3 +115,60 @@ def test_a_ca_certificate_is_served_as_der_and_as_pem(tmp_path: Path) -> None:
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
     publisher.publish_certificate("ca", der)
     assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
+
+
+class FullDisk:
+    """The disk under a directory, full until somebody makes room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_full = True
+        self.tries = 0
+        self.now = 0.0
+        genuine = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            self.tries += 1
+            if self.is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            genuine(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_what_found_no_room_is_published_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk(monkeypatch)
+    publisher = Publisher(tmp_path, clock=disk.clock)
+    first, second = make_crl(1), make_crl(2)
+    assert not publisher.publish_crl("ca", first)
+    assert not publisher.publish_certificate("root", default_authority().certificate)
+    assert "ca.crl.pem: cannot publish: No space left on device; tried again in 1 seconds" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+    # Only the newest is wanted.
+    assert not publisher.publish_crl("ca", second)
+    disk.is_full = False
+    disk.now = 1_000
+    publisher.retry()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.crl", "ca.crl.pem", "root.crt", "root.pem"]
+    assert (tmp_path / "ca.crl").read_bytes() == second
+    disk.tries = 0
+    publisher.retry()
+    assert disk.tries == 0
+
+
+def test_a_full_disk_is_tried_ever_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    publisher = Publisher(tmp_path, clock=disk.clock)
+    publisher.publish_crl("ca", make_crl())
+    waits = []
+    for _ in range(6):
+        began, tries = disk.now, disk.tries
+        while disk.tries == tries:
+            disk.now += 1
+            publisher.retry()
+        waits.append(disk.now - began)
+    assert waits == [1, 5, 25, 125, 300, 300]
