@@ -26,7 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "request": "Submit requests for certificates, and see what became of them.",
     "certificate": "List, show, fetch and revoke certificates.",
     "crl": "Show and fetch certificate revocation lists.",
-    "profile": "Check profiles, and import those of the original.",
+    "profile": "Check profiles, import those of the original, release one that is held.",
     "journal": "Show, verify and export the signer's journal, and prove what is in it.",
     "store": "Make the store's tables, or bring them up to date.",
     "status": "Say how signer, queue and CRLs are.",

@@ -1,16 +1,25 @@
-"""`cassiopeia profile`: look after profiles before the signer reads them. Needs no configuration and no database."""
+"""`cassiopeia profile`: look after profiles before the signer reads them, and let go of one that the client holds.
+
+The former needs no configuration and no database.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from cassiopeia.cli.options import config_option, print_fields, show_time
 from cassiopeia.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
     from cassiopeia.core.profile import Profile
+    from cassiopeia.store.lint_streaks import LintStreak
+
+# Requests for OCSP responders name no profile; people need a word for it.
+_NO_NAME = "ocsp"
 
 _files = click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
@@ -19,7 +28,7 @@ _files = click.argument(
 
 @click.group()
 def profile() -> None:
-    """Check profiles, and import those of the original."""
+    """Check profiles, import those of the original, and release one that is held."""
 
 
 @profile.command(name="import", short_help="Turn the original's .cfg profiles into ours.")
@@ -71,6 +80,68 @@ def check(files: tuple[Path, ...]) -> None:
             wrong += 1
     if wrong:
         raise OperatorError(f"{wrong} of {len(files)} profiles would be refused at the start")
+
+
+@profile.command(short_help="Issue again under a profile that the client holds.")
+@config_option
+@click.argument("name")
+def release(config_path: Path, name: str) -> None:
+    """Issue again under a profile that is held because the linter vetoed one certificate after the other.
+
+    NAME is the profile as `cassiopeia status` shows it. The next certificate decides: when it passes its lint, all is
+    well; when the same finding vetoes it, the profile is held again, and no request is refused. To accept the finding
+    for good, name it with a reason under [[lint.allow]] in the client's copy of the profile, and start the client
+    again: that releases it, too.
+    """
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    with open_store(load_client_config(config_path).store_url) as store:
+        if not store.lint_streaks.release("" if name == _NO_NAME else name, now=dt.datetime.now(dt.UTC)):
+            held = ", ".join(_shown(each) for each in store.lint_streaks.suspicious() if each.held_at is not None)
+            raise OperatorError(f"no profile {name} is held; these are: {held}" if held else "no profile is held")
+    click.echo(f"{name}: its requests are sent again; the next lint decides whether that lasts")
+
+
+def print_holds(streaks: tuple[LintStreak, ...]) -> None:
+    """What `cassiopeia status` says of profiles that are held, or were released a moment ago."""
+    for each in streaks:
+        name = _shown(each)
+        if each.held_at is None:
+            lines = [f"profile {name} was released; the next certificate decides whether that lasts"]
+        else:
+            lines = [
+                (
+                    f"ALARM: profile {name} is held since {show_time(each.held_at)}, and its requests wait: "
+                    f"{each.length} certificates in a row were vetoed for {each.finding}"
+                ),
+                f"the last veto: {each.message}",
+                (
+                    f"When the finding is wrong, put it under [[lint.allow]] of the client's profile {name} and start the "
+                    "client again. When it is right, mend what makes such certificates, and then run"
+                ),
+                f"cassiopeia profile release {name}",
+            ]
+        for number, line in enumerate(lines):
+            print_fields({" " * 7 if number else "lint   ": line})
+
+
+def holds_document(streaks: tuple[LintStreak, ...]) -> list[dict[str, Any]]:
+    """The same for scripts."""
+    return [
+        {
+            "profile": _shown(each),
+            "finding": each.finding,
+            "vetoes": each.length,
+            "message": each.message,
+            "held_since": each.held_at,
+        }
+        for each in streaks
+    ]
+
+
+def _shown(streak: LintStreak) -> str:
+    return streak.profile or _NO_NAME
 
 
 def _summary(read: Profile) -> str:

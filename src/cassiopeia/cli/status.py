@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time
+from cassiopeia.cli.profile import holds_document, print_holds
 
 if TYPE_CHECKING:
     from cassiopeia.store.records import CrlHeader, QueueStatistics, SetAsideJob, SignerStatus
@@ -32,10 +33,12 @@ def status(config_path: Path, as_json: bool) -> None:
         aside = store.queue.set_aside_jobs(limit=_SET_ASIDE_LINES)
         signers = store.signers.list()
         crls = store.crls.headers()
+        holds = store.lint_streaks.suspicious()
     if as_json:
-        print_json(_document(queue, aside, signers, crls, now))
+        print_json(_document(queue, aside, signers, crls, now) | {"held_profiles": holds_document(holds)})
         return
     _print_queue(queue)
+    print_holds(holds)
     _print_set_aside(aside, total=sum(queue.set_aside.values()))
     _print_signers(signers, now)
     _print_crls(crls, now)

@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from tests.support.journal_keys import write_journal_pem
+from tests.support.client_store import ask, opened_client_store, run
 from tests.support.store import NOW, issue, lease_revoke, lease_sign, request_id, submit
 
-from cassiopeia.cli.main import cassiopeia
-from cassiopeia.store.database import Store, open_store, upgrade
-
-CLIENT = """
-authorities = "authorities.toml"
-profiles = "profiles"
-
-[client]
-name = "client"
-
-[store]
-url = "sqlite:///store.sqlite"
-
-[link]
-connect = "unix:signer.sock"
-certificate = "link.pem"
-key = "link.key"
-peers = ["peers/signer.pem"]
-
-[publish]
-directory = "public"
-
-[journal]
-keys = ["journal.pem"]
-"""
+from cassiopeia.store.database import Store
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CASSIOPEIA_CONFIG", "client.toml")
-    Path("client.toml").write_text(CLIENT, encoding="utf-8")
-    write_journal_pem(tmp_path / "journal.pem")
-    upgrade(f"sqlite:///{tmp_path}/store.sqlite")
-    with open_store(f"sqlite:///{tmp_path}/store.sqlite") as opened:
+    with opened_client_store(tmp_path, monkeypatch) as opened:
         yield opened
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cassiopeia, list(arguments), prog_name="cassiopeia")
-
-
-def ask(*arguments: str) -> Any:
-    return json.loads(run(*arguments, "--json").stdout)
 
 
 def set_requests_aside(store: Store, count: int, *, reason: str = "it kills workers") -> None:
