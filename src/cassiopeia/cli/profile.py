@@ -117,8 +117,8 @@ def print_holds(streaks: tuple[LintStreak, ...]) -> None:
                 ),
                 f"the last veto: {each.message}",
                 (
-                    f"When the finding is wrong, put it under [[lint.allow]] of the client's profile {name} and start the "
-                    "client again. When it is right, mend what makes such certificates, and then run"
+                    f"When the finding is wrong, put it under [[lint.allow]] of the client's profile {name} and start "
+                    "the client again. When it is right, mend what makes such certificates, and then run"
                 ),
                 f"cassiopeia profile release {name}",
             ]
