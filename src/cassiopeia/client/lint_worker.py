@@ -8,6 +8,7 @@ certificate is the client's business (`lint`).
 from __future__ import annotations
 
 import functools
+import contextlib
 import logging
 import signal
 import socket
@@ -67,7 +68,8 @@ def main() -> None:
     # What goes wrong in a validator becomes a finding; the log is the client's.
     logging.getLogger("pkilint").addHandler(logging.NullHandler())
     _pkix_validators()
-    with socket.socket(fileno=int(sys.argv[1])) as stream:
+    # A client that has gone wants no answer.
+    with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
         stream.sendall(frame(LintReady()))
         reader = FrameReader()
         while octets := stream.recv(_RECEIVE_OCTETS):
