@@ -16,15 +16,17 @@ from cassiopeia.journal import entry as entries
 from cassiopeia.journal.certificates import SERIAL_OCTETS
 from cassiopeia.journal.entry import Log
 from cassiopeia.journal.replay import Replay
+from cassiopeia.protocol.events import CertificateIssued, Event, LogReceived, RequestAbandoned, RevocationAnswered
 
-Kind = Literal["log", "certificate", "crl", "head", "abandoned"]
+Kind = Literal["log", "signature", "certificate", "crl", "head", "abandoned"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
     """The signer let this out. `at` says when, as its hearer counts time; `name` is a request's id, or a sub-CA.
 
-    `octets`: DER of the log, certificate or CRL, the signed head; nothing for an abandonment, which has an `index`.
+    `octets`: DER of the log, certificate or CRL, the signature of either, the signed head; nothing for an abandonment,
+    which has an `index`.
     """
 
     kind: Kind
@@ -50,13 +52,33 @@ class Heard:
         return next((each.octets for each in self.of("certificate") if each.name == name), None)
 
 
+def facts(event: Event) -> list[Fact]:
+    """What one event of a client's session proves by itself."""
+    found: list[Fact] = []
+    match event:
+        case LogReceived(log=log):
+            found.append(Fact(kind="log", octets=log))
+        case CertificateIssued(signature=bytes(signature)):
+            found.append(Fact(kind="signature", octets=signature))
+        case RevocationAnswered(answer=answer):
+            found.append(Fact(kind="signature", octets=answer.signature))
+        case RequestAbandoned(index=int(index)):
+            found.append(Fact(kind="abandoned", index=index))
+    head = getattr(event, "head", None)
+    if head:
+        found.append(Fact(kind="head", octets=head))
+    return found
+
+
 def check(logs: Iterable[Log], heard: Heard, *, keys: Collection[bytes], deep: bool = False) -> Replay:
     """Raise AssertionError, or `Inconsistent` with an entry's index, unless this journal is sound and knows it all."""
     replay = Replay(deep=deep)
     kept: dict[int, Log] = {}
+    parts: set[bytes] = set()
     for log in logs:
         entry, _ = replay.append(log)
         kept[entry.index] = log
+        parts.update(entry.parts)
     replay.finish(complete=True)
     for fact in heard.facts:
         match fact.kind:
@@ -66,6 +88,8 @@ def check(logs: Iterable[Log], heard: Heard, *, keys: Collection[bytes], deep: b
                 index = entries.decode_entry(entries.decode_log(fact.octets).entry).index
                 assert index in kept, f"the log of entry {index} was sent, and the entry is gone"
                 assert entries.encode_log(kept[index]) == fact.octets, f"another log than entry {index} was sent"
+            case "signature":
+                assert entries.part_hash(fact.octets) in parts, "a signature was let out that the journal does not have"
             case "certificate":
                 issuance = replay.certificates.check_certificate(fact.octets)
                 assert issuance.request_id.hex() == fact.name

@@ -11,23 +11,20 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
 import msgspec
-from tests.faults import sqlite_faults
+from tests.faults import invariants, sqlite_faults
 from tests.faults.sqlite_faults import DIE_AFTER, DIE_BEFORE, DO_IT, Operation, Verdict
 
 from cassiopeia import steps
 
-# Where the programs read the wall clock: each a function without arguments that returns an aware datetime.
-WALL_CLOCKS: Final[dict[str, tuple[str, ...]]] = {
-    "signer": ("cassiopeia.signer.service._now",),
-    "client": ("cassiopeia.client.worker._now",),
-}
+# The client's wall clock; the signer's is `time.time`, which `signer.clock` reads.
+CLIENT_CLOCK: Final = "cassiopeia.client.worker._now"
 _TORN_OCTETS = 100
 
 
@@ -47,18 +44,21 @@ class DiskFault:
 class Plan:
     """`kill` ends the process when the step of this name is reached for the `nth` time.
 
-    `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock. Nothing is
-    counted before the file `armed_by` exists; without one, everything from the start. `trace` is a file that gets the
-    name of every step that was reached, a line each, whether armed or not.
+    `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock, `boot_s` to the
+    seconds since the machine was started. Nothing is counted or added before the file `armed_by` exists; without one,
+    everything from the start. `trace` is a file that gets the name of every step that was reached, a line each, and
+    `heard` one that gets what the peer said (`invariants.Fact`, JSON), both whether armed or not.
     """
 
     kill: str = ""
     nth: int = 1
     disk: tuple[DiskFault, ...] = ()
     clock_s: float = 0.0
+    boot_s: float = 0.0
     constants: dict[str, float] = field(default_factory=dict)
     armed_by: str = ""
     trace: str = ""
+    heard: str = ""
 
 
 class Misfortune:
@@ -76,10 +76,10 @@ class Misfortune:
             module, constant = _find(name)
             assert hasattr(module, constant), f"there is no {name}"
             setattr(module, constant, value)
-        if plan.clock_s:
-            for name in WALL_CLOCKS[program]:
-                module, function = _find(name)
-                setattr(module, function, _shifted(getattr(module, function), dt.timedelta(seconds=plan.clock_s)))
+        if plan.clock_s or plan.boot_s:
+            self._shift_clocks(program)
+        if plan.heard:
+            self._listen()
         if plan.kill or plan.trace:
             steps.watcher = self.reached
         if plan.disk:
@@ -88,8 +88,7 @@ class Misfortune:
     def reached(self, step: str) -> None:
         """Note the step, and perhaps end there."""
         if self._plan.trace:
-            with Path(self._plan.trace).open("a", encoding="utf-8") as trace:
-                trace.write(f"{step}\n")
+            _append(self._plan.trace, step)
         if step != self._plan.kill or not self._is_armed():
             return
         self._steps += 1
@@ -108,6 +107,32 @@ class Misfortune:
             if count == fault.nth or (fault.on and count > fault.nth):
                 return _verdict(fault, operation)
         return DO_IT
+
+    def _shift_clocks(self, program: str) -> None:
+        """Before anything of ours is imported: `signer.clock` takes these functions as it finds them."""
+        wall, clock, shift = time.time, time.clock_gettime, self._plan.clock_s
+        time.time = lambda: wall() + (shift if self._is_armed() else 0)
+        time.clock_gettime = lambda number: (
+            clock(number) + (self._plan.boot_s if number == time.CLOCK_BOOTTIME and self._is_armed() else 0)
+        )
+        if program == "client":
+            module, function = _find(CLIENT_CLOCK)
+            now = getattr(module, function)
+            setattr(module, function, lambda: now() + dt.timedelta(seconds=shift if self._is_armed() else 0))
+
+    def _listen(self) -> None:
+        """Note what the peer says, as soon as the session has understood it."""
+        session, path = importlib.import_module("cassiopeia.protocol.session").Session, self._plan.heard
+        receive = session.receive
+
+        def receive_and_note(self: Any, octets: bytes) -> Any:
+            events = receive(self, octets)
+            for event in events:
+                for fact in invariants.facts(event):
+                    _append(path, msgspec.json.encode(fact).decode())
+            return events
+
+        session.receive = receive_and_note
 
     def _is_armed(self) -> bool:
         self._armed = self._armed or Path(self._plan.armed_by).exists()
@@ -137,8 +162,9 @@ def _find(name: str) -> tuple[Any, str]:
     return importlib.import_module(module), attribute
 
 
-def _shifted(clock: Callable[[], dt.datetime], by: dt.timedelta) -> Callable[[], dt.datetime]:
-    return lambda: clock() + by
+def _append(path: str, line: str) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def main(arguments: list[str]) -> NoReturn:

@@ -27,6 +27,7 @@ from examples.system import TIME_LIMIT_S, CommandFailed, System
 from tests.faults import launcher
 from tests.faults.launcher import Plan
 
+from cassiopeia.config import load_client_config
 from cassiopeia.core.request import CertificateRequest, SubjectAltName
 from cassiopeia.store.database import Store, open_store
 from cassiopeia.store.records import CertificateRecord, RequestRecord
@@ -34,12 +35,13 @@ from cassiopeia.store.submission import submit
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = "9004-unproved-server"
+SIGNER_ID = 1
 ISSUED_BEFORE = 3
 SIGNER, CLIENT = "ca/signer/signer.toml", "ca/client/client.toml"
 # What takes a minute in production, so that a signer on a slow line is not given up too early.
 IMPATIENT = {
-    "cassiopeia.client.worker._ANSWER_TIME_LIMIT_S": 2.0,
-    "cassiopeia.client.worker._RESET_TIME_LIMIT_S": 0.5,
+    "cassiopeia.client.worker._ANSWER_TIME_LIMIT_S": 1.0,
+    "cassiopeia.client.worker._RESET_TIME_LIMIT_S": 0.4,
     "cassiopeia.client.worker._RECONNECT_LAST_S": 0.5,
     "cassiopeia.client.worker._STATUS_EVERY_S": 1.0,
     "cassiopeia.client.crl_sync._RETRY_S": 0.5,
@@ -99,6 +101,15 @@ class FaultySystem(System):
         record = self.store.requests.find(identifier)
         assert record is not None
         return record
+
+    @functools.cached_property
+    def authorities(self) -> list[str]:
+        return sorted(path.stem for path in (self.directory / "ca/signer/certificates").glob("*.pem"))
+
+    @property
+    def journal_keys(self) -> list[bytes]:
+        """What the client knows the signer's journal by."""
+        return list(load_client_config(self.directory / CLIENT).journal_keys)
 
     @property
     def certificates(self) -> tuple[CertificateRecord, ...]:
