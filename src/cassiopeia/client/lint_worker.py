@@ -7,8 +7,8 @@ certificate is the client's business (`lint`).
 
 from __future__ import annotations
 
-import functools
 import contextlib
+import functools
 import logging
 import signal
 import socket
