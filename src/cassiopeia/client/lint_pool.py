@@ -97,9 +97,9 @@ class LintPool:
             self._spawn()
         if self._starts_in_vain >= _STARTS_IN_VAIN:
             self._give_up()
-        for member in sorted(self._members, key=lambda each: len(each.tasks)):
-            if member.ready:
-                self._give(member)
+        ready = sorted((member for member in self._members if member.ready), key=lambda each: len(each.tasks))
+        for place, member in enumerate(ready):
+            self._give(member, share=-(-len(self._waiting) // (len(ready) - place)))
 
     def forget(self) -> None:
         """Nobody waits for what was submitted any more; what is being linted is answered all the same."""
@@ -144,14 +144,13 @@ class LintPool:
         self._suspects.clear()
         self._waiting.clear()
 
-    def _give(self, member: _Member) -> None:
+    def _give(self, member: _Member, *, share: int) -> None:
         if self._suspects:
             # By itself, so that it is plain what a death is due to; and soon, so no other work is handed out before.
             batch = [] if member.tasks else [self._suspects.popleft()]
         elif any(queued.deaths for queued in member.tasks) or len(member.tasks) > _TASKS_A_WORKER // 2:
             batch = []
         else:
-            share = -(-len(self._waiting) // self._count)
             batch = [self._waiting.popleft() for _ in range(min(share, _TASKS_A_WORKER - len(member.tasks)))]
         if not batch:
             return

@@ -70,16 +70,7 @@ def main() -> None:
     _pkix_validators()
     # A client that has gone wants no answer.
     with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
-        stream.sendall(frame(LintReady()))
-        reader = FrameReader()
-        while octets := stream.recv(_RECEIVE_OCTETS):
-            for body in reader.feed(octets):
-                for task in read_tasks(body):
-                    # The client ends a worker that hangs. Should the client be gone, this does: SIGALRM kills.
-                    signal.alarm(2 * LINT_TIME_LIMIT_S)
-                    findings = lint(task.tbs_certificate, task.rules)
-                    signal.alarm(0)
-                    stream.sendall(frame(LintResult(number=task.number, findings=findings)))
+        _serve(stream)
 
 
 def lint(tbs_certificate: bytes, rules: Iterable[str]) -> tuple[Finding, ...]:
@@ -108,6 +99,19 @@ def with_placeholder(tbs_certificate: bytes) -> bytes:
     kind = read_tbs(tbs_certificate).algorithm.key_kind
     signature = _ECDSA_PLACEHOLDER if kind == "EC" else bytes(_PLACEHOLDER_OCTETS[kind])
     return compose_certificate(tbs_certificate, signature)
+
+
+def _serve(stream: socket.socket) -> None:
+    stream.sendall(frame(LintReady()))
+    reader = FrameReader()
+    while octets := stream.recv(_RECEIVE_OCTETS):
+        for body in reader.feed(octets):
+            for task in read_tasks(body):
+                # The client ends a worker that hangs. Should the client be gone, this does: SIGALRM kills.
+                signal.alarm(2 * LINT_TIME_LIMIT_S)
+                findings = lint(task.tbs_certificate, task.rules)
+                signal.alarm(0)
+                stream.sendall(frame(LintResult(number=task.number, findings=findings)))
 
 
 def _lint_pkix(document: RFC5280Certificate) -> list[ValidationResult]:
