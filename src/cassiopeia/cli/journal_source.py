@@ -83,15 +83,15 @@ def _of_file(path: Path, trusted: tuple[bytes, ...] | None) -> Source:
 
     return Source(
         name=str(path),
-        logs=lambda: (item for item in _read_file(path) if isinstance(item, Log)),
-        items=lambda replay: _replayed(_read_file(path), replay),
+        logs=lambda: (item for item in read_file(path) if isinstance(item, Log)),
+        items=lambda replay: _replayed(read_file(path), replay),
         keys=trusted,
         trusted_by="--key",
         complete=False,
     )
 
 
-def _read_file(path: Path) -> Iterator[Item]:
+def read_file(path: Path) -> Iterator[Item]:
     from cassiopeia.journal.transcript import read_transcript  # noqa: PLC0415 - as above
 
     with path.open("rb") as stream:

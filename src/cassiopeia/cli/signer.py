@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import click
@@ -29,3 +30,58 @@ def run(config_path: Path, verbose: bool, log_format: str) -> None:
 
     set_up_logging(verbose=verbose, log_format=log_format)
     Signer(load_signer_config(config_path), config_path=config_path).run()
+
+
+@signer.command()
+@click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    required=True,
+    help="signer.toml of the signer that stands still.",
+)
+@click.option(
+    "--journal",
+    "export",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    required=True,
+    help="What `cassiopeia journal export -c client.toml --out FILE` wrote.",
+)
+@click.option(
+    "--key",
+    "key_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Trust this journal key (public, PEM): needed when the old key was lost with the disk.",
+)
+@click.option("--replace", is_flag=True, help="Take the place of a journal that is there, and keep that one aside.")
+def rebuild(config_path: Path, export: Path, key_paths: tuple[Path, ...], replace: bool) -> None:
+    """Make the signer's journal again from the client's copy, when its disk is lost or was put back to an older state.
+
+    Everything is verified first. Requests that were on their way come out the same, revocations stand, no serial number
+    and no CRL number comes twice. After an error nothing has changed. Stop the client before the export, and do not let
+    it run before the signer does.
+    """
+    from cassiopeia.cli.journal_source import read_file, read_public_key  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.config import load_signer_config  # noqa: PLC0415 - as above
+    from cassiopeia.signer.rebuild import rebuild as make  # noqa: PLC0415 - as above
+
+    config = load_signer_config(config_path)
+    done = make(
+        config,
+        read_file(export),
+        trusted=[read_public_key(each) for each in key_paths],
+        now=dt.datetime.now(dt.UTC).replace(microsecond=0),
+        replace=replace,
+    )
+    click.echo(f"The journal of signer {config.signer_id} is made again: {done.entries} entries, epoch {done.epoch}.")
+    if done.newest_head > done.copied:
+        click.echo(f"  {done.newest_head - done.copied} entries at its end are lost; what the client knew of them:")
+    click.echo(f"  {done.taken_in} intents written down again, {done.revoked} revocations restored")
+    click.echo(f"  {done.confirmed} intents count as confirmed, {done.abandoned} are abandoned")
+    if done.missing_parts:
+        click.echo(f"  {done.missing_parts} parts are not in the copy, and stay away")
+    if done.kept_aside is not None:
+        click.echo(f"  the journal before it is kept as {done.kept_aside}")
+    click.echo("Every entry was verified. Start the signer, then the client; new CRLs are signed at once.")

@@ -59,13 +59,14 @@ class Replay:
         self._explained_to = 0
         self._authorities: dict[str, Authority] = {}
         self._time_may_fall = False
+        self._settling = False
         self.certificates = Certificates(self._authorities.get, deep=deep)
         self.crls = Crls(self.certificates, self._authorities.get, deep=deep)
         # One line for each kind; what a kind may not do stands where it goes.
         self._take: dict[str, Callable[[JournalEntry, Any, Log], None]] = {
             "key": self._key,
             "epoch": self._epoch,
-            "start": lambda _entry, _body, _log: None,
+            "start": self._start,
             "configuration": self._configuration,
             "intent": self._intent,
             "confirmation": lambda entry, body, _log: self.certificates.confirmation(entry, body),
@@ -219,6 +220,7 @@ class Replay:
         self.epoch = entry.epoch
         self.keys.append(KeyPeriod(first=entry.index, public_key=body.public_key, chained=False))
         self.crls.epoch()
+        self._settling = True
         self.halts.pop(LOST_PAST, None)
         # Parts that the copy did not have are gone for good.
         self._explained_to = entry.index
@@ -230,7 +232,15 @@ class Replay:
             documents = entries.decode_part(entries.Documents, part)
             self._authorities.update(read_authorities(documents, signer_id=self.signer_id))
 
+    def _start(self, _entry: JournalEntry, _body: entries.Start, _log: Log) -> None:
+        self._settling = False
+
     def _intent(self, entry: JournalEntry, body: entries.Intent, log: Log) -> None:
+        # Between an epoch's begin and the signer's start, what the copy lacked is written down again: nothing of that
+        # is decided then.
+        if self._settling:
+            self.certificates.intent(entry, body, log)
+            return
         if self.halts:
             code, index = next(iter(self.halts.items()))
             raise PeerError(f"nothing may be issued: {code} since entry {index}")

@@ -52,6 +52,11 @@ class RevocationList:
         """How many certificates of this sub-CA are revoked."""
         return len(self._ends) - 1
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether a new CRL is due whatever the time: there is none yet in this epoch, or it lacks revocations."""
+        return self.current is None or self.current.number <= self._floor or self.current.entries < self.revoked
+
     def revoke(
         self,
         revocations: tuple[Revocation, ...],

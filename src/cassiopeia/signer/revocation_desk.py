@@ -107,7 +107,7 @@ class RevocationDesk:
         for counter in self._counters.values():
             current = counter.revocations.current
             # A revocation whose CRL could not be signed, or was lost in a crash, is made up for.
-            behind = current is None or current.entries < counter.revocations.revoked
+            behind = counter.revocations.is_behind
             # One that is dated ahead was signed by a clock that has been turned back since.
             due = behind or current is None or not _NO_TIME <= now - current.this_update < self._resign_after
             if due and counter.draft is None and now <= counter.revocations.authority.not_after:
