@@ -45,6 +45,10 @@ class SignerEnd:
         self.versions: tuple[int, ...] = (2,)
         self.report: StatusReport = dataclasses.replace(STATUS_REPORT, state="running")
         self.silent = False
+        # A signer that dies of some events; what it was told behind them it never reads.
+        self.dies_of: Callable[[Event], bool] = lambda _: False
+        self.deaths = 0
+        self._is_dead = False
         self.asked: list[Event] = []
         self.accepted = 0
         self.selector = selectors.DefaultSelector()
@@ -87,6 +91,10 @@ class SignerEnd:
             )
         for key, mask in self.selector.select(0):
             key.data(mask)
+        if self._is_dead:
+            self._is_dead = False
+            self.deaths += 1
+            self.hang_up()
         self.front.settle()
         for line in self.lines:
             line.flush()
@@ -98,7 +106,8 @@ class SignerEnd:
 
     def _on_event(self, session: Session, event: Event) -> None:
         self.asked.append(event)
-        if self.silent:
+        self._is_dead |= self.dies_of(event)
+        if self.silent or self._is_dead:
             return
         match event:
             case HelloReceived():

@@ -309,7 +309,11 @@ class CrlSync:
             # Another client was faster: what is newer stays, in the directory as in the store.
             copy, der = crl.read_crl(stored.der), stored.der
         counter.copy = copy
-        self._publisher.publish_crl(name, der)
+        if not self._publisher.publish_crl(name, der):
+            # What is not published is not revoked: whoever checks a certificate does not see it yet.
+            self._postpone(counter.jobs, _UNPUBLISHED, now=now, delay_s=_UNPUBLISHED_RETRY_S)
+            counter.jobs = []
+            return
         step("revoke 6 published")
         number = f"number {copy.number}" if copy.number else "version 1"
         _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
