@@ -3,19 +3,19 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.authorities import NOW, default_authority, subject_public_key_info
-from tests.support.issuing import REQUEST_ID, assert_failed, journaled, kinds, log_of, wanted
+from tests.support.issuing import REQUEST_ID, assert_failed, intent_in, journaled, kinds, log_of, wanted
 from tests.support.signer import BOOT_ID, CONFIGURATION_HASH, SIGNING_CA, Front
 
 from cassiopeia.core.certificate import check_certificate, check_tbs, compose_certificate
 from cassiopeia.core.request import request_digest
 from cassiopeia.errors import StateUnknown
-from cassiopeia.protocol import payload
+from cassiopeia.journal import merkle
+from cassiopeia.journal.entry import as_request
 from cassiopeia.protocol.events import (
     CertificateIssued,
     LogReceived,
@@ -49,13 +49,16 @@ def test_the_log_leaves_after_the_intent_is_durable_and_before_any_key_is_used(f
     assert isinstance(log, LogReceived)
     assert not front.tasks
 
-    entry = payload.decode_log_entry(log.log)
-    assert (entry.signer_id, entry.boot_id, entry.configuration_hash) == (1, BOOT_ID, CONFIGURATION_HASH)
-    assert (entry.index, entry.previous_hash, entry.time) == (1, bytes(32), NOW)
-    assert (entry.request_id, entry.request_digest) == (REQUEST_ID, request_digest(wanted()))
-    assert (entry.account, entry.signing_ca) == ("alice", SIGNING_CA)
+    entry, intent, part = intent_in(log.log)
+    ((_, first, _),) = front.journal.entries(1, 1)
+    assert (entry.signer_id, entry.kind, entry.index, entry.time) == (1, "intent", 2, NOW)
+    assert entry.previous_hash == merkle.leaf_hash(first)
+    assert (intent.boot_id, intent.configuration_hash, intent.protocol) == (BOOT_ID, CONFIGURATION_HASH, 2)
+    assert (intent.request_id, intent.request_digest) == (REQUEST_ID, request_digest(wanted()))
+    assert (intent.profile, intent.signing_ca) == (wanted().profile, SIGNING_CA)
+    assert as_request(part, request_id=REQUEST_ID) == wanted()
     check_tbs(
-        entry.tbs_certificate,
+        part.tbs_certificate,
         request=wanted(),
         subject_public_key_info=subject_public_key_info(wanted()),
         authority=default_authority(),
@@ -86,10 +89,10 @@ def test_the_signature_leaves_after_the_result_is_durable(front: Front) -> None:
     front.journal.commit()
     (issued,) = front.answers(pair)
     assert isinstance(issued, CertificateIssued)
-    assert (issued.signing_ca, issued.index) == (SIGNING_CA, 3)
-    tbs = payload.decode_log_entry(log.log).tbs_certificate
+    assert (issued.signing_ca, issued.index) == (SIGNING_CA, 4)
+    _, _, part = intent_in(log.log)
     check_certificate(
-        compose_certificate(tbs, issued.signature or b""),
+        compose_certificate(part.tbs_certificate, issued.signature or b""),
         request=wanted(),
         subject_public_key_info=subject_public_key_info(wanted()),
         authority=default_authority(),
@@ -108,7 +111,7 @@ def test_many_requests_of_one_turn_share_its_commits(front: Front) -> None:
         pair.client.confirm_log(log.handle)
     front.settle()
     assert len(front.answers(pair)) == 20
-    assert front.journal.commits == 3
+    assert front.journal.commits == 1 + 3  # the first is the beginning of the journal
     assert front.issuance.issued == {SIGNING_CA: 20}
 
 
@@ -260,86 +263,10 @@ def test_a_sub_ca_that_fills_up_between_decision_and_journal_takes_no_more(tmp_p
     front.journal.close()
 
 
-# Version 1.
-
-
-def test_version_1_has_its_log_as_text_and_its_certificate_whole(front: Front) -> None:
-    pair = front.connect(1)
-    request = wanted(request_id=b"", account="")
-    log = log_of(front, pair, request)
-    text = log.log.decode()
-    assert text.startswith(f"profile: {request.profile}\nname: CN=www.example.org\n")
-    assert "alternative name: DNS=example.org\n" in text
-    (serial,) = front.journal.open_intents()
-    stored = front.journal.find_serial(serial)
-    assert stored is not None
-    assert f"signing CA: {SIGNING_CA}\nserial number: {serial.hex()}\n" in text
-    assert text.endswith(f"journal entry SHA-256: {stored.log_hash.hex()}\n")
-    # Nobody named the request: it has a random id.
-    assert len(stored.request_id) == 32
-
-    issued = front.confirm(pair, log.handle)
-
-    assert isinstance(issued, CertificateIssued)
-    assert issued.signing_ca == SIGNING_CA
-    check_certificate(
-        issued.certificate or b"",
-        request=request,
-        subject_public_key_info=subject_public_key_info(request),
-        authority=default_authority(),
-    )
-
-
-def test_version_1_may_confirm_what_it_has_not_seen(front: Front) -> None:
-    """As the original does; the log is durable before the key is used all the same."""
-    pair = front.connect(1)
-    pair.client.submit(wanted(request_id=b""))
-    octets = pair.client.data_to_send()
-    # The original's `logSaved`, right behind `sign`.
-    from cassiopeia.protocol.message import ClientCommand  # noqa: PLC0415 - only here
-
-    pair.client._writer.put(ClientCommand.LOG_SAVED.code, 1, b"")
-    for event in pair.signer.receive(octets + pair.client.data_to_send()):
-        front.on_event(pair.signer, event)
-    front.work()
-    assert kinds(front) == ["intent"]
-    assert not front.signing
-    front.settle()
-    assert kinds(front) == ["intent", "confirmation", "result"]
-    assert pair.signer.data_to_send().count(b"\n") >= 3
-
-
-def test_version_1_confirms_with_the_hash_of_the_text(front: Front) -> None:
-    pair = front.connect(1)
-    log = log_of(front, pair, wanted(request_id=b""))
-    pair.client._exchange(log.handle).log_hash = bytes(32)
-    pair.client.confirm_log(log.handle)
-    front.settle()
-    assert pair.signer.finished
-    assert kinds(front) == ["intent"]
-    assert not front.signing
-
-
-def test_version_1_requests_are_never_the_same(front: Front) -> None:
-    serials = set()
-    for _ in range(2):
-        pair = front.connect(1)
-        log = log_of(front, pair, wanted(request_id=b""))
-        assert isinstance(front.confirm(pair, log.handle), CertificateIssued)
-        serials |= {line for line in log.log.decode().splitlines() if line.startswith("serial")}
-    assert len(serials) == 2
-
-
-def test_the_reason_for_a_version_1_refusal_stays_in_the_log(front: Front, caplog: pytest.LogCaptureFixture) -> None:
-    pair = front.connect(1)
-    pair.client.submit(wanted(request_id=b"", profile="none"))
-    with caplog.at_level(logging.WARNING, logger="cassiopeia"):
-        front.settle()
-    assert pair.signer.finished
-    assert "refused, and closed without a word" in caplog.text
+# Times.
 
 
 def test_times_in_the_journal_are_the_signers(front: Front) -> None:
     front.now = NOW + dt.timedelta(hours=3)
-    entry = payload.decode_log_entry(log_of(front, front.connect()).log)
+    entry, _, _ = intent_in(log_of(front, front.connect()).log)
     assert entry.time == front.now

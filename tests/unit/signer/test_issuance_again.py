@@ -1,23 +1,36 @@
-"""The same request again, intents that end, and sessions that vanish."""
+"""The same request again, signatures that were lost, intents that end, and sessions that vanish."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.authorities import NOW
-from tests.support.issuing import assert_failed, certificate_of, journaled, kinds, log_of, wanted
+from tests.support.authorities import NOW, default_authority, subject_public_key_info
+from tests.support.issuing import assert_failed, certificate_of, intent_in, journaled, kinds, log_of, wanted
 from tests.support.signer import SIGNING_CA, Front
 
+from cassiopeia.core.certificate import check_certificate, compose_certificate
 from cassiopeia.errors import InternalError
-from cassiopeia.protocol import payload
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
 from cassiopeia.protocol.events import (
     CertificateIssued,
     RequestAbandoned,
     RequestRefused,
 )
 from cassiopeia.signer.issuance import INTENT_LIFE_S
+
+
+def ended(front: Front) -> list[tuple[str, str]]:
+    """Code and reason of every abandonment."""
+    found = []
+    for _, octets, parts in front.journal.entries(1, front.journal.next_position):
+        body = entries.decode_body(entries.decode_entry(octets))
+        if isinstance(body, entries.Abandonment):
+            found.append((body.code, entries.decode_part(entries.Reason, parts[0]).message))
+    return found
 
 
 @pytest.fixture
@@ -127,6 +140,80 @@ def test_a_twin_that_confirms_behind_the_result_waits_for_the_disk_as_well(front
     assert [type(each) for each in front.answers(second)] == [CertificateIssued]
 
 
+# What was lost, or removed for its age.
+
+
+def lose_signature(front: Front) -> None:
+    """As when the journal was made again from a copy that lacks it: the next epoch begins."""
+    front.journal.record_epoch(head=b"", now=NOW)
+    front.journal._execute("DELETE FROM part WHERE position = ?", (journaled(front).result_position,))
+    front.journal.commit()
+    front.restart()
+    assert journaled(front).state == "issued"
+    assert journaled(front).signature == b""
+
+
+def test_a_signature_that_was_lost_is_made_again_over_the_same_octets(front: Front) -> None:
+    log = log_of(front, front.connect())
+    certificate_of(front, front.connect())
+    lose_signature(front)
+
+    pair = front.connect()
+    again = log_of(front, pair)
+    assert again.log == log.log
+    issued = front.confirm(pair, again.handle)
+
+    assert isinstance(issued, CertificateIssued)
+    assert issued.index == 6
+    # It was confirmed before; one more certificate it is not.
+    assert kinds(front) == ["intent", "confirmation", "result", "epoch", "result"]
+    assert front.issuance.issued == {SIGNING_CA: 1}
+    _, _, part = intent_in(log.log)
+    check_certificate(
+        compose_certificate(part.tbs_certificate, issued.signature or b""),
+        request=wanted(),
+        subject_public_key_info=subject_public_key_info(wanted()),
+        authority=default_authority(),
+    )
+    # From now on it is that.
+    assert certificate_of(front, front.connect()) == issued.signature
+    front.restart()
+    assert certificate_of(front, front.connect()) == issued.signature
+
+
+def test_twins_share_what_is_signed_again(front: Front) -> None:
+    certificate_of(front, front.connect())
+    lose_signature(front)
+    pairs = front.connect(), front.connect()
+    logs = [log_of(front, pair) for pair in pairs]
+    for pair, log in zip(pairs, logs, strict=True):
+        pair.client.confirm_log(log.handle)
+    front.settle()
+    answers = [front.answers(pair)[0] for pair in pairs]
+    assert len({each.signature for each in answers if isinstance(each, CertificateIssued)}) == 1
+    assert kinds(front)[3:] == ["epoch", "result"]
+
+
+def test_a_certificate_that_was_removed_is_not_made_again(front: Front) -> None:
+    """Its TBSCertificate is gone, and so nothing could be said about what would be signed."""
+    certificate_of(front, front.connect())
+    front.now = NOW + dt.timedelta(days=3 * 365)
+    assert front.journal.remove_parts(before=front.now, now=front.now) == 1
+    front.journal.commit()
+    for restarted in (False, True):
+        if restarted:
+            front.restart()
+        answer = front.ask(front.connect(), wanted())
+        assert isinstance(answer, RequestRefused)
+        assert (answer.code, answer.field) == ("removed", "id")
+    assert kinds(front) == ["intent", "confirmation", "result", "removal", "refusal", "refusal"]
+    assert not front.tasks
+    # Another request under that id is told that first.
+    answer = front.ask(front.connect(), wanted(account="mallory"))
+    assert isinstance(answer, RequestRefused)
+    assert answer.code == "request-id-taken"
+
+
 # Abandonment.
 
 
@@ -138,10 +225,13 @@ def test_a_veto_ends_the_intent_and_the_serial_is_burned(front: Front) -> None:
     assert kinds(front) == ["intent", "abandonment"]
     assert front.answers(pair) == []
     front.journal.commit()
-    assert front.answers(pair) == [RequestAbandoned(handle=log.handle)]
+    head = front.journal.signed_head()
+    assert front.answers(pair) == [RequestAbandoned(handle=log.handle, index=3, head=head)]
+    assert ended(front) == [("vetoed", "a bad certificate")]
+    assert heads.read_head(head).size == 3
     assert front.issuance.issued == {SIGNING_CA: 0}
 
-    serials = {payload.decode_log_entry(each.log).tbs_certificate[10:30] for each in (log, log_of(front, pair))}
+    serials = {intent_in(each.log)[1].serial_number for each in (log, log_of(front, pair))}
     assert len(serials) == 2
 
 
@@ -158,6 +248,30 @@ def test_a_veto_before_the_log_leaves_nothing_behind(front: Front) -> None:
     assert kinds(front) == []
 
 
+def test_what_is_decided_in_the_turn_of_the_veto_is_not_journaled(front: Front) -> None:
+    """The client has the signer's word that there is no intent."""
+    pair = front.connect()
+    handle = pair.client.submit(wanted())
+    front.carry()
+    pair.client.abandon(handle, "changed my mind")
+    front.carry()
+    front.settle()
+    assert kinds(front) == []
+    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
+
+
+def test_a_veto_that_crosses_with_a_refusal_is_answered_once(front: Front) -> None:
+    pair = front.connect()
+    handle = pair.client.submit(wanted(profile="none"))
+    front.carry()
+    front.work()
+    pair.client.abandon(handle, "changed my mind")
+    front.carry()
+    front.settle()
+    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
+    assert kinds(front) == ["refusal"]
+
+
 def test_a_veto_that_crosses_with_the_log_ends_the_intent(front: Front) -> None:
     pair = front.connect()
     handle = pair.client.submit(wanted())
@@ -166,7 +280,7 @@ def test_a_veto_that_crosses_with_the_log_ends_the_intent(front: Front) -> None:
     pair.client.abandon(handle, "changed my mind")
     front.carry()
     front.journal.commit()
-    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
+    assert front.answers(pair) == [RequestAbandoned(handle=handle, index=3, head=front.journal.signed_head())]
     assert kinds(front) == ["intent", "abandonment"]
 
 
@@ -204,7 +318,8 @@ def test_both_twins_may_abandon(front: Front) -> None:
     for pair, log in zip((first, second), logs, strict=True):
         pair.client.abandon(log.handle, "veto")
         front.settle()
-        assert front.answers(pair) == [RequestAbandoned(handle=log.handle)]
+        # Both are told where it stands.
+        assert front.answers(pair) == [RequestAbandoned(handle=log.handle, index=3, head=front.journal.signed_head())]
     assert kinds(front) == ["intent", "abandonment"]
     assert front.issuance.issued == {SIGNING_CA: 0}
 
@@ -220,7 +335,38 @@ def test_an_intent_that_nobody_confirms_ends_after_its_time(front: Front) -> Non
     front.issuance.expire(now=NOW)
     assert kinds(front) == ["intent", "abandonment"]
     assert front.issuance.issued == {SIGNING_CA: 0}
+    # The word of it waits for the disk; a confirmation that comes before is told as well.
+    assert front.answers(pair) == []
     assert_failed(front.confirm(pair, log.handle), "intent-ended")
+    assert not front.signing
+
+
+def test_whoever_still_waits_is_told_when_an_intent_ends(front: Front) -> None:
+    pairs = front.connect(), front.connect()
+    logs = [log_of(front, pair) for pair in pairs]
+    log_of(front, front.connect(), wanted(request_id=b"o" * 32))
+    front.vanish(front.pairs[-1])
+    front.clock += INTENT_LIFE_S + 1
+    front.issuance.expire(now=NOW)
+    front.journal.commit()
+    head = front.journal.signed_head()
+    for pair, log in zip(pairs, logs, strict=True):
+        assert front.answers(pair) == [RequestAbandoned(handle=log.handle, index=4, head=head)]
+    assert heads.read_head(head).size == 5
+    assert kinds(front) == ["intent", "intent", "abandonment", "abandonment"]
+    assert ended(front) == [("expired", "nobody confirmed the log in time")] * 2
+
+
+def test_a_confirmation_that_crosses_with_the_end_is_passed_over(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    front.clock += INTENT_LIFE_S + 1
+    front.issuance.expire(now=NOW)
+    front.journal.commit()
+    pair.client.confirm_log(log.handle)
+    front.settle()
+    assert [type(each) for each in front.answers(pair)] == [RequestAbandoned]
+    assert kinds(front) == ["intent", "abandonment"]
     assert not front.signing
 
 
@@ -237,10 +383,20 @@ def test_a_confirmed_intent_has_all_the_time(front: Front) -> None:
 
 def test_what_nobody_confirmed_ends_at_a_restart(front: Front) -> None:
     log = log_of(front, front.connect())
+    other = log_of(front, front.connect(), wanted(request_id=b"o" * 32))
     front.restart()
-    assert kinds(front) == ["intent", "abandonment"]
+    assert kinds(front) == ["intent", "intent", "abandonment", "abandonment"]
+    assert ended(front) == [("restart", "the signer was started again")] * 2
     assert front.issuance.issued == {SIGNING_CA: 0}
-    assert log_of(front, front.connect()).log != log.log
+    # Both may be asked for again, and get other serial numbers.
+    again = log_of(front, front.connect())
+    assert intent_in(again.log)[1].serial_number not in {intent_in(each.log)[1].serial_number for each in (log, other)}
+    front.restart()
+    assert kinds(front)[4:] == ["intent", "abandonment"]
+    certificate_of(front, front.connect())
+    front.restart()
+    assert kinds(front)[6:] == ["intent", "confirmation", "result"]
+    assert front.issuance.issued == {SIGNING_CA: 1}
 
 
 def test_what_was_confirmed_lives_through_a_restart(front: Front) -> None:
