@@ -7,10 +7,13 @@ from typing import Any
 
 from tests.support.authorities import certification_request, server_request
 from tests.support.conversations import Pair
+from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.signer import Front
 from tests.support.store import issued, lease_sign, request_id
 
 from cassiopeia.client.issuance import Issuance
+from cassiopeia.client.journal_copy import JournalCopy
+from cassiopeia.client.lint import Lint
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.protocol.events import Event
 from cassiopeia.store.database import Store
@@ -51,15 +54,32 @@ class Certifying:
     store: Store
     front: Front
     version: int = 2
+    lint: Lint | None = None
     pair: Pair = field(init=False)
+    presented: bytes | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         authorities = {self.front.authority.name: self.front.authority}
-        self.issuance = Issuance(authorities=authorities, store=self.store, owner=OWNER, version=self.version)
+        self.journal = JournalCopy(store=self.store, pinned=(JOURNAL_PUBLIC_KEY,), clock=lambda: self.front.clock)
+        self.issuance = Issuance(
+            authorities=authorities,
+            store=self.store,
+            owner=OWNER,
+            version=self.version,
+            lint=self.lint,
+            journal=self.journal,
+        )
         self.reconnect()
 
-    def reconnect(self) -> None:
+    def reconnect(self, *, head: bytes | None = None) -> None:
+        """Open a session; `head` is the signer's, if it does not show its own."""
         self.pair = self.front.connect(self.version)
+        if self.version > 1:
+            self.journal.line_lost()
+            self.presented = self.journal.present_head()
+            self.journal.opened(1, head or self.front.journal.signed_head())
+            self.journal.take_heads()
+            self.journal.write_back(now=self.front.now)
 
     def send(self) -> list[SignJob]:
         """Lease what there is, and send it."""
@@ -75,12 +95,23 @@ class Certifying:
     def take(self, *events: Event) -> None:
         """Take answers and write them back, as one turn of the loop does."""
         for event in events:
-            assert self.issuance.receive(event)
+            assert (self.version > 1 and self.journal.receive(event)) or self.issuance.receive(event)
         self.write_back()
 
     def write_back(self, *, session_ended: bool = False) -> None:
         session = None if session_ended else self.pair.client
+        self.journal.take_heads()
         self.issuance.write_back(session, signer_id=1, now=self.front.now)
+        self.journal.write_back(now=self.front.now)
+
+    def copy(self) -> None:
+        """Turns until the copy of the journal has everything."""
+        self.journal.hurry()
+        self.journal.send(self.pair.client)
+        while events := self.hear():
+            self.take(*events)
+            self.journal.hurry()
+            self.journal.send(self.pair.client)
 
     def run(self) -> None:
         """Turns until the signer has nothing more to say."""
