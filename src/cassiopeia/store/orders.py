@@ -72,6 +72,10 @@ class Orders:
         with self._database.read() as connection:
             return tuple(map(_record, connection.execute(_waiting(signer_id))))
 
+    def get(self, order_id: int) -> StoredOrder:
+        with self._database.read() as connection:
+            return _record(connection.execute(select(signer_order).where(signer_order.c.id == order_id)).one())
+
     def obeyed(self, order_id: int, *, journal_index: int, now: dt.datetime) -> None:
         self._answer(order_id, now=now, state="obeyed", answer="", journal_index=journal_index)
 

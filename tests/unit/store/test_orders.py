@@ -30,7 +30,7 @@ def test_an_obeyed_order_says_where_that_stands(store: Store) -> None:
     assert (waiting.answer, waiting.updated_at) == ("the signer is busy \\x00", after(1))
     store.orders.obeyed(order.id, journal_index=42, now=after(2))
     assert store.orders.waiting(1) == ()
-    (obeyed,) = store.orders.list(limit=10)
+    obeyed = store.orders.get(order.id)
     assert (obeyed.state, obeyed.answer, obeyed.journal_index) == ("obeyed", "", 42)
 
 

@@ -1,0 +1,57 @@
+"""Operators' keys: Ed25519, in encrypted PKCS#8 files (PEM, RFC 5958) that stay with the person.
+
+Owns making and reading them; what is signed with them is in `journal.order`. The public half goes into the signer's
+configuration, where it says whose orders are obeyed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from cassiopeia import files
+from cassiopeia.ceremony.key_ceremony import encrypt_key
+from cassiopeia.errors import OperatorError
+
+# PKCS#8 as the library writes it derives its key by 2,048 rounds of PBKDF2: the passphrase has to be good by itself.
+SHORTEST_PASSPHRASE: Final = 15
+
+
+def make_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+    """Make a key and write it to a new file; raises OperatorError."""
+    if len(passphrase) < SHORTEST_PASSPHRASE:
+        raise OperatorError(
+            f"this passphrase is too short: take {SHORTEST_PASSPHRASE} characters or more, as four or five random words"
+        )
+    key = Ed25519PrivateKey.generate()
+    try:
+        files.write_file(path, encrypt_key(key, passphrase.encode()))
+    except FileExistsError:
+        raise OperatorError(f"{path}: is there already, and no key is ever overwritten: choose another name") from None
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot write the key: {error.strerror}") from error
+    return key
+
+
+def load_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+    """Unlock a key; raises OperatorError."""
+    try:
+        key = load_pem_private_key(path.read_bytes(), passphrase.encode())
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read the key: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise OperatorError(f"{path}: wrong passphrase, or not an encrypted PKCS#8 key (PEM)") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise OperatorError(
+            f"{path}: is not an Ed25519 key: operators sign with those that `cassiopeia order key` makes"
+        )
+    return key
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """The public half (SubjectPublicKeyInfo), as signer.toml names it."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

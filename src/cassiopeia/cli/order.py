@@ -1,0 +1,298 @@
+"""`cassiopeia order`: what operators can tell a signer over the line, from the draft to the answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cassiopeia.cli.options import (
+    config_option,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+    show_time,
+    timeout_option,
+)
+from cassiopeia.errors import OperatorError
+
+if TYPE_CHECKING:
+    from cassiopeia.journal.order import Arguments, Order
+    from cassiopeia.store.database import Store
+    from cassiopeia.store.orders import StoredOrder
+
+_ASK_EVERY_S: Final = 0.2
+_LISTED: Final = 20
+# Beyond this, the clock of the machine where an order is made and the time that it names do not agree.
+_AGREES_WITHIN: Final = dt.timedelta(hours=1)
+_HEARD_WITHIN: Final = dt.timedelta(minutes=5)
+
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Read the passphrase of the key from this file instead of asking for it.",
+)
+
+
+@click.group()
+def order() -> None:
+    """Tell a signer what nobody but its operators can tell it.
+
+    `make` a draft from what the signer said last, let as many operators `sign` the file as its signer.toml asks for
+    (quorum), each with a key of his own, then `send` it.
+    """
+
+
+@order.command(short_help="Make an operator's key.")
+@_file
+@_passphrase_option
+def key(file: Path, passphrase_file: Path | None) -> None:
+    """Make an operator's key in FILE, encrypted, and print its public half.
+
+    FILE stays with the operator. The public half goes beside the signer's signer.toml, which names it under [orders].
+    """
+    from cassiopeia.ceremony.operator_key import make_operator_key, public_pem  # noqa: PLC0415 - `--help` must be quick
+
+    made = make_operator_key(file, _passphrase(passphrase_file, confirm=True))
+    click.echo(public_pem(made), nl=False)
+    click.echo(
+        f"{file}: written. Save what was printed as NAME.pem on the signer, add it to operators under [orders] in "
+        "signer.toml, and start the signer again.",
+        err=True,
+    )
+
+
+@order.group()
+def make() -> None:
+    """Draft an order; nobody obeys it before it is signed."""
+
+
+@make.command(short_help="Say what the time is, and end a halt for the clock.")
+@config_option
+@click.option("--signer", "signer_id", type=click.IntRange(1, 126), default=1, show_default=True, help="For which one.")
+@click.option(
+    "--time",
+    "said",
+    metavar="TIME",
+    help="The true time at this moment, as 2026-11-23T12:00:00Z. Without it: what this machine's clock shows.",
+)
+@click.option(
+    "--reason", default="the clock was compared", show_default=True, help="For those who sign, and for later."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Write the order here.")
+def confirm_clock(config_path: Path, signer_id: int, said: str | None, reason: str, out: Path) -> None:
+    """Draft an order that says what the time is: it confirms or corrects the signer's clock.
+
+    The order stays exact however long it takes to be signed, and is good until the signer is started again.
+    """
+    from cassiopeia.client.order_draft import draft_confirm_clock, write_order  # noqa: PLC0415 - as above
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    config = load_client_config(config_path)
+    now = dt.datetime.now(dt.UTC)
+    true_time = now if said is None else _moment(said)
+    with open_store(config.store_url) as store:
+        draft = draft_confirm_clock(
+            store,
+            journal_keys=config.journal_keys,
+            signer_id=signer_id,
+            reason=reason,
+            true_time=true_time,
+            now=now,
+        )
+    write_order(out, draft.octets)
+    _print_order(draft.octets)
+    _warn_of_doubts(true_time - now, draft.silent)
+    click.echo(f"The signer's clock shows {show_time(draft.signer_time)}; the order {_effect(draft.correction)}.")
+    click.echo(f"{out}: written. Now: cassiopeia order sign {out} --key FILE")
+
+
+@order.command(short_help="Say what an order says, and who has signed it.")
+@_file
+def show(file: Path) -> None:
+    """Say in words what the order in FILE says, and by which keys it is signed."""
+    from cassiopeia.client.order_draft import read_order_file  # noqa: PLC0415 - as above
+
+    _print_order(read_order_file(file))
+
+
+@order.command(short_help="Add a signature to an order.")
+@_file
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The operator's key, made by `cassiopeia order key`.",
+)
+@_passphrase_option
+@click.option("--yes", is_flag=True, help="Do not ask whether to sign, for scripts.")
+def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) -> None:
+    """Add a signature to the order in FILE, after showing what it says. Needs neither a database nor the line."""
+    from cassiopeia.ceremony.operator_key import load_operator_key  # noqa: PLC0415 - as above
+    from cassiopeia.client.order_draft import read_order_file, write_order  # noqa: PLC0415 - as above
+    from cassiopeia.journal.order import sign_order  # noqa: PLC0415 - as above
+
+    octets = read_order_file(file)
+    _print_order(octets)
+    if not yes:
+        click.confirm("Sign this?", abort=True)
+    signed = sign_order(octets, load_operator_key(key_file, _passphrase(passphrase_file, confirm=False)))
+    write_order(file, signed, replace=True)
+    click.echo(f"{file}: signed. When all have signed: cassiopeia order send {file}")
+
+
+@order.command(short_help="Give an order to the signer client.")
+@_file
+@config_option
+@click.option("--wait", is_flag=True, help="Wait until the signer has answered.")
+@timeout_option
+def send(file: Path, config_path: Path, wait: bool, timeout_s: float) -> None:
+    """Give the order in FILE to the signer client, which takes it over the line at once."""
+    from cassiopeia.client.order_draft import read_order_file  # noqa: PLC0415 - as above
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+    from cassiopeia.journal.order import read_order, read_signed  # noqa: PLC0415 - as above
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    octets = read_order_file(file)
+    said, _ = read_order(octets)
+    if not read_signed(octets).signatures:
+        raise OperatorError(f"{file}: nobody has signed this order yet: cassiopeia order sign {file} --key FILE")
+    with open_store(load_client_config(config_path).store_url) as store:
+        sent = store.orders.put(said.signer_id, said.sequence, octets, now=dt.datetime.now(dt.UTC))
+        if not wait:
+            click.echo(f"order {sent.sequence} waits for signer {sent.signer_id}; see: cassiopeia order list")
+            return
+        answered = _wait(store, sent, timeout_s)
+    if answered.state == "refused":
+        raise OperatorError(f"signer {sent.signer_id} has refused order {sent.sequence}: {answered.answer}")
+    click.echo(
+        f"signer {sent.signer_id} has obeyed order {sent.sequence}: entry {answered.journal_index} of its journal"
+    )
+
+
+@order.command(name="list", short_help="Show what was sent, and what the signers answered.")
+@config_option
+@json_option
+def list_(config_path: Path, as_json: bool) -> None:
+    """Show the latest orders that were sent, and what the signers have answered."""
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    with open_store(load_client_config(config_path).store_url) as store:
+        orders = store.orders.list(limit=_LISTED)
+    if as_json:
+        print_json({"orders": [_document(each) for each in orders]})
+        return
+    print_table(
+        ("SENT", "SIGNER", "NUMBER", "ORDER", "STATE", "ANSWER"),
+        [
+            (
+                show_time(each.created_at),
+                str(each.signer_id),
+                str(each.sequence),
+                _read(each.octets)[0].action,
+                each.state,
+                each.answer if each.journal_index is None else f"entry {each.journal_index} of its journal",
+            )
+            for each in orders
+        ],
+    )
+
+
+def _print_order(octets: bytes) -> None:
+    from cassiopeia.journal.order import describe, read_signed  # noqa: PLC0415 - as above
+
+    signatures = read_signed(octets).signatures
+    names = ", ".join(each.key.hex()[:16] for each in signatures)
+    print_fields({**describe(*_read(octets)), "signed by": names or "nobody yet"})
+
+
+def _read(octets: bytes) -> tuple[Order, Arguments]:
+    from cassiopeia.journal.order import read_order  # noqa: PLC0415 - as above
+
+    return read_order(octets)
+
+
+def _warn_of_doubts(disagreement: dt.timedelta, silent: dt.timedelta) -> None:
+    if abs(disagreement) > _AGREES_WITHIN:
+        click.echo(
+            f"WARNING: this machine's clock and --time are {_span(disagreement)} apart: is that what you mean?",
+            err=True,
+        )
+    if silent > _HEARD_WITHIN:
+        click.echo(
+            f"WARNING: the signer was last heard {_span(silent)} ago; if it was started again since, it will refuse "
+            "this order: make another one then",
+            err=True,
+        )
+
+
+def _effect(correction: dt.timedelta) -> str:
+    seconds = round(correction.total_seconds())
+    if abs(seconds) <= 1:
+        return "confirms it"
+    return f"sets it {'forward' if seconds > 0 else 'back'} by {_span(correction)}"
+
+
+def _span(difference: dt.timedelta) -> str:
+    seconds = abs(difference.total_seconds())
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _moment(text: str) -> dt.datetime:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time; write 2026-11-23T12:00:00Z", param_hint="--time") from None
+    if moment.tzinfo is None:
+        raise click.BadParameter(
+            f"{text!r} does not say of which time zone; write Z behind it for UTC", param_hint="--time"
+        )
+    return moment.astimezone(dt.UTC)
+
+
+def _passphrase(file: Path | None, *, confirm: bool) -> str:
+    if file is None:
+        given: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        return given
+    return file.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def _wait(store: Store, sent: StoredOrder, timeout_s: float) -> StoredOrder:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answered = store.orders.get(sent.id)
+        if answered.state != "waiting":
+            return answered
+        if time.monotonic() >= deadline:
+            answer = f" (the signer says: {answered.answer})" if answered.answer else ""
+            raise OperatorError(
+                f"order {sent.sequence} still waits after {timeout_s:g} seconds{answer}; it is not lost: is "
+                "`cassiopeia client run` running, and does the line stand? See: cassiopeia order list"
+            )
+        time.sleep(_ASK_EVERY_S)
+
+
+def _document(stored: StoredOrder) -> dict[str, Any]:
+    said, _ = _read(stored.octets)
+    return {
+        "signer_id": stored.signer_id,
+        "number": stored.sequence,
+        "order": said.action,
+        "reason": said.reason,
+        "state": stored.state,
+        "answer": stored.answer,
+        "journal_index": stored.journal_index,
+        "sent": stored.created_at,
+        "changed": stored.updated_at,
+    }

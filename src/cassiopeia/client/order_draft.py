@@ -1,0 +1,111 @@
+"""Drafts of orders, made from the signer's own signed word; and the files that they travel in from hand to hand.
+
+Owns what stands in an order (for which signer and boot, as which number, what the time was) and PEM around it. Nobody
+here signs: that is done where the operators' keys are.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cassiopeia.config import HIGHEST_SIGNER_ID
+from cassiopeia.errors import OperatorError, PeerError, SignatureInvalid
+from cassiopeia.journal.order import ConfirmClock, draft_order, read_order
+from cassiopeia.journal.timestamp import verify_timestamp
+from cassiopeia.protocol import payload, structure
+from cassiopeia.store.database import Store
+
+_LABEL: Final = "CASSIOPEIA ORDER"
+# The largest that the store can number; an order with another number is none of ours.
+_HIGHEST_SEQUENCE: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockDraft:
+    """An order that says what the time is, and what comes of it: by how much the signer's clock will be moved.
+
+    `silent` is for how long the signer has not been heard: an order is good only as long as it was not started again.
+    """
+
+    octets: bytes
+    signer_time: dt.datetime
+    correction: dt.timedelta
+    silent: dt.timedelta
+
+
+def draft_confirm_clock(
+    store: Store,
+    *,
+    journal_keys: Collection[bytes],
+    signer_id: int,
+    reason: str,
+    true_time: dt.datetime,
+    now: dt.datetime,
+) -> ClockDraft:
+    """An order for this signer that says: it is `true_time` now. `now` is what this machine's clock shows.
+
+    Raises OperatorError when the signer has not been heard.
+    """
+    # 1. What the signer said last of itself, and signed.
+    stored = store.orders.timestamp(signer_id)
+    status = next((each for each in store.signers.list() if each.signer_id == signer_id), None)
+    if stored is None or status is None:
+        raise OperatorError(
+            f"signer {signer_id} has not been heard here: is `cassiopeia client run` running, and does the line stand?"
+        )
+    word = structure.decode(payload.Timestamp, stored.octets)
+    try:
+        verify_timestamp(word, store.journal_copies.state(signer_id).link.head_keys(journal_keys))
+    except SignatureInvalid as error:
+        raise OperatorError(
+            f"what the store holds as the word of signer {signer_id} is not signed by its journal key: {error}"
+        ) from error
+    # 2. By this machine's clock it came so long ago; by it alone, right or wrong.
+    silent = now - stored.seen_at
+    true_then = true_time - silent
+    return ClockDraft(
+        octets=draft_order(
+            signer_id=signer_id,
+            sequence=int(status.report.get("order_sequence", 0)) + 1,
+            boot_id=word.boot_id,
+            arguments=ConfirmClock(boot_seconds=word.boot_seconds, true_time=true_then.replace(microsecond=0)),
+            reason=reason,
+        ),
+        signer_time=word.time + silent,
+        correction=true_then - word.time,
+        silent=silent,
+    )
+
+
+def write_order(path: Path, octets: bytes, *, replace: bool = False) -> None:
+    """Write an order file: all of it or nothing, and a new one unless `replace`; raises OperatorError."""
+    path = path.absolute()
+    if not replace and path.exists():
+        raise OperatorError(f"{path}: is there already: choose another name")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload.encode_pem(_LABEL, octets))
+        Path(name).replace(path)
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot write the order: {error.strerror}") from error
+
+
+def read_order_file(path: Path) -> bytes:
+    """The octets of the order in a file; raises OperatorError."""
+    try:
+        octets = payload.decode_pem(_LABEL, path.read_bytes())
+        order, _ = read_order(octets)
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read the order: {error.strerror}") from error
+    except PeerError as error:
+        raise OperatorError(f"{path}: this is not an order: {error}") from error
+    if not 1 <= order.signer_id <= HIGHEST_SIGNER_ID or order.sequence > _HIGHEST_SEQUENCE:
+        raise OperatorError(f"{path}: this is not an order: no signer has such a number")
+    return octets
