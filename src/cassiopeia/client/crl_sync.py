@@ -192,6 +192,13 @@ class CrlSync:
                 self._replace(counter, der, now=now)
             case RequestRefused(code=code, field=offending, message=message):
                 self._refused(counter, code, offending, message, now=now)
+            case RequestFailed(code="worker-died", message=message):
+                # Which of them it was is found out when each is alone; the CRL itself waits ever longer.
+                _log.error("CRL of %s: %s", counter.authority.name, message)
+                self._store.queue.blame(self._owner, [job.id for job in counter.jobs], message, now=now)
+                counter.jobs = []
+                counter.unanswered += 1
+                self._put_back(counter, now=now, delay_s=patience.delay_s(counter.unanswered), reason=message)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
                 delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)

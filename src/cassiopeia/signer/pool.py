@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 _BATCHES_A_WORKER = 2
 _BATCH_TASKS = 16
 _BATCH_TIME_LIMIT_S = 30.0
+# Until a new worker has its keys: a slow key derivation and dozens of RSA keys on a slow machine need a minute or two.
+_START_TIME_LIMIT_S = 300.0
 _RESPAWN_DELAY_S = 1.0
 _STOP_TIME_LIMIT_S = 5.0
 
@@ -51,11 +53,16 @@ class _Queued:
 class _Member:
     process: subprocess.Popen[bytes]
     stream: socket.socket
+    # Until then it must be ready, and then answer the first of its batches.
+    deadline: float
     reader: FrameReader = field(default_factory=FrameReader)
     outgoing: bytearray = field(default_factory=bytearray)
     batches: deque[list[_Queued]] = field(default_factory=deque)
-    deadline: float = 0.0
     ready: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        return not self.ready or bool(self.batches)
 
 
 class WorkerPool:
@@ -108,7 +115,7 @@ class WorkerPool:
     def seconds_to_deadline(self) -> float | None:
         """Seconds until `check_time` has something to do; None when nothing waits."""
         now = time.monotonic()
-        moments = [member.deadline for member in self._members if member.batches]
+        moments = [member.deadline for member in self._members if member.is_awaited]
         if len(self._members) < self._count:
             moments.append(self._respawn_at)
         return max(0.0, min(moments) - now) if moments else None
@@ -117,8 +124,11 @@ class WorkerPool:
         """End workers that hang."""
         now = time.monotonic()
         for member in list(self._members):
-            if member.batches and now > member.deadline:
-                _log.error("worker %d hung for %g seconds and is ended", member.process.pid, _BATCH_TIME_LIMIT_S)
+            if member.is_awaited and now > member.deadline:
+                what, limit_s = (
+                    ("hung", _BATCH_TIME_LIMIT_S) if member.ready else ("did not begin", _START_TIME_LIMIT_S)
+                )
+                _log.error("worker %d %s for %g seconds and is ended", member.process.pid, what, limit_s)
                 member.process.kill()
                 self._bury(member)
 
@@ -141,7 +151,7 @@ class WorkerPool:
             command = [*self._command, str(self._config_path), str(theirs.fileno())]
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - our own interpreter and module
         ours.setblocking(False)
-        member = _Member(process=process, stream=ours)
+        member = _Member(process=process, stream=ours, deadline=time.monotonic() + _START_TIME_LIMIT_S)
         self._members.append(member)
         self._selector.register(ours, selectors.EVENT_READ, lambda mask: self._on_event(member, mask))
 

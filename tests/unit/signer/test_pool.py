@@ -261,6 +261,29 @@ def test_a_worker_that_breaks_the_rules_is_replaced_and_the_signer_lives(make: C
     assert isinstance(front.run_until_answered(task, front.decide())[task + 1], Denied)
 
 
+def test_a_worker_that_never_begins_is_replaced(
+    make: Callable[..., Front], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with a token that does not answer. Another worker that has begun long ago is left alone."""
+    front = make(count=2)
+    lives, dies = front.process_ids()
+    monkeypatch.setattr(pool_module, "_START_TIME_LIMIT_S", 0.2)
+    front.pool._config_path = tmp_path / "silent"
+    os.kill(dies, signal.SIGKILL)
+    front.run_until(lambda: "did not begin for 0.2 seconds and is ended" in caplog.text)
+    monkeypatch.setattr(pool_module, "_START_TIME_LIMIT_S", TIME_LIMIT_S)
+    front.pool._config_path = tmp_path / "good"
+    front.run_until(lambda: front.is_ready(2))
+    assert lives in front.process_ids()
+
+
+def test_a_worker_has_a_while_to_begin(make: Callable[..., Front]) -> None:
+    front = make("silent", ready=False)
+    patience = front.pool.seconds_to_deadline()
+    assert patience is not None
+    assert 200 < patience <= 300
+
+
 @pytest.mark.parametrize("how", ["empty", "garbage", "dies"])
 def test_a_worker_that_starts_badly_is_tried_again_after_a_while(make: Callable[..., Front], how: str) -> None:
     front = make(how, ready=False)
