@@ -215,8 +215,7 @@ class Replay:
             raise PeerError(f"it opens epoch {body.number}, not {entry.epoch}")
         heads.load_public_key(body.public_key)
         if body.head:
-            # The head that the copy came with: what it covers must still be here.
-            self.check_head(body.head)
+            self._check_last_head(body)
         self.epoch = entry.epoch
         self.keys.append(KeyPeriod(first=entry.index, public_key=body.public_key, chained=False))
         self.crls.epoch()
@@ -224,6 +223,17 @@ class Replay:
         self.halts.pop(LOST_PAST, None)
         # Parts that the copy did not have are gone for good.
         self._explained_to = entry.index
+
+    def _check_last_head(self, body: entries.Epoch) -> None:
+        """The newest head of the epoch before: what it covers is here, or was lost and is known to be."""
+        said = heads.read_head(body.head)
+        if said.size <= self.size:
+            self.check_head(body.head)
+            return
+        # The lost entries may have introduced another key, with which the signer goes on.
+        heads.verify_head(body.head, [self.keys[-1].public_key, body.public_key])
+        if (said.signer_id, said.epoch) != (self.signer_id, self.epoch):
+            raise PeerError("the head that it ends with is that of another signer or epoch")
 
     def _configuration(self, _entry: JournalEntry, body: entries.Configuration, log: Log) -> None:
         self.configuration_hash = body.configuration_hash

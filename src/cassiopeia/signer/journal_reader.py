@@ -28,8 +28,11 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """The journal's database, which nothing can change through this; raises OperatorError while a signer has it."""
     if not path.is_file():
         raise OperatorError(f"{path}: there is no journal: the signer has not run yet, or [signer] state is wrong")
+    # A signer that ended well leaves no write-ahead log; then nothing has to be written beside the file to read it.
+    write_ahead_log = path.with_name(f"{path.name}-wal")
+    mode = "mode=ro" if write_ahead_log.exists() else "mode=ro&immutable=1"
     try:
-        database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=0)
+        database = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None, timeout=0)
         with closing(database):
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             yield database

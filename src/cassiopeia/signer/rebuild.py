@@ -23,6 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from cassiopeia import files
 from cassiopeia.config import SignerConfig
@@ -34,7 +35,7 @@ from cassiopeia.journal.certificates import SERIAL_OCTETS
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.readable import moment, serial_text
 from cassiopeia.journal.replay import Replay
-from cassiopeia.journal.transcript import End, Header, Item, SavedCrl, SavedLog
+from cassiopeia.journal.transcript import End, Item, SavedCrl, SavedLog
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_index import Intent
@@ -82,7 +83,7 @@ def rebuild(
             done = _Rebuild(journal, now=now).run(items, {heads.public_octets(key), *trusted})
         finally:
             journal.close()
-        _verify(building / FILE_NAME, heads.public_octets(key))
+        _verify(building / FILE_NAME)
         done.kept_aside = _install(building / FILE_NAME, path, now=now)
     except PeerError as error:
         raise OperatorError(f"the journal cannot be made from this export: {error}") from error
@@ -141,8 +142,8 @@ class _Rebuild:
                     self._crls.append(item)
                 case End():
                     self._end = item
-                case Header():
-                    pass  # it says what the entries say
+                case _:
+                    pass  # the header says what the entries say
         self._replay.finish()
 
     def _check_end(self, keys: Collection[bytes]) -> bytes:
@@ -197,11 +198,13 @@ class _Rebuild:
         # 2. Intents that came after the copy's end; of several for one request the newest is the one that lived.
         behind = sorted(
             (each for each in saved if self._find(each.body.serial_number) is None),
-            key=lambda each: (each.body.request_id, bool(each.signature), each.entry.index),
+            key=lambda each: (bool(each.signature), each.entry.epoch, each.entry.index),
         )
-        for each, following in zip(behind, [*behind[1:], None], strict=True):
-            last = following is None or following.body.request_id != each.body.request_id
-            self._take_in(each, lives=last)
+        living = {each.body.request_id: each for each in behind}
+        for lives in (False, True):
+            for each in behind:
+                if (living[each.body.request_id] is each) == lives:
+                    self._take_in(each, lives=lives)
 
     def _take_in(self, saved: _Saved, *, lives: bool) -> None:
         """Write down again an intent whose entry was lost; its octets are the same, its place is another."""
@@ -296,10 +299,9 @@ def _check_place(path: Path, *, replace: bool) -> None:
             "one is kept aside)"
         )
     try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as database:
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.execute("BEGIN EXCLUSIVE")
-            database.execute("ROLLBACK")
+        # Read-only: what is kept aside stays as it was found, its write-ahead log too.
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=0)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         # A journal that SQLite cannot read is one of the reasons to be here.
         if "locked" in str(error):
@@ -314,14 +316,12 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _verify(path: Path, public_key: bytes) -> None:
+def _verify(path: Path) -> None:
     """What was written, read as a stranger would."""
     replay = Replay()
     for log in read_journal(path):
         replay.append(log)
     replay.finish(complete=True)
-    if replay.keys[-1].public_key != public_key:
-        raise PeerError("the new journal names another key than that of signer.toml")
 
 
 def _install(built: Path, path: Path, *, now: dt.datetime) -> Path | None:

@@ -238,6 +238,15 @@ def epoch_with_a_foreign_head(made: JournalMaker) -> None:
     made.new_epoch(head=changed_head(made, root_hash=b"r" * 32))
 
 
+def epoch_with_a_head_of_nobody(made: JournalMaker) -> None:
+    made.journal_key = journal_key(3)
+    made.new_epoch(journal_key(1), head=changed_head(made, size=made.size + 5))
+
+
+def epoch_with_a_head_of_another_epoch(made: JournalMaker) -> None:
+    made.new_epoch(head=changed_head(made, size=made.size + 5, epoch=2))
+
+
 def epoch_without_a_key(made: JournalMaker) -> None:
     made.new_epoch(public_key=b"nonsense")
 
@@ -269,6 +278,8 @@ def epoch_without_a_key(made: JournalMaker) -> None:
         (epoch_of_another_number, "it opens epoch 3, not 2"),
         (epoch_skipped, "an entry of epoch 3, not 2"),
         (epoch_with_a_foreign_head, "that of another journal"),
+        (epoch_with_a_head_of_nobody, "no known journal key has signed this head"),
+        (epoch_with_a_head_of_another_epoch, "is that of another signer or epoch"),
         (epoch_without_a_key, "a journal key cannot be read"),
     ],
 )
@@ -303,6 +314,14 @@ def test_a_new_epoch_ends_the_halt_of_a_lost_past() -> None:
     made.issue()
 
     assert replay(made).halts == {}
+
+
+def test_an_epoch_may_end_with_a_head_over_entries_that_are_lost() -> None:
+    made = sound()
+    head = changed_head(made, size=made.size + 5)
+    made.new_epoch(head=head)
+
+    assert replay(made).epoch == 2
 
 
 def test_a_part_that_nobody_removed_has_to_be_there() -> None:
