@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from tests.support.authorities import NOW, default_authority, make_authority, make_ca, p256_key, rsa_key, sign
-from tests.support.signer import intent, record_issued
+from tests.support.signer import open_journal, record_intent, record_issued
 
 from cassiopeia.core import crl
 from cassiopeia.core.request import Revocation
@@ -21,7 +21,7 @@ LIFETIME = dt.timedelta(days=10)
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    opened = Journal(tmp_path)
+    opened = open_journal(tmp_path)
     yield opened
     opened.close()
 
@@ -121,12 +121,11 @@ def test_a_serial_that_was_never_issued_is_named(journal: Journal, revocations: 
 def test_a_serial_without_a_certificate_is_not_revoked(
     journal: Journal, revocations: RevocationList, state: str
 ) -> None:
-    wanted = intent()
-    journal.record_intent(wanted, now=NOW)
+    wanted = record_intent(journal)
     if state == "confirmed":
-        journal.record_confirmation(wanted.serial_number, log_hash=wanted.log_hash, now=NOW)
+        journal.record_confirmation(wanted, log_hash=wanted.log_hash, now=NOW)
     if state == "abandoned":
-        journal.record_abandonment(wanted.serial_number, reason="", now=NOW)
+        journal.record_abandonment(wanted, code="vetoed", reason="", now=NOW)
     with pytest.raises(Refused, match="never issued"):
         revoke(revocations, int.from_bytes(wanted.serial_number, "big"))
 

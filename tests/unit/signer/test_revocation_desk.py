@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.authorities import NOW
-from tests.support.conversations import Pair
+from tests.support.revoking import Copy, kinds, renew, revoke
 from tests.support.signer import SIGNING_CA, Front, record_issued
 
 from cassiopeia.core import crl
@@ -24,56 +23,6 @@ def front(tmp_path: Path) -> Iterator[Front]:
     made = Front(directory=tmp_path)
     yield made
     made.journal.close()
-
-
-class Copy:
-    """A client's copy of the CRL, kept by patches alone."""
-
-    def __init__(self, front: Front) -> None:
-        self._authority = front.authority
-        self.crl: crl.Crl | None = None
-
-    def request(self, *serials: int) -> RevocationRequest:
-        return RevocationRequest(
-            signing_ca=self._authority.name,
-            revocations=tuple(Revocation(serial_number=each) for each in serials),
-            crl_number=self.crl.number if self.crl else 0,
-            tbs_hash=hashlib.sha256(self.crl.tbs).digest() if self.crl else b"",
-        )
-
-    def patch(self, event: object) -> list[int]:
-        """Take an answer; return the serials that stand in the copy now."""
-        assert isinstance(event, RevocationAnswered)
-        answer = event.answer
-        der = crl.patch(
-            self.crl,
-            authority=self._authority,
-            algorithm_der=answer.algorithm,
-            this_update=answer.this_update,
-            next_update=answer.next_update,
-            crl_number=answer.crl_number,
-            new_entries=answer.entries,
-            signature=answer.signature,
-        )
-        self.crl = crl.read_crl(der)
-        return list(crl.entry_serials(self.crl.entries))
-
-
-def renew(front: Front) -> None:
-    front.revocation.renew(now=front.now)
-    front.settle()
-
-
-def revoke(front: Front, pair: Pair, request: RevocationRequest) -> object:
-    pair.client.revoke(request)
-    front.settle()
-    (answer,) = front.answers(pair)
-    return answer
-
-
-def kinds(front: Front) -> list[str]:
-    entries = front.journal._database.execute("SELECT kind FROM entry ORDER BY position").fetchall()
-    return [kind for (kind,) in entries if kind not in ("intent", "confirmation", "result")]
 
 
 def test_revocation_is_durable_then_signed_then_durable_then_told(front: Front) -> None:
