@@ -25,6 +25,8 @@ from cassiopeia.journal.replay import Replay
 from cassiopeia.store.models import signing_log
 
 STATE = "ca/signer/state"
+ARMED = "armed"
+"""The file that `FaultySystem.arm` makes."""
 HEARD = "heard.jsonl"
 """Where clients that were started with `Plan.heard` have written down what the signer said."""
 

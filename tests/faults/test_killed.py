@@ -6,14 +6,12 @@ The names are those of docs/issuance-cycle.md, found in the code: a step that is
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from tests.faults.launcher import Plan
-from tests.faults.rest import HEARD, check_at_rest
+from tests.faults.rest import ARMED, HEARD, check_at_rest
 from tests.faults.system import ROOT, FaultySystem
 
-ARMED = "armed"
 # An intent that nobody may confirm in time is abandoned while its session is there to be told.
 HASTY = {"cassiopeia.signer.issuance.INTENT_LIFE_S": -1.0, "cassiopeia.signer.service._HOUSEKEEPING_S": 0.001}
 _STEP = re.compile(r'\bstep\("([^"]+)"\)')
