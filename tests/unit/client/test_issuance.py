@@ -339,7 +339,6 @@ def test_a_certificate_that_the_store_knows_otherwise_is_looked_into(
     client: Certifying, caplog: pytest.LogCaptureFixture
 ) -> None:
     issued = first_certificate(client)
-    client.store.results.refuse(OWNER, [], now=client.front.now)
     assert client.issuance.receive(issued)
     (result,) = client.issuance._answers.issued
     other = dataclasses.replace(result, serial_number=result.serial_number + 1, certificate=b"another")
@@ -347,6 +346,40 @@ def test_a_certificate_that_the_store_knows_otherwise_is_looked_into(
     client.write_back()
     assert "is not the one that the store has for its request" in caplog.text
     assert client.issuance.under_way == 0
+    assert find(client.store).state == "issued"
+
+
+def test_a_serial_number_that_is_taken_sets_the_request_aside(client: Certifying) -> None:
+    """Else it would come again when its lease runs out, for ever."""
+    issued = first_certificate(client)
+    assert client.issuance.receive(issued)
+    (result,) = client.issuance._answers.issued
+    submit(client.store, client.front, 2)
+    (other,) = lease_sign(client.store, "another", at=client.front.now)
+    taken = dataclasses.replace(result, job_id=other.id, certificate=b"another")
+    client.store.results.finish_issued([taken], now=client.front.now)
+    client.write_back()
+    record = find(client.store)
+    assert (record.state, record.set_aside) == ("queued", True)
+    assert "or for its serial number" in record.last_error
+
+
+def test_a_signer_that_keeps_saying_not_now_is_asked_ever_less_often(client: Certifying) -> None:
+    """Thousands of jobs would fill the line with it."""
+    submit(client.store, client.front)
+    waits = []
+    for _ in range(14):
+        (job,) = client.send()
+        (event,) = client.hear()
+        client.take(RequestFailed(handle=event.handle, code="busy", message="no", retry_after_s=1))  # type: ignore[union-attr] # it is an answer
+        waited = 0
+        while not (leased := lease_sign(client.store, at=client.front.now + dt.timedelta(seconds=waited))):
+            waited += 1
+        client.front.now += dt.timedelta(seconds=waited)
+        client.store.queue.release("client", now=client.front.now)
+        waits.append(waited)
+        assert (job.tries, leased[0].tries) == (0, 0)
+    assert waits == [1, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1800, 1800, 1800]
 
 
 def test_answers_that_come_too_late_are_passed_over(client: Certifying) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+import pytest
 from tests.support.store import NOW, after, lease_sign, request_id, submit
 
 from cassiopeia.client import patience
@@ -10,6 +11,18 @@ from cassiopeia.store.database import Store
 
 def test_each_try_waits_longer_up_to_half_an_hour() -> None:
     assert [patience.delay_s(failures) for failures in range(1, 8)] == [1, 5, 25, 125, 625, 1800, 1800]
+
+
+@pytest.mark.parametrize(
+    ("told", "postponed", "waits"),
+    [(0, 0, 0), (1, 0, 1), (5, 2, 5), (5, 3, 7), (0, 10, 1023), (1, 11, 1800), (1, 10**9, 1800), (3600, 99, 3600)],
+)
+def test_the_signer_is_heeded_and_asked_ever_less_often(told: int, postponed: int, waits: float) -> None:
+    assert patience.as_told(told, postponed=postponed) == waits
+
+
+def test_a_signer_that_names_a_time_beyond_all_measure_is_asked_after_a_day() -> None:
+    assert patience.as_told(10**50, postponed=0) == 24 * 3600
 
 
 def test_a_job_is_tried_again_later_and_then_set_aside(store: Store) -> None:
