@@ -6,11 +6,14 @@ Run by `make run`.
 from __future__ import annotations
 
 import argparse
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 CASSIOPEIA = [sys.executable, "-m", "cassiopeia"]
 POLL_S = 0.2
@@ -25,6 +28,13 @@ The CA is running; Ctrl-C stops it. From a second terminal:
     {command} status -c {directory}/client/client.toml
 
 CA certificates and CRLs, for a web server to serve: {directory}/client/public
+
+A signer that stood still for more than three days issues nothing until an operator has confirmed its clock:
+
+    {command} order make confirm-clock -c {directory}/client/client.toml --out clock.order
+    {command} order sign clock.order --key {directory}/operator/operator.key \\
+        --passphrase-file {directory}/operator/passphrase
+    {command} order send clock.order -c {directory}/client/client.toml
 """
 
 
@@ -63,8 +73,26 @@ def make(directory: Path, key_algorithm: str) -> None:
             flush=True,
         )
         options = ["--unproved-profiles", "--periods", "2", "--key-algorithm", key_algorithm]
-        if subprocess.run([*CASSIOPEIA, "init", str(directory), *options], check=False).returncode != 0:
-            raise SystemExit(1)
+        with TemporaryDirectory() as operator:
+            options += ["--operator-key", make_operator(Path(operator))]
+            if subprocess.run([*CASSIOPEIA, "init", str(directory), *options], check=False).returncode != 0:
+                raise SystemExit(1)
+            shutil.copytree(operator, directory / "operator")
+
+
+def make_operator(directory: Path) -> str:
+    """An operator for trying out, whose passphrase lies beside his key; return the file of his public key."""
+    directory.chmod(0o700)
+    passphrase = directory / "passphrase"
+    passphrase.touch(0o600)
+    passphrase.write_text(secrets.token_hex(16))
+    command = [*CASSIOPEIA, "order", "key", str(directory / "operator.key"), "--passphrase-file", str(passphrase)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        raise SystemExit(1)
+    (directory / "operator.pem").write_text(done.stdout)
+    return str(directory / "operator.pem")
 
 
 def client_config(directory: Path) -> Path:

@@ -17,7 +17,7 @@ import datetime as dt
 import importlib.resources
 import secrets
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cassiopeia import files
 from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
 from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
+from cassiopeia.ceremony.operator_key import read_public_pem
 from cassiopeia.ceremony.toml_writer import toml_document, toml_value
 from cassiopeia.config import (
     link_address,
@@ -41,7 +42,7 @@ from cassiopeia.config import (
     load_signer_config,
 )
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Profile, parse_profile
-from cassiopeia.errors import ConfigurationError
+from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.link.credentials import make_link_key
 from cassiopeia.store.database import upgrade
 
@@ -96,16 +97,20 @@ def initialise(
     link_addresses: LinkAddresses | None = None,
     demo_profiles: bool = False,
     version_1: bool = False,
+    operator_keys: Sequence[Path] = (),
+    quorum: int = 1,
 ) -> Installation:
     """Make a new authority in `directory`, or nothing at all; raises OperatorError.
 
     `url_base`, if given, replaces the hierarchy's. `demo_profiles` adds the profiles that ask for no evidence.
-    `version_1` lets version 1 clients in (with link keys of their own), for those profiles only.
+    `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
+    orders that `quorum` of the `operator_keys` (public, PEM) have signed.
     """
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
     check_hierarchy(hierarchy, source="hierarchy")
     profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
+    operators = _read_operators(operator_keys, quorum=quorum)
     addresses = link_addresses or LinkAddresses()
     directory = directory.absolute()
     link_address(directory / "signer" / "signer.toml", addresses.listen, key="link.listen")
@@ -119,6 +124,8 @@ def initialise(
             profiles=profiles,
             addresses=addresses,
             version_1=version_1,
+            operators=operators,
+            quorum=quorum,
         )
         # 1. The safe.
         _write_offline(plan)
@@ -167,10 +174,27 @@ class _Plan:
     profiles: Mapping[str, str]
     addresses: LinkAddresses
     version_1: bool
+    operators: Mapping[str, bytes]
+    quorum: int
 
     @property
     def unproved(self) -> list[str]:
         return sorted(name for name in self.profiles if name.startswith(_UNPROVED_PREFIX))
+
+
+def _read_operators(paths: Sequence[Path], *, quorum: int) -> dict[str, bytes]:
+    """The operators' public keys by the names of their files; raises OperatorError."""
+    operators: dict[str, bytes] = {}
+    for path in paths:
+        pem = read_public_pem(path)
+        if path.stem in operators or pem in operators.values():
+            raise OperatorError(f"{path}: another operator's key has this name, or is this very key; each has one")
+        operators[path.stem] = pem
+    if operators and quorum > len(operators):
+        raise OperatorError(
+            f"{quorum} operators must sign, and {len(operators)} keys are given: give more --operator-key"
+        )
+    return operators
 
 
 def _choose_profiles(hierarchy: Hierarchy, *, demo_profiles: bool) -> dict[str, str]:
@@ -248,6 +272,10 @@ def _write_journal_key(plan: _Plan) -> None:
 def _write_signer(plan: _Plan) -> None:
     signer = plan.directory / "signer"
     files.make_directory(signer / "state")
+    if plan.operators:
+        operators = files.make_directory(signer / "operators")
+        for name, pem in plan.operators.items():
+            files.write_file(operators / f"{name}.pem", pem, mode=files.PUBLIC)
     keys = files.make_directory(signer / "keys")
     passphrase = _write_passphrase(signer)
     for each in plan.ceremony.time:
@@ -372,7 +400,13 @@ def _signer_toml(plan: _Plan) -> str:
         lifetime_days = 10                 # how long people have to reach a signer that stands still
         resign_hours = 24
         """
-    parts = [text, version_1, rest] if plan.version_1 else [text, rest]
+    orders = f"""
+        # Whose orders reach the signer over the line (cassiopeia order), and how many of them must sign.
+        [orders]
+        operators = {toml_value([f"operators/{name}.pem" for name in plan.operators])}
+        quorum = {plan.quorum}
+        """
+    parts = [text, *([version_1] if plan.version_1 else []), rest, *([orders] if plan.operators else [])]
     return "".join(textwrap.dedent(each) for each in parts)
 
 

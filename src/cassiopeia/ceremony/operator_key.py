@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from cassiopeia import files
 from cassiopeia.ceremony.key_ceremony import encrypt_key
@@ -50,6 +55,21 @@ def load_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
             f"{path}: is not an Ed25519 key: operators sign with those that `cassiopeia order key` makes"
         )
     return key
+
+
+def read_public_pem(path: Path) -> bytes:
+    """An operator's public key as it stands in a file (PEM); raises OperatorError."""
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read the operator's key: {error.strerror}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise OperatorError(f"{path}: is not a public key in PEM, as `cassiopeia order key` prints it") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise OperatorError(
+            f"{path}: is not an Ed25519 key: operators sign with those that `cassiopeia order key` makes"
+        )
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def public_pem(key: Ed25519PrivateKey) -> bytes:

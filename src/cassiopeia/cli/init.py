@@ -51,6 +51,21 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 )
 @click.option("--version-1", is_flag=True, help="Let clients of protocol version 1 in, for the unproved profiles only.")
 @click.option(
+    "--operator-key",
+    "operator_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Obey orders signed with this key (public, from `cassiopeia order key`); may be given several times.",
+)
+@click.option(
+    "--quorum",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 16),
+    help="So many operators must sign an order.",
+)
+@click.option(
     "--signer-device", metavar="DEVICE", help="The signer's serial device, as /dev/ttyS0 (else a Unix socket)."
 )
 @click.option("--client-device", metavar="DEVICE", help="The client's serial device.")
@@ -69,6 +84,8 @@ def init(
     periods: int | None,
     unproved_profiles: bool,
     version_1: bool,
+    operator_keys: tuple[Path, ...],
+    quorum: int,
     signer_device: str | None,
     client_device: str | None,
     tcp_port: int | None,
@@ -88,6 +105,8 @@ def init(
         link_addresses=_addresses(signer_device, client_device, tcp_port),
         demo_profiles=unproved_profiles,
         version_1=version_1,
+        operator_keys=operator_keys,
+        quorum=quorum,
     )
     _report(installation)
 

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from tests.support.authorities import p256_key
+from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia.ceremony import installation as installing
 from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
@@ -241,6 +243,56 @@ def test_other_links_stand_in_both_files(tmp_path: Path, smallest: Hierarchy, no
 
     assert load_signer_config(made.signer_config).listen == SerialAddress(device="/dev/ttyS0", baud=57600)
     assert load_client_config(made.client_config).connect == SerialAddress(device='/dev/odd"name')
+
+
+def test_orders_of_the_operators_are_obeyed_that_were_named(
+    tmp_path: Path, smallest: Hierarchy, now: dt.datetime
+) -> None:
+    for number, name in enumerate(["anna", "ben"]):
+        (tmp_path / f"{name}.pem").write_bytes(public_pem(number))
+    keys = [tmp_path / "anna.pem", tmp_path / "ben.pem"]
+
+    made = initialise(tmp_path / "ca", hierarchy=smallest, now=now, operator_keys=keys, quorum=2)
+
+    signer = load_signer_config(made.signer_config)
+    assert (signer.operators, signer.quorum) == (PUBLIC_KEYS[:2], 2)
+
+
+def test_without_operators_nothing_is_said_of_orders(installation: Installation) -> None:
+    assert load_signer_config(installation.signer_config).operators == ()
+    assert "orders" not in installation.signer_config.read_text()
+    assert not (installation.signer_config.parent / "operators").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "quorum", "reason"),
+    [
+        (["anna.pem", "anna.pem"], 1, "another operator's key has this name"),
+        (["anna.pem", "copy.pem"], 1, "or is this very key"),
+        (["anna.pem"], 2, "2 operators must sign, and 1 keys are given"),
+        (["gone.pem"], 1, "cannot read the operator's key"),
+        (["text.pem"], 1, "is not a public key in PEM"),
+        (["p256.pem"], 1, "is not an Ed25519 key"),
+    ],
+)
+def test_operators_that_cannot_be_are_refused(
+    tmp_path: Path, smallest: Hierarchy, now: dt.datetime, names: list[str], quorum: int, reason: str
+) -> None:
+    (tmp_path / "anna.pem").write_bytes(public_pem())
+    (tmp_path / "copy.pem").write_bytes(public_pem())
+    (tmp_path / "text.pem").write_text("none")
+    p256 = p256_key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "p256.pem").write_bytes(p256)
+
+    with pytest.raises(OperatorError, match=reason):
+        initialise(
+            tmp_path / "ca",
+            hierarchy=smallest,
+            now=now,
+            operator_keys=[tmp_path / name for name in names],
+            quorum=quorum,
+        )
+    assert not (tmp_path / "ca").exists()
 
 
 def test_an_ocsp_responder_and_pss_reach_the_sub_cas(tmp_path: Path, smallest: Hierarchy, now: dt.datetime) -> None:
