@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import signal
 import socket
@@ -10,13 +11,18 @@ from pathlib import Path
 
 import pytest
 from tests.support.conversations import Pair, hello, joined
-from tests.support.signer import SIGNING_CA, install
+from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
+from tests.support.journal_records import record_start
+from tests.support.signer import PROFILE, SIGNING_CA, install, record_intent
 
 from cassiopeia.config import load_signer_config
 from cassiopeia.errors import OperatorError, Unavailable
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
 from cassiopeia.protocol.events import (
+    EntriesReceived,
     HelloReceived,
     RequestAbandoned,
     RequestFailed,
@@ -27,7 +33,7 @@ from cassiopeia.protocol.events import (
 )
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
-from cassiopeia.signer import service as service_module
+from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.service import Signer
 from cassiopeia.signer.tasks import Signed
 
@@ -38,6 +44,8 @@ def signer(tmp_path: Path) -> Iterator[Signer]:
     made = Signer(config, config_path=tmp_path / "signer.toml")
     made._listener = open_listener(config.listen)
     made._listen(True)
+    made._clock.check(None)
+    made._journal.begin(now=made._clock.now())
     yield made
     made._stop()
 
@@ -83,11 +91,95 @@ def test_a_hello_is_answered_with_who_the_signer_is(signer: Signer) -> None:
     (event,) = say(signer, pair)
     assert isinstance(event, HelloReceived)
     assert (event.hello.signer_id, event.hello.limits) == (1, signer._config.limits.as_payload())
+    assert event.hello.present_head == signer._journal.signed_head()
+
+
+def greet(signer: Signer, head: bytes | None) -> HelloReceived:
+    """Begin a session with the head that the client holds; return the signer's answer."""
+    pair = Pair(client=Session(role=Role.CLIENT, version=2), signer=Session(role=Role.SIGNER, version=2))
+    pair.client.hello(dataclasses.replace(hello(), present_head=head))
+    for event in pair.to_signer():
+        signer._on_event(pair.signer, event)
+    # What the head brings about is on the disk before a word is said.
+    assert pair.to_client() == []
+    signer._journal.commit()
+    (answer,) = pair.to_client()
+    assert isinstance(answer, HelloReceived)
+    return answer
+
+
+def kinds(signer: Signer) -> list[str]:
+    return [entries.decode_entry(octets).kind for _, octets, _ in signer._journal.entries(1, 100)]
+
+
+def test_a_client_shows_the_head_that_it_holds(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerPool, "unlocked", property(lambda _: True))
+    head = signer._journal.signed_head()
+    assert greet(signer, head).hello.present_head == head
+    assert greet(signer, b"").hello.present_head == head
+    assert (signer._state(), kinds(signer)) == (("running", ""), ["key"])
+
+    larger = dataclasses.replace(heads.read_head(head), size=2)
+    answer = greet(signer, heads.sign_head(larger, JOURNAL_KEY))
+
+    assert kinds(signer) == ["key", "halt"]
+    assert heads.read_head(answer.hello.present_head or b"").size == 2
+    state, reason = signer._state()
+    assert (state, "it has lost part of its past" in reason) == ("halted", True)
+
+
+def test_a_head_of_another_signer_is_reported_and_halts_nothing(
+    signer: Signer, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = dataclasses.replace(heads.read_head(signer._journal.signed_head()), signer_id=2, size=9)
+    answer = greet(signer, heads.sign_head(foreign, JOURNAL_KEY))
+    assert answer.hello.present_head == signer._journal.signed_head()
+    assert kinds(signer) == ["key"]
+    assert "a journal head of signer 2: is this the journal that its copy is of" in caplog.text
+
+
+def test_entries_are_copied(signer: Signer) -> None:
+    pair = joined()
+    pair.client.get_entries(1, 10)
+    (answer,) = say(signer, pair)
+    assert isinstance(answer, EntriesReceived)
+    assert (answer.first, len(answer.logs), answer.head) == (1, 1, signer._journal.signed_head())
+
+
+def test_a_start_is_journaled_with_what_is_judged_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WorkerPool, "start", lambda _: None)
+    path = install(tmp_path)
+
+    def start() -> Signer:
+        config = load_signer_config(path)
+        started = Signer(config, config_path=path)
+        started._listener = open_listener(config.listen)
+        started._start()
+        return started
+
+    signer = start()
+    assert kinds(signer) == ["key", "configuration", "start"]
+    ((_, octets, _),) = signer._journal.entries(3, 1)
+    body = entries.decode_body(entries.decode_entry(octets))
+    assert (body.boot_id, body.configuration_hash) == (signer._boot_id, signer._configuration_hash)
+    record_intent(signer._journal)
+    signer._journal.commit()
+    signer._stop()
+
+    # The same configuration is not written down again; what nobody confirmed is over.
+    signer = start()
+    assert kinds(signer)[3:] == ["intent", "start", "abandonment"]
+    signer._stop()
+
+    (tmp_path / "profiles" / "9005-other.toml").write_bytes((tmp_path / "profiles" / f"{PROFILE}.toml").read_bytes())
+    signer = start()
+    assert kinds(signer)[6:] == ["configuration", "start"]
+    signer._stop()
 
 
 def test_the_time_comes_with_the_journals_durable_head(signer: Signer) -> None:
     pair = joined()
-    signer._journal.record_start(now=service_module._now(), boot_id=b"", configuration_hash=b"")
+    record_start(signer._journal, now=signer._clock.now())
     pair.client.get_timestamp()
     for event in pair.to_signer():
         signer._on_event(pair.signer, event)
@@ -96,7 +188,9 @@ def test_the_time_comes_with_the_journals_durable_head(signer: Signer) -> None:
     (answer,) = pair.to_client()
     assert isinstance(answer, TimestampReceived)
     assert answer.timestamp is not None
-    assert (answer.timestamp.index, answer.timestamp.head) == (1, signer._journal.head)
+    assert answer.timestamp.head == signer._journal.signed_head()
+    assert heads.verify_head(answer.timestamp.head, [JOURNAL_PUBLIC_KEY]).size == 2
+    assert answer.timestamp.boot_id == signer._boot_id
     assert not answer.timestamp.time.microsecond
 
 
@@ -120,7 +214,7 @@ def test_a_session_that_ends_before_the_disk_is_done_hears_nothing(
     else:
         pair.client.get_timestamp()
     pair.to_signer()
-    signer._journal.record_start(now=service_module._now(), boot_id=b"", configuration_hash=b"")
+    record_start(signer._journal, now=signer._clock.now())
     signer._on_event(pair.signer, request_)
     pair.signer.data_to_send()
     pair.signer.finish()
