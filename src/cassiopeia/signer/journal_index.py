@@ -169,8 +169,8 @@ class JournalIndex:
                 self._add_milestone(entry, body.sequence, hashlib.sha256(body.order).digest())
             case entries.Removal():
                 self._add_milestone(entry, body.last, b"")
-            case entries.Start() | entries.Refusal():
-                pass
+            case _:
+                pass  # starts and refusals: nobody asks for them
 
     def find_request(self, request_id: bytes) -> Intent | None:
         """The newest intent under this request id that was not abandoned."""
