@@ -431,6 +431,16 @@ def test_a_copy_goes_on_where_the_journal_ends(tmp_path: Path) -> None:
     first.close()
 
 
+def test_a_copy_of_another_signers_journal_is_refused(tmp_path: Path) -> None:
+    first = open_journal(tmp_path / "first")
+    second = Journal(tmp_path / "second", signer_id=2, key=JOURNAL_KEY)
+    with pytest.raises(PeerError, match="entry 1 of the copy is one of signer 1, not 2"):
+        second.append_copy(*copy_of(first)[0])
+    assert second.is_new
+    second.close()
+    first.close()
+
+
 # Removing what is about persons.
 
 

@@ -266,6 +266,14 @@ def test_the_highest_order_counts(journal: Journal) -> None:
     assert journal.index.order_sequence() == 7
 
 
+def test_an_order_that_was_obeyed_is_found_by_its_octets(journal: Journal) -> None:
+    find = journal.index.find_order
+    assert find(b"one") is None
+    journal.record_order(3, b"one", now=NOW)
+    journal.record_order(4, b"two", now=NOW)
+    assert (find(b"one"), find(b"two"), find(b"three")) == (2, 3, None)
+
+
 # Made anew.
 
 

@@ -304,6 +304,15 @@ def test_a_file_with_a_flipped_octet_is_refused_or_says_the_same(written: Path) 
     assert open_again(written) == 7
 
 
+def test_what_sqlite_finds_wrong_with_the_file_is_said(written: Path) -> None:
+    path = written / "journal.sqlite"
+    with path.open("r+b") as file:
+        # The number of free pages, of which there is none (SQLite's file format, 1.5).
+        file.seek(36)
+        file.write((1).to_bytes(4, "big"))
+    assert_damaged(written, "freelist")
+
+
 def test_a_file_that_ends_too_early_is_refused(written: Path) -> None:
     path = written / "journal.sqlite"
     whole = path.read_bytes()
