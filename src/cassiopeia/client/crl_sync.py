@@ -12,14 +12,14 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cassiopeia.client import patience
 from cassiopeia.client.losses import Losses
 from cassiopeia.client.publish import Publisher
 from cassiopeia.core import crl
 from cassiopeia.core.authority import Authority
-from cassiopeia.core.request import Revocation, RevocationRequest
+from cassiopeia.core.request import Revocation, RevocationRequest, revocation_digest
 from cassiopeia.errors import PeerError
 from cassiopeia.protocol.events import Event, FullCrlReceived, RequestFailed, RequestRefused, RevocationAnswered
 from cassiopeia.protocol.payload import RevokedAnswer
@@ -34,11 +34,17 @@ _log = logging.getLogger(__name__)
 _REVOCATIONS_A_MESSAGE = 100
 _RETRY_S = 30.0
 _UNPUBLISHED_RETRY_S = 60.0
+# Clocks differ by minutes; whatever is dated further ahead was signed by one that is wrong.
+_AHEAD_AT_MOST = dt.timedelta(hours=1)
+_AHEAD_RETRY_S = 600.0
 # A full CRL has a megabyte, which takes minutes on a slow serial line.
 _ANSWER_TIME_LIMIT_S = 600.0
 _FULL_CRL_TIME_LIMIT_S = 3600.0
 _NOT_NOW = "the signer could not answer"
 _UNPUBLISHED = "it is signed, and could not be published yet: see the client's log, and make room"
+_AHEAD = "its CRL is dated ahead of time: is the signer's clock wrong? see cassiopeia status"
+_REQUEST_TAG = b"cassiopeia/2 revocation request\0"
+_CRL_NUMBER_OCTETS = 20  # RFC 5280 5.2.3
 _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -306,6 +312,19 @@ class CrlSync:
         )
         counter.unanswered = counter.postponed = 0
         self._has_patched = True
+        if copy.this_update > now + _AHEAD_AT_MOST:
+            # Verifiers would refuse it, and with it every certificate that the published one lets them accept.
+            _log.error(
+                "CRL of %s: number %d is dated %s, which has not come: it is not published; is the signer's clock "
+                "wrong? `cassiopeia status` says what to do",
+                name,
+                copy.number,
+                f"{copy.this_update:%F %H:%M}Z",
+            )
+            self._postpone(counter.jobs, _AHEAD, now=now, delay_s=_AHEAD_RETRY_S)
+            counter.jobs = []
+            counter.not_before = now + dt.timedelta(seconds=_AHEAD_RETRY_S)
+            return
         if self._store.crls.put(record, now=now) is Outcome.CONFLICT:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
             self._put_back(counter, now=now, delay_s=_RETRY_S)
@@ -397,9 +416,16 @@ def _check_nothing_is_lost(copy: crl.Crl | None, full: crl.Crl) -> None:
 
 def _request(counter: _Counter) -> RevocationRequest:
     copy = counter.copy
-    return RevocationRequest(
+    request = RevocationRequest(
         signing_ca=counter.authority.name,
         revocations=tuple(job.revocation for job in counter.jobs if isinstance(job, RevokeJob)),
         crl_number=copy.number if copy else 0,
         tbs_hash=hashlib.sha256(copy.tbs).digest() if copy else b"",
     )
+    return replace(request, request_id=_request_id(request)) if request.revocations else request
+
+
+def _request_id(request: RevocationRequest) -> bytes:
+    """What the same message is called after any crash, so that it gets the same answer: SHA-256 of all that it says."""
+    held = request.crl_number.to_bytes(_CRL_NUMBER_OCTETS, "big") + request.tbs_hash
+    return hashlib.sha256(_REQUEST_TAG + revocation_digest(request) + held).digest()

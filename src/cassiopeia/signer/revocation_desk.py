@@ -152,7 +152,8 @@ class RevocationDesk:
             self._refuse(waiting, refusal, now=now)
             return True
         record = self._journal.index.crl(known.signing_ca, known.crl_number) if known.crl_number else None
-        if record is None or not record.signature:
+        # A CRL that is dated ahead, by a clock that was turned back since, helps nobody: the next one answers.
+        if record is None or not record.signature or record.this_update > now:
             return False
         self._journal.when_durable(lambda: _release(revocations, record, [waiting]))
         return True
