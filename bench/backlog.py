@@ -24,14 +24,21 @@ TIME_LIMIT_S = 600.0
 
 
 @contextmanager
-def made_system(algorithm: str, *, link: str = "unix", version_1: bool = False) -> Iterator[System]:
-    """A fresh CA whose keys are all of this kind, with signer and client not yet running."""
+def made_system(
+    algorithm: str, *, link: str = "unix", version_1: bool = False, lint_workers: int = 0
+) -> Iterator[System]:
+    """A fresh CA whose keys are all of this kind, with signer and client not yet running.
+
+    The client lints nothing if not told otherwise: in production its linter does not share the signer's processors.
+    """
     options = ["--unproved-profiles", "--key-algorithm", algorithm, *(["--version-1"] if version_1 else [])]
     with (
         tempfile.TemporaryDirectory(prefix="cassiopeia-bench-") as directory,
         System(directory=Path(directory), link=link, init_options=options) as system,
     ):
         system.run(*system.init_command)
+        with (Path(directory) / "ca" / "client" / "client.toml").open("a", encoding="utf-8") as file:
+            file.write(f"\n[lint]\nworkers = {lint_workers}\n")
         yield system
 
 
