@@ -165,6 +165,7 @@ def show(config_path: Path, request_id: str, as_json: bool) -> None:
                 "submitted": show_time(record.created_at),
                 "changed": show_time(record.updated_at),
                 "last difficulty": record.last_error,
+                **{f"death {number}": line for number, line in enumerate(record.dead_holders, 1)},
                 "sub-CA": record.authority,
                 "serial number": record.serial_number,
             }
@@ -290,6 +291,8 @@ def _document(store: Store, record: RequestRecord) -> dict[str, Any]:
         "id": wanted.request_id.hex(),
         "state": record.state,
         "set_aside": record.set_aside,
+        "last_difficulty": record.last_error,
+        "dead_holders": list(record.dead_holders),
         "profile": wanted.profile,
         "account": wanted.account,
         "subject": [{"type": each.type, "value": each.value} for each in wanted.attributes],

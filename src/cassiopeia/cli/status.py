@@ -1,4 +1,4 @@
-"""`cassiopeia status`: is it working, how long is the queue, how old are the CRLs."""
+"""`cassiopeia status`: is it working, how long is the queue, how old are the CRLs, and what needs a person."""
 
 from __future__ import annotations
 
@@ -8,59 +8,113 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time
+from cassiopeia import ops
+from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time, visible
 from cassiopeia.cli.profile import holds_document, print_holds
 
 if TYPE_CHECKING:
+    from cassiopeia.store.database import Store
     from cassiopeia.store.records import CrlHeader, QueueStatistics, SetAsideJob, SignerStatus
 
-# The client asks every half minute; after this long its silence means something.
-_SILENCE_S = 120
 _SET_ASIDE_LINES = 20
+# A CRL that was stored a moment ago may be on its way into the directory.
+_PUBLISHING_S = 60
+_INDENT = " " * 9
+_DAYS_SHOWN = 9_999
 
 
 @click.command()
 @config_option
 @json_option
-def status(config_path: Path, as_json: bool) -> None:
-    """Show the queue, the signer's last word and the age of each CRL."""
+@click.option("--check", is_flag=True, help="Say only what needs a person; exit with status 1 if anything does.")
+@click.pass_context
+def status(context: click.Context, config_path: Path, as_json: bool, check: bool) -> None:
+    """Show the queue, the signer's last word, the age of each CRL, and what needs a person.
+
+    With --check it is for cron or a monitor: silent, with exit status 0, as long as all is well.
+    """
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - `--help` must be quick
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
 
+    config = load_client_config(config_path)
     now = dt.datetime.now(dt.UTC)
-    with open_store(load_client_config(config_path).store_url) as store:
-        queue = store.queue.statistics(now=now)
+    with open_store(config.store_url) as store:
         aside = store.queue.set_aside_jobs(limit=_SET_ASIDE_LINES)
-        signers = store.signers.list()
-        crls = store.crls.headers()
-        holds = store.lint_streaks.suspicious()
+        streaks = store.lint_streaks.suspicious()
+        situation = ops.Situation(
+            now=now,
+            queue=store.queue.statistics(now=now),
+            signers=store.signers.list(),
+            crls=store.crls.headers(),
+            held=streaks,
+            unpublished=_unpublished(store, config.publish_directory, now=now),
+            hears_signers=config.version > 1,
+        )
+    concerns = ops.concerns(situation)
     if as_json:
-        print_json(_document(queue, aside, signers, crls, now) | {"held_profiles": holds_document(holds)})
-        return
-    _print_queue(queue)
-    print_holds(holds)
-    _print_set_aside(aside, total=sum(queue.set_aside.values()))
-    _print_signers(signers, now)
-    _print_crls(crls, now)
+        told = {} if check else _document(situation, aside) | {"held_profiles": holds_document(streaks)}
+        print_json(told | {"concerns": [_concern_document(each) for each in concerns]})
+    elif check:
+        _print_concerns(concerns)
+        _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
+    else:
+        _print_queue(situation.queue)
+        print_holds(streaks)
+        _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
+        _print_signers(situation)
+        _print_crls(situation.crls, now)
+        _print_concerns(concerns)
+        if not concerns:
+            click.echo("well     nothing needs a person")
+    if check and concerns:
+        context.exit(1)
+
+
+def _unpublished(store: Store, directory: Path, *, now: dt.datetime) -> set[str]:
+    """The authorities whose file in the public directory is not the CRL that the store has."""
+    found = set()
+    for header in store.crls.headers():
+        if (now - header.saved_at).total_seconds() < _PUBLISHING_S:
+            continue
+        record = store.crls.get(header.authority)
+        try:
+            published = (directory / f"{header.authority}.crl").read_bytes()
+        except OSError:
+            published = b""
+        if record is not None and record.der != published:
+            found.add(header.authority)
+    return found
+
+
+def _print_concerns(concerns: tuple[ops.Concern, ...]) -> None:
+    for each in concerns:
+        click.echo(visible(f"TO DO    {each.what}"))
+        click.echo(visible(f"{_INDENT}-> {each.remedy}"))
 
 
 def _print_queue(queue: QueueStatistics) -> None:
     waiting, leased, aside = (sum(each.values()) for each in (queue.waiting, queue.leased, queue.set_aside))
     click.echo(f"queue    {waiting} waiting, {leased} with a client, {aside} set aside for a person to look at")
     if waiting or leased:
-        click.echo(f"         the oldest has waited {_span(queue.oldest_age_s)}")
-    click.echo(f"         {queue.issued_last_hour} issued in the last hour")
+        depth = {kind: queue.waiting[kind] + queue.leased[kind] for kind in queue.waiting}
+        click.echo(f"{_INDENT}certificates {depth['sign']}, revocations {depth['revoke']}, CRLs {depth['crl']}")
+        click.echo(f"{_INDENT}the oldest has waited {ops.span(queue.oldest_age_s)}")
+    if postponed := sum(queue.postponed.values()):
+        click.echo(f"{_INDENT}put off by the signer, and asked for again by themselves: {postponed}")
+    if queue.suspected:
+        click.echo(f"{_INDENT}tried alone, because a client died with them in hand: {queue.suspected}")
+    click.echo(f"{_INDENT}{queue.issued_last_hour} issued in the last hour")
 
 
 def _print_set_aside(jobs: tuple[SetAsideJob, ...], *, total: int) -> None:
     if not jobs:
         return
     print_table(
-        ("         SET ASIDE", "PUT BACK BY", "REASON"),
-        [(f"         {show_time(each.set_aside_at)}", _remedy(each), each.reason) for each in jobs],
+        (f"{_INDENT}SET ASIDE", "PUT BACK BY", "REASON"),
+        [(f"{_INDENT}{show_time(each.set_aside_at)}", _remedy(each), each.reason) for each in jobs],
     )
     if total > len(jobs):
-        click.echo(f"         and {total - len(jobs)} more")
+        click.echo(f"{_INDENT}and {total - len(jobs)} more")
 
 
 def _remedy(job: SetAsideJob) -> str:
@@ -71,50 +125,75 @@ def _remedy(job: SetAsideJob) -> str:
     return f"nobody: the client asks for the next CRL of {job.authority} by itself"
 
 
-def _print_signers(signers: tuple[SignerStatus, ...], now: dt.datetime) -> None:
-    if not signers:
+def _print_signers(situation: ops.Situation) -> None:
+    if not situation.signers and situation.hears_signers:
         click.echo("signer   never heard: is `cassiopeia client run` running, and the signer?")
-    for each in signers:
-        silent_s = (now - each.seen_at).total_seconds()
-        reason = f" ({each.report['reason']})" if each.report["reason"] else ""
-        click.echo(f"signer {each.signer_id} {each.report['state']}{reason}, heard {_span(silent_s)} ago")
-        if silent_s > _SILENCE_S:
-            click.echo(
-                "         WARNING: silent for too long: is `cassiopeia client run` running? does the line stand?"
-            )
+    elif not situation.signers:
+        click.echo("signer   over version 1 of the protocol a signer does not say how it is")
+    for each in situation.signers:
+        reason = f" ({each.report['reason']})" if each.report.get("reason") else ""
+        heard = ops.span(ops.silent_s(each, situation.now))
+        state = each.report.get("state", "unknown")
+        click.echo(visible(f"signer {each.signer_id} {state}{reason}, heard {heard} ago"))
+        for line in (_disk(each), _clock(each), _journal(each)):
+            if line:
+                click.echo(f"{_INDENT}{line}")
         print_table(
-            ("         SUB-CA", "ISSUED", "REVOKED", "VALID UNTIL"),
+            (f"{_INDENT}SUB-CA", "ISSUED", "REVOKED", "VALID UNTIL"),
             [
-                (f"         {one['name']}", str(one["issued"]), str(one["revoked"]), one["not_after"][:10])
-                for one in each.report["authorities"]
+                (f"{_INDENT}{one['name']}", str(one["issued"]), str(one["revoked"]), one["not_after"][:10])
+                for one in each.report.get("authorities", ())
             ],
         )
 
 
+def _disk(signer: SignerStatus) -> str:
+    free, days = signer.report.get("free_octets"), ops.disk_days(signer)
+    if not isinstance(free, int):
+        return ""
+    left = "" if days is None else f", full in {min(days, _DAYS_SHOWN):,.0f} days"
+    return f"disk: {ops.show_octets(free)} free{left}"
+
+
+def _clock(signer: SignerStatus) -> str:
+    offset = ops.clock_offset_s(signer)
+    if offset is None:
+        return ""
+    if abs(offset) < 1:
+        return "clock: that of this machine"
+    return f"clock: {ops.span(abs(offset))} {'behind' if offset > 0 else 'ahead of'} this machine's"
+
+
+def _journal(signer: SignerStatus) -> str:
+    journal = signer.report.get("journal")
+    return f"journal: {journal['copied']} of {journal['entries']} entries copied" if journal else ""
+
+
 def _print_crls(crls: tuple[CrlHeader, ...], now: dt.datetime) -> None:
     for each in crls:
-        left_s = (each.next_update - now).total_seconds()
-        warning = "" if left_s > 0 else "  WARNING: it has run out"
+        left_h = ops.hours_left(each, now)
+        left = f"{left_h:.0f} hours left" if left_h > 0 else "it has run out"
         click.echo(
             f"CRL      {each.authority}: number {each.number}, {each.octets} octets, signed "
-            f"{show_time(each.this_update)}, {left_s / 3600:.0f} hours left{warning}"
+            f"{show_time(each.this_update)}, {left}"
         )
 
 
-def _document(
-    queue: QueueStatistics,
-    aside: tuple[SetAsideJob, ...],
-    signers: tuple[SignerStatus, ...],
-    crls: tuple[CrlHeader, ...],
-    now: dt.datetime,
-) -> dict[str, Any]:
+def _concern_document(concern: ops.Concern) -> dict[str, str]:
+    return {"code": concern.code, "what": concern.what, "remedy": concern.remedy}
+
+
+def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[str, Any]:
+    queue = situation.queue
     return {
         "queue": {
             "waiting": dict(queue.waiting),
             "leased": dict(queue.leased),
             "postponed": dict(queue.postponed),
             "set_aside": dict(queue.set_aside),
+            "suspected": queue.suspected,
             "oldest_age_s": queue.oldest_age_s,
+            "oldest_difficulty": queue.oldest_difficulty,
             "issued_last_hour": queue.issued_last_hour,
             # The latest, as many as the text shows; the counts above are of all.
             "set_aside_jobs": [
@@ -125,26 +204,31 @@ def _document(
                     "authority": each.authority,
                     "reason": each.reason,
                     "set_aside_at": each.set_aside_at,
+                    "dead_holders": list(each.dead_holders),
                 }
                 for each in aside
             ],
         },
-        "signers": [{"signer_id": each.signer_id, "seen": each.seen_at, **each.report} for each in signers],
+        "signers": [
+            {
+                "signer_id": each.signer_id,
+                "seen": each.seen_at,
+                "silent_s": ops.silent_s(each, situation.now),
+                "clock_offset_s": ops.clock_offset_s(each),
+                "disk_days": ops.disk_days(each),
+                **each.report,
+            }
+            for each in situation.signers
+        ],
         "crls": [
             {
                 "authority": each.authority,
                 "number": each.number,
                 "this_update": each.this_update,
                 "next_update": each.next_update,
-                "hours_left": round((each.next_update - now).total_seconds() / 3600, 1),
+                "hours_left": round(ops.hours_left(each, situation.now), 1),
+                "published": each.authority not in situation.unpublished,
             }
-            for each in crls
+            for each in situation.crls
         ],
     }
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

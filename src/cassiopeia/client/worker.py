@@ -351,6 +351,7 @@ class SignerClient:
                 dataclasses.asdict(report) | {"configuration_hash": report.configuration_hash.hex(), "extensions": []}
             )
         )
+        document["journal"] = self._journal.summary()
         self._note_change(self._signer_id, (report.state, document["configuration_hash"]), now)
         self._store.signers.save(self._signer_id, document, now=now)
         if report.state != "running":

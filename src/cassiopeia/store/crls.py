@@ -43,7 +43,7 @@ class Crls:
     def headers(self) -> tuple[CrlHeader, ...]:
         """Return what is known of every CRL but its octets, by authority."""
         octets = func.length(crl.c.der).label("octets")
-        columns = (crl.c.authority, crl.c.number, crl.c.this_update, crl.c.next_update, octets)
+        columns = (crl.c.authority, crl.c.number, crl.c.this_update, crl.c.next_update, crl.c.saved_at, octets)
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).order_by(crl.c.authority)).all()
         return tuple(
@@ -53,6 +53,7 @@ class Crls:
                 this_update=row.this_update,
                 next_update=row.next_update,
                 octets=row.octets,
+                saved_at=row.saved_at,
             )
             for row in rows
         )

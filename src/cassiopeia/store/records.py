@@ -219,6 +219,7 @@ class CrlHeader:
     this_update: dt.datetime
     next_update: dt.datetime
     octets: int
+    saved_at: dt.datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,6 +69,7 @@ def test_headers_leave_the_octets_out(store: Store) -> None:
             this_update=NOW,
             next_update=NOW + dt.timedelta(days=10),
             octets=5,
+            saved_at=NOW,
         ),
         CrlHeader(
             authority="unassured_2026_1",
@@ -76,5 +77,6 @@ def test_headers_leave_the_octets_out(store: Store) -> None:
             this_update=NOW,
             next_update=NOW + dt.timedelta(days=10),
             octets=1_048_576,
+            saved_at=NOW,
         ),
     )

@@ -1,0 +1,284 @@
+"""Health: what a person has to look at, and what to do about it.
+
+Judges what the store knows (queue, signers' last words, CRLs, held profiles); reads nothing by itself, prints nothing.
+Reports of signers come from the database, and older ones lack some fields: what is absent is not judged.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cassiopeia.store.lint_streaks import LintStreak
+    from cassiopeia.store.records import CrlHeader, QueueStatistics, SignerStatus
+
+# The client asks every half minute; after this long its silence means something.
+_SILENCE_S: Final = 120
+# A signer that has been away for so long was taken out of service, if another one is there. (Its CRLs are watched.)
+_RETIRED_S: Final = 30 * 86_400
+_UNLOCKING_S: Final = 600
+_CLOCK_OFFSET_S: Final = 30
+_OLDEST_S: Final = 3600
+_DISK_DAYS: Final = 30
+# Where nobody knows yet how much is written in a day.
+_DISK_OCTETS: Final = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Concern:
+    """Something that needs a person: a stable code for scripts, what is wrong, what to do."""
+
+    code: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """What there is to judge. `unpublished`: the authorities whose published CRL is not the one in the store.
+
+    `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not).
+    """
+
+    now: dt.datetime
+    queue: QueueStatistics
+    signers: tuple[SignerStatus, ...]
+    crls: tuple[CrlHeader, ...]
+    held: tuple[LintStreak, ...]
+    unpublished: Collection[str]
+    hears_signers: bool
+
+
+def concerns(situation: Situation) -> tuple[Concern, ...]:
+    """Return everything that needs a person, the most pressing first."""
+    found = [
+        *_of_crls(situation),
+        *_of_signers(situation),
+        *_of_queue(situation),
+    ]
+    return tuple(sorted(found, key=lambda each: _URGENCY.index(each.code)))
+
+
+_URGENCY: Final = (
+    "crl-expired",
+    "journal-differs",
+    "signer-halted",
+    "signer-never-heard",
+    "signer-silent",
+    "crl-unpublished",
+    "crl-late",
+    "crl-missing",
+    "signer-locked",
+    "clock-distrusted",
+    "clock-offset",
+    "disk-filling",
+    "profile-held",
+    "set-aside",
+    "oldest-waits",
+)
+
+
+def silent_s(signer: SignerStatus, now: dt.datetime) -> float:
+    return (now - signer.seen_at).total_seconds()
+
+
+def clock_offset_s(signer: SignerStatus) -> float | None:
+    """Seconds by which the client's clock is ahead of the signer's; None in reports that do not tell.
+
+    The answer's way through the line is in it: a second or two on a slow one.
+    """
+    told = signer.report.get("time")
+    try:
+        moment = dt.datetime.fromisoformat(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
+    if moment is None or moment.tzinfo is None:
+        return None
+    return (signer.seen_at - moment).total_seconds()
+
+
+def disk_days(signer: SignerStatus) -> float | None:
+    """Days until the signer's disk is full, at the growth of late; None when that is not known."""
+    free, a_day = signer.report.get("free_octets"), signer.report.get("octets_a_day")
+    if not isinstance(free, int) or not isinstance(a_day, int) or a_day <= 0:
+        return None
+    return free / a_day
+
+
+def hours_left(crl: CrlHeader, now: dt.datetime) -> float:
+    return (crl.next_update - now).total_seconds() / 3600
+
+
+def span(seconds: float) -> str:
+    """Seconds as people say them, in the largest unit of which there are two."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _of_queue(situation: Situation) -> Iterator[Concern]:
+    queue = situation.queue
+    if aside := sum(queue.set_aside.values()):
+        yield Concern(
+            code="set-aside",
+            what=f"{aside} {'job is' if aside == 1 else 'jobs are'} set aside",
+            remedy="read why, mend it, and put each back as `cassiopeia status` shows",
+        )
+    for each in situation.held:
+        if each.held_at is not None:
+            name = each.profile or "ocsp"
+            yield Concern(
+                code="profile-held",
+                what=f"profile {name} is held: {each.length} certificates in a row were vetoed for {each.finding}",
+                remedy=f"see `cassiopeia status`; then `cassiopeia profile release {name}`",
+            )
+    if queue.oldest_age_s > _OLDEST_S and sum(queue.waiting.values()) + sum(queue.leased.values()):
+        difficulty = f"; what kept it last: {queue.oldest_difficulty}" if queue.oldest_difficulty else ""
+        yield Concern(
+            code="oldest-waits",
+            what=f"the oldest job has waited {span(queue.oldest_age_s)}{difficulty}",
+            remedy="it is not lost; if nothing else stands here, see the client's log and the signer's",
+        )
+
+
+def _of_signers(situation: Situation) -> Iterator[Concern]:
+    if not situation.signers and situation.hears_signers:
+        yield Concern(
+            code="signer-never-heard",
+            what="no signer was ever heard",
+            remedy="start `cassiopeia client run` and the signer; see the client's log",
+        )
+    for each in situation.signers:
+        silence = silent_s(each, situation.now)
+        heard_others = any(silent_s(other, situation.now) <= _SILENCE_S for other in situation.signers)
+        if silence > _RETIRED_S and heard_others:
+            continue
+        if silence > _SILENCE_S:
+            # What it said before that may have changed since.
+            yield Concern(
+                code="signer-silent",
+                what=f"signer {each.signer_id} was last heard {span(silence)} ago",
+                remedy="does `cassiopeia client run` run, and the signer? does the line stand? see the client's log",
+            )
+        else:
+            yield from _of_word(each)
+        yield from _of_disk(each)
+        yield from _of_journal(each)
+
+
+def _of_word(signer: SignerStatus) -> Iterator[Concern]:
+    name, report = f"signer {signer.signer_id}", signer.report
+    state, reason = report.get("state"), _text(report, "reason")
+    if state == "halted":
+        yield Concern(
+            code="signer-halted",
+            what=f"{name} issues nothing: {reason or 'it does not say why'}",
+            remedy="see docs/runbook.md; requests wait, and CRLs go on as far as the reason lets them",
+        )
+    boot_seconds = report.get("boot_seconds")
+    if state == "locked" and isinstance(boot_seconds, int) and boot_seconds > _UNLOCKING_S:
+        yield Concern(
+            code="signer-locked",
+            what=f"{name} has no keys yet{f': {reason}' if reason else ''}",
+            remedy="a start takes a minute; if this stays, its log says what it waits for (passphrase, token)",
+        )
+    if warning := _text(report, "clock_warning"):
+        yield Concern(
+            code="clock-distrusted",
+            what=f"{name} does not trust its clock: {warning}",
+            remedy="compare it with a clock that you trust, and confirm or correct it by a `confirmClock` order",
+        )
+    offset = clock_offset_s(signer)
+    if offset is not None and abs(offset) > _CLOCK_OFFSET_S:
+        yield Concern(
+            code="clock-offset",
+            what=f"the clock of {name} is {span(abs(offset))} {'behind' if offset > 0 else 'ahead of'} this machine's",
+            remedy="find out which of them is wrong and set that one right, before it matters",
+        )
+
+
+def _of_disk(signer: SignerStatus) -> Iterator[Concern]:
+    days, free = disk_days(signer), signer.report.get("free_octets")
+    if days is None and isinstance(free, int) and free < _DISK_OCTETS:
+        what = f"the disk of signer {signer.signer_id} has {show_octets(free)} left"
+    elif days is not None and days < _DISK_DAYS:
+        what = f"the disk of signer {signer.signer_id} is full in {days:.0f} days"
+    else:
+        return
+    yield Concern(
+        code="disk-filling",
+        what=what,
+        remedy="make room or move it to a larger disk; when it is full issuing stops, revocations and CRLs go on",
+    )
+
+
+def _of_journal(signer: SignerStatus) -> Iterator[Concern]:
+    journal = signer.report.get("journal")
+    if isinstance(journal, dict) and (alarm := _text(journal, "alarm")):
+        yield Concern(
+            code="journal-differs",
+            what=f"the journal of signer {signer.signer_id} is not the one that was copied: {alarm}",
+            remedy="it gets no new certificates to sign; see docs/runbook.md before you do anything to it",
+        )
+
+
+def _of_crls(situation: Situation) -> Iterator[Concern]:
+    now = situation.now
+    authorities: dict[str, dict[str, Any]] = {
+        each["name"]: each for signer in situation.signers for each in signer.report.get("authorities", ())
+    }
+    for crl in situation.crls:
+        if _has_ended(authorities.get(crl.authority, {}), now):
+            continue
+        left_h = hours_left(crl, now)
+        lifetime_h = (crl.next_update - crl.this_update).total_seconds() / 3600
+        if left_h <= 0:
+            yield Concern(
+                code="crl-expired",
+                what=f"the CRL of {crl.authority} has run out {span(-left_h * 3600)} ago",
+                remedy="every certificate of this sub-CA is refused now: get signer and client going",
+            )
+        elif left_h < lifetime_h / 2:
+            yield Concern(
+                code="crl-late",
+                what=f"the CRL of {crl.authority} runs out in {span(left_h * 3600)}, and was not signed anew",
+                remedy="get signer and client going; the client asks for it by itself",
+            )
+        if crl.authority in situation.unpublished:
+            yield Concern(
+                code="crl-unpublished",
+                what=f"the CRL of {crl.authority}, number {crl.number}, is not published, so nothing in it counts",
+                remedy="see the client's log: has its disk room? may it write there? It tries again by itself",
+            )
+    stored = {crl.authority for crl in situation.crls}
+    for name, each in authorities.items():
+        if name not in stored and each.get("issued") and not _has_ended(each, now):
+            yield Concern(
+                code="crl-missing",
+                what=f"there is no CRL of {name}, which has issued certificates",
+                remedy="does the client's authorities.toml list this sub-CA? add it, and start the client again",
+            )
+
+
+def show_octets(octets: int) -> str:
+    for unit, size in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if octets >= 2 * size:
+            return f"{octets / size:.0f} {unit}"
+    return f"{octets / 1024:.0f} KiB"
+
+
+def _has_ended(authority: dict[str, Any], now: dt.datetime) -> bool:
+    """Whether a sub-CA's own certificate has run out: its CRLs are not needed any more."""
+    try:
+        return dt.datetime.fromisoformat(str(authority["not_after"])) < now
+    except (KeyError, ValueError):
+        return False
+
+
+def _text(report: Any, name: str) -> str:
+    value = report.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,245 @@
+"""What needs a person, and what does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import pytest
+from tests.support.store import NOW, after
+
+from cassiopeia import ops
+from cassiopeia.store.lint_streaks import LintStreak
+from cassiopeia.store.records import CrlHeader, JobKind, QueueStatistics, SignerStatus
+
+NOTHING: dict[JobKind, int] = {"revoke": 0, "crl": 0, "sign": 0}
+DAY = 86_400
+CRL = CrlHeader(
+    authority="unassured_2026_1",
+    number=7,
+    this_update=NOW,
+    next_update=after(10 * DAY),
+    octets=700,
+    saved_at=NOW,
+)
+QUEUE = QueueStatistics(
+    waiting=NOTHING,
+    leased=NOTHING,
+    postponed=NOTHING,
+    set_aside=NOTHING,
+    suspected=0,
+    oldest_age_s=0,
+    oldest_difficulty="",
+    issued_last_hour=0,
+)
+
+
+def depth(*, sign: int = 0, revoke: int = 0) -> dict[JobKind, int]:
+    return {"revoke": revoke, "crl": 0, "sign": sign}
+
+
+def signer(*, signer_id: int = 1, seen_at: dt.datetime = NOW, **changes: Any) -> SignerStatus:
+    report = {
+        "state": "running",
+        "reason": "",
+        "time": seen_at.isoformat(),
+        "boot_seconds": 9_999,
+        "free_octets": 1 << 34,
+        "octets_a_day": 1 << 20,
+        "clock_warning": "",
+        "authorities": [
+            {"name": CRL.authority, "issued": 5, "revoked": 1, "not_after": after(400 * DAY).isoformat()},
+        ],
+    }
+    return SignerStatus(signer_id=signer_id, report=report | changes, seen_at=seen_at)
+
+
+def situation(**changes: Any) -> ops.Situation:
+    well = ops.Situation(
+        now=NOW, queue=QUEUE, signers=(signer(),), crls=(CRL,), held=(), unpublished=(), hears_signers=True
+    )
+    return dataclasses.replace(well, **changes)
+
+
+def only(**changes: Any) -> ops.Concern:
+    [concern] = ops.concerns(situation(**changes))
+    assert concern.remedy
+    return concern
+
+
+def test_nothing_is_wrong() -> None:
+    assert ops.concerns(situation()) == ()
+
+
+def test_a_report_of_an_older_release_is_judged_by_what_it_says() -> None:
+    older = SignerStatus(signer_id=1, report={}, seen_at=NOW)
+    assert ops.concerns(situation(signers=(older,))) == ()
+    assert (ops.clock_offset_s(older), ops.disk_days(older)) == (None, None)
+    odd = signer(time="yesterday", free_octets="much", boot_seconds=None, reason=7, journal=[], state=None)
+    assert ops.concerns(situation(signers=(odd,))) == ()
+    assert ops.clock_offset_s(signer(time="2026-11-23T12:00:00")) is None
+
+
+# Signers.
+
+
+def test_a_signer_that_was_never_heard() -> None:
+    assert only(signers=()).code == "signer-never-heard"
+    assert ops.concerns(situation(signers=(), hears_signers=False)) == ()
+
+
+@pytest.mark.parametrize(("silent_s", "codes"), [(119, []), (121, ["signer-silent"])])
+def test_a_signer_that_is_silent(silent_s: float, codes: list[str]) -> None:
+    found = ops.concerns(situation(signers=(signer(seen_at=after(-silent_s)),)))
+    assert [each.code for each in found] == codes
+
+
+def test_a_silent_signer_is_not_judged_by_its_last_word() -> None:
+    concern = only(signers=(signer(seen_at=after(-7_200), state="halted", reason="its clock is wrong"),))
+    assert concern.code == "signer-silent"
+    assert concern.what == "signer 1 was last heard 2 hours ago"
+
+
+def test_a_signer_that_was_taken_out_of_service_is_forgotten_when_there_is_another() -> None:
+    old = signer(signer_id=2, seen_at=after(-31 * DAY))
+    assert ops.concerns(situation(signers=(signer(), old))) == ()
+    assert only(signers=(old,)).code == "signer-silent"
+
+
+def test_a_signer_that_is_halted_says_why() -> None:
+    concern = only(signers=(signer(state="halted", reason="the disk is full"),))
+    assert (concern.code, concern.what) == ("signer-halted", "signer 1 issues nothing: the disk is full")
+    assert only(signers=(signer(state="halted"),)).what.endswith("it does not say why")
+
+
+@pytest.mark.parametrize(("boot_seconds", "codes"), [(30, []), (601, ["signer-locked"])])
+def test_a_signer_may_be_locked_for_a_while(boot_seconds: int, codes: list[str]) -> None:
+    found = ops.concerns(situation(signers=(signer(state="locked", boot_seconds=boot_seconds),)))
+    assert [each.code for each in found] == codes
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "what"),
+    [
+        (30, ""),
+        (-30, ""),
+        (31, "the clock of signer 1 is 31 seconds behind this machine's"),
+        (-3_600, "the clock of signer 1 is 60 minutes ahead of this machine's"),
+    ],
+)
+def test_a_clock_that_is_off_is_told_early(offset_s: float, what: str) -> None:
+    found = ops.concerns(situation(signers=(signer(time=after(-offset_s).isoformat()),)))
+    assert [(each.code, each.what) for each in found] == ([("clock-offset", what)] if what else [])
+
+
+def test_the_signers_own_doubts_about_its_clock() -> None:
+    concern = only(signers=(signer(clock_warning="it went back by 3 hours"),))
+    assert concern.code == "clock-distrusted"
+    assert "it went back by 3 hours" in concern.what
+
+
+@pytest.mark.parametrize(
+    ("free", "a_day", "what"),
+    [
+        (30 << 20, 1 << 20, ""),
+        (29 << 20, 1 << 20, "the disk of signer 1 is full in 29 days"),
+        (1 << 20, 0, "the disk of signer 1 has 1024 KiB left"),
+        (1 << 30, 0, ""),
+    ],
+)
+def test_a_disk_that_fills(free: int, a_day: int, what: str) -> None:
+    found = ops.concerns(situation(signers=(signer(free_octets=free, octets_a_day=a_day),)))
+    assert [(each.code, each.what) for each in found] == ([("disk-filling", what)] if what else [])
+
+
+def test_a_disk_is_watched_while_its_signer_is_silent() -> None:
+    found = ops.concerns(situation(signers=(signer(seen_at=after(-300), free_octets=1 << 20),)))
+    assert [each.code for each in found] == ["signer-silent", "disk-filling"]
+
+
+def test_a_journal_that_is_not_the_one_that_was_copied() -> None:
+    assert ops.concerns(situation(signers=(signer(journal={"alarm": ""}),))) == ()
+    concern = only(signers=(signer(journal={"alarm": "its head is older"}),))
+    assert concern.code == "journal-differs"
+    assert "its head is older" in concern.what
+
+
+# CRLs.
+
+
+@pytest.mark.parametrize(
+    ("days", "codes"),
+    [(4.9, []), (5.1, ["crl-late"]), (9.9, ["crl-late"]), (10, ["crl-expired"]), (99, ["crl-expired"])],
+)
+def test_a_crl_is_late_at_half_its_life(days: float, codes: list[str]) -> None:
+    now = after(days * DAY)
+    found = ops.concerns(situation(now=now, signers=(signer(seen_at=now),)))
+    assert [each.code for each in found] == codes
+
+
+def test_the_crl_of_a_sub_ca_that_has_run_out_is_not_missed() -> None:
+    now = after(401 * DAY)
+    assert ops.concerns(situation(now=now, signers=(signer(seen_at=now),))) == ()
+    assert ops.concerns(situation(now=now, crls=(), signers=(signer(seen_at=now),))) == ()
+
+
+def test_a_crl_that_is_not_published() -> None:
+    concern = only(unpublished={CRL.authority})
+    assert concern.code == "crl-unpublished"
+    assert "number 7, is not published" in concern.what
+
+
+def test_a_crl_that_is_not_there() -> None:
+    assert only(crls=()).code == "crl-missing"
+    fresh = signer(authorities=[{"name": "new_2027_1", "issued": 0}])
+    assert ops.concerns(situation(signers=(fresh,))) == ()
+
+
+# The queue.
+
+
+@pytest.mark.parametrize(("count", "what"), [(1, "1 job is set aside"), (2, "2 jobs are set aside")])
+def test_what_was_set_aside(count: int, what: str) -> None:
+    queue = dataclasses.replace(QUEUE, set_aside=depth(revoke=count))
+    assert only(queue=queue).what == what
+
+
+@pytest.mark.parametrize("held_at", [None, NOW])
+def test_a_profile_that_is_held(held_at: dt.datetime | None) -> None:
+    streak = LintStreak(profile="", finding="pkix.x", length=5, message="x", held_at=held_at)
+    codes = [(each.code, each.remedy) for each in ops.concerns(situation(held=(streak,)))]
+    remedy = "see `cassiopeia status`; then `cassiopeia profile release ocsp`"
+    assert codes == ([] if held_at is None else [("profile-held", remedy)])
+
+
+@pytest.mark.parametrize(("age_s", "waits"), [(3_600, False), (7_200, True)])
+def test_the_oldest_job(age_s: float, *, waits: bool) -> None:
+    queue = dataclasses.replace(
+        QUEUE, waiting=depth(sign=3), oldest_age_s=age_s, oldest_difficulty="the sub-CA is full"
+    )
+    what = "the oldest job has waited 2 hours; what kept it last: the sub-CA is full"
+    assert [each.what for each in ops.concerns(situation(queue=queue))] == ([what] if waits else [])
+
+
+def test_the_most_pressing_comes_first() -> None:
+    queue = dataclasses.replace(QUEUE, set_aside=depth(sign=1))
+    now = after(11 * DAY)
+    found = ops.concerns(situation(now=now, queue=queue))
+    assert [each.code for each in found] == ["crl-expired", "signer-silent", "set-aside"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7_200, "2 hours"), (3 * DAY, "3 days")],
+)
+def test_spans_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert ops.span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [(500, "0 KiB"), (2 << 20, "2 MiB"), (3 << 30, "3 GiB"), (5 << 40, "5 TiB"), (1 << 30, "1024 MiB")],
+)
+def test_sizes_are_said_in_the_largest_unit_that_fits_twice(octets: int, text: str) -> None:
+    assert ops.show_octets(octets) == text
