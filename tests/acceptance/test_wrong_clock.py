@@ -1,0 +1,153 @@
+"""A signer whose machine's clock is wrong issues nothing, says so, and goes on when its operators have said the time.
+
+The machine is played by `tests.faults.launcher`, which starts the real program with another wall clock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from examples.system import System
+from tests.acceptance.conftest import QUICK_KEYS
+from tests.faults import launcher
+from tests.support.acceptance import (
+    SERVER,
+    QuickSystem,
+    check_logs,
+    check_nothing_half_written,
+    fails,
+    issue,
+    make_authority,
+    make_key,
+    make_request,
+    start,
+    submit,
+    validity,
+    verify,
+    wait_for_crls,
+)
+from tests.support.warm_commands import WarmCommands
+
+ROOT = Path(__file__).resolve().parents[2]
+DAY = dt.timedelta(days=1)
+OPERATORS = ("anna", "ben")
+
+
+@pytest.fixture
+def system(short_path: Path, commands: WarmCommands) -> Iterator[System]:
+    """An authority with two operators who both must sign; it has run, and its signer has been stopped."""
+    keys = [word for name in OPERATORS for word in ("--operator-key", f"{name}.pem")]
+    options = (*QUICK_KEYS, *keys, "--quorum", "2")
+    with QuickSystem(directory=short_path, init_options=options, commands=commands) as made:
+        (short_path / "passphrase").write_text("correct horse battery staple\n")
+        for name in OPERATORS:
+            done = made.run("order", "key", f"{name}.key", "--passphrase-file", "passphrase")
+            (short_path / f"{name}.pem").write_text(done.stdout)
+        make_authority(made)
+        start(made)
+        wait_for_crls(made)
+        made.stop("signer")
+        yield made
+        for name in list(made.processes):
+            made.stop(name)
+
+
+def start_signer(system: System, *, wrong_by: dt.timedelta) -> None:
+    """Start the signer on a machine whose clock is wrong."""
+    seen = len(system.log("signer"))
+    plan = launcher.encode(launcher.Plan(clock_s=wrong_by.total_seconds()))
+    command = [sys.executable, "-m", "tests.faults.launcher", plan, "signer", "run", "-c", "ca/signer/signer.toml"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    with (system.directory / "signer.log").open("ab") as log:
+        system.processes["signer"] = subprocess.Popen(
+            [*command, "--verbose"], cwd=system.directory, stdout=log, stderr=log, env=environment
+        )
+    system.wait_until(lambda: "running: signer 1" in system.log("signer")[seen:], "the signer runs")
+
+
+def state(system: System) -> str:
+    """The signer's state and reason, as the client heard it last."""
+    [signer] = system.ask("status")["signers"]
+    return f"{signer['state']}: {signer['reason']}"
+
+
+def request_one(system: System) -> str:
+    key = make_key(system, "-algorithm", "ED25519")
+    return submit(system, "--profile", SERVER, "--dns", "a.example.org", make_request(system, key))
+
+
+def crl_numbers(system: System) -> dict[str, int]:
+    return {each["authority"]: each["number"] for each in system.ask("status")["crls"]}
+
+
+def order_time(system: System) -> str:
+    """Draft an order, let both operators sign it, and send it; return what the draft said."""
+    draft = system.client("order", "make", "confirm-clock", options=["--reason", "battery", "--out", "clock.order"])
+    for name in OPERATORS:
+        system.run("order", "sign", "clock.order", "--key", f"{name}.key", "--passphrase-file", "passphrase", "--yes")
+    sent = system.client("order", "send", options=["clock.order", "--wait"])
+    assert "signer 1 has obeyed order 1: entry " in sent.stdout
+    return draft.stdout
+
+
+def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: System) -> None:
+    start_signer(system, wrong_by=-365 * DAY)
+    waiting = request_one(system)
+    numbers = crl_numbers(system)
+    system.wait_until(lambda: state(system).startswith("halted"), "the client hears that the signer has halted")
+
+    assert "nothing is issued, no CRL is signed" in state(system)
+    assert "cassiopeia order make confirm-clock" in system.client("status").stdout
+    assert "the clock shows" in fails(system, "request", "wait", options=[waiting, "--timeout", "0"])
+    assert crl_numbers(system) == numbers
+
+    # What nobody can believe dates nothing: the signer has counted on from its newest entry.
+    assert "sets it forward by" in order_time(system)
+    certificate = system.directory / "issued.pem"
+    system.client("request", "wait", options=[waiting, "--out", certificate.name])
+
+    not_before, _ = validity(system, certificate)
+    assert abs(not_before - dt.datetime.now(dt.UTC)) < DAY
+    assert verify(system, certificate).endswith("OK\n")
+    check_nothing_half_written(system)
+    [order] = system.ask("order", "list")["orders"]
+    assert (order["state"], order["reason"]) == ("obeyed", "battery")
+
+    # The machine's clock is as wrong as before: what was ordered holds without another order.
+    system.stop("signer")
+    start_signer(system, wrong_by=-365 * DAY)
+    assert verify(system, issue(system, "--profile", SERVER, "--dns", "b.example.org", _csr(system))).endswith("OK\n")
+    check_logs(system)
+
+
+def test_a_clock_that_leapt_stops_issuing_alone(system: System) -> None:
+    """CRLs are signed on; those of a time that has not come are not published."""
+    numbers = crl_numbers(system)
+    start_signer(system, wrong_by=20 * DAY)
+    waiting = request_one(system)
+    system.wait_until(lambda: state(system).startswith("halted"), "the client hears that the signer has halted")
+    assert "20 days ahead of the newest journal entry" in state(system)
+    assert "CRLs are signed on" in state(system)
+
+    def signed_on() -> bool:
+        [signer] = system.ask("status")["signers"]
+        return all(each["crl_number"] > numbers[each["name"]] for each in signer["authorities"])
+
+    system.wait_until(signed_on, "the signer signs CRLs by its own clock")
+    assert crl_numbers(system) == numbers
+
+    assert "sets it back by 20 days" in order_time(system)
+    system.client("request", "wait", options=[waiting])
+    system.wait_until(lambda: state(system) == "running: ", "the client hears that the signer runs")
+    system.stop("signer")
+    assert "Nothing is wrong." in system.run("journal", "verify", "-c", "ca/signer/signer.toml").stdout
+
+
+def _csr(system: System) -> str:
+    return make_request(system, make_key(system, "-algorithm", "ED25519"))
