@@ -5,8 +5,10 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.support.authorities import (
     approve,
     certification_request,
@@ -18,13 +20,16 @@ from tests.support.authorities import (
 )
 from tests.support.client import OWNER, Certifying, find, submit
 from tests.support.conversations import joined
+from tests.support.journal_maker import JournalMaker
 from tests.support.signer import Front
 from tests.support.store import lease_sign, lease_suspects, request_id
 
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.core.certificate import assemble_tbs
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.protocol import payload
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal import head as heads
+from cassiopeia.protocol import structure
 from cassiopeia.protocol.events import (
     CertificateIssued,
     Event,
@@ -68,25 +73,30 @@ def first_certificate(client: Certifying) -> CertificateIssued:
 
 
 def journaled_state(client: Certifying) -> str | None:
-    found = client.front.journal.find_request(request_id(1))
+    found = client.front.journal.index.find_request(request_id(1))
     return None if found is None else found.state
 
 
-def forge(request: CertificateRequest, *, about: CertificateRequest | None = None, tbs: bytes = b"") -> bytes:
-    """A log entry about one request, with the certificate of another."""
-    return payload.encode_log_entry(
-        about or request,
+def forge(
+    request: CertificateRequest, *, about: CertificateRequest | None = None, tbs: bytes = b"", **changes: Any
+) -> bytes:
+    """A log about one request, with the certificate of another."""
+    approved = approve(request)
+    part = entries.requested(about or request, salt=b"s" * 16, tbs_certificate=tbs or assemble_tbs(approved))
+    body = entries.Intent(
+        protocol=2,
+        boot_id=b"b" * 16,
         request_id=request.request_id,
         request_digest=request_digest(about or request),
-        signer_id=1,
-        boot_id=b"",
-        index=1,
-        previous_hash=bytes(32),
-        time=Front.now,
         configuration_hash=bytes(32),
+        profile=request.profile,
         signing_ca=default_authority().name,
-        tbs_certificate=tbs or assemble_tbs(approve(request)),
+        serial_number=approved.serial_number.to_bytes(16, "big"),
+        algorithm=approved.algorithm.der,
     )
+    journal = JournalMaker()
+    journal.add(dataclasses.replace(body, **changes), structure.encode(part))
+    return entries.encode_log(journal.logs[-1])
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -207,6 +217,14 @@ def altered(request: CertificateRequest, which: str) -> bytes:
         "another name": lambda: forge(request, tbs=assemble_tbs(approve(names))),
         "another key": lambda: forge(request, tbs=assemble_tbs(approve(_with_another_key(request)))),
         "another issuer": lambda: forge(request, tbs=assemble_tbs(approve(request, authority=elsewhere))),
+        "another digest": lambda: forge(request, request_digest=b"d" * 32),
+        "another id": lambda: forge(request, request_id=b"i" * 32),
+        "another serial number": lambda: forge(request, serial_number=b"\1" * 16),
+        "a request that was not made": lambda: forge(
+            request, about=dataclasses.replace(request, wish_to="1m"), request_digest=request_digest(request)
+        ),
+        "no intent": _confirmation,
+        "no part": lambda: _without_part(forge(request)),
         "no certificate": lambda: forge(request, tbs=b"\x30\x00"),
         "no log": lambda: b"\x30\x00",
         "another subject": lambda: forge(
@@ -217,13 +235,27 @@ def altered(request: CertificateRequest, which: str) -> bytes:
     return makers[which]()
 
 
+def _confirmation() -> bytes:
+    journal = JournalMaker()
+    journal.confirmation(1, b"h" * 32)
+    return entries.encode_log(journal.logs[-1])
+
+
+def _without_part(log: bytes) -> bytes:
+    return entries.encode_log(dataclasses.replace(entries.decode_log(log), parts=(b"",)))
+
+
 def _with_another_key(request: CertificateRequest) -> CertificateRequest:
     return dataclasses.replace(request, key_proof=certification_request("Ed25519"))
 
 
 @pytest.mark.parametrize(
     "which",
-    ["another request", "another name", "another key", "another issuer", "another subject", "no certificate", "no log"],
+    [
+        *("another request", "another name", "another key", "another issuer", "another subject", "another digest"),
+        *("another id", "another serial number", "a request that was not made", "no intent", "no part"),
+        *("no certificate", "no log"),
+    ],
 )
 def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client: Certifying, which: str) -> None:
     log = first_log(client)
@@ -233,9 +265,10 @@ def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client:
     record = find(client.store)
     assert (record.state, record.refusal_code) == ("refused", "vetoed")
     assert client.store.results.logs_of(request_id(1)) == ()
-    assert client.hear() == [RequestAbandoned(handle=log.handle)]
+    (answer,) = client.hear()
+    assert isinstance(answer, RequestAbandoned)
     assert journaled_state(client) is None
-    client.take(RequestAbandoned(handle=log.handle))
+    client.take(answer)
     assert client.issuance.under_way == 0
     assert find(client.store).state == "refused"
 
@@ -289,13 +322,44 @@ def test_a_bad_certificate_of_a_version_1_signer_is_set_aside(store: Store, fron
 
 
 def test_an_intent_that_the_signer_gave_up_is_asked_for_again_of_any_signer(client: Certifying) -> None:
+    """It had sent the log, and nobody confirmed it."""
     log = first_log(client)
-    client.take(log)
-    client.take(RequestAbandoned(handle=log.handle))
+    client.issuance.receive(log)
+    client.write_back(session_ended=True)
+    client.front.clock += 901
+    client.front.issuance.expire(now=client.front.now)
+    client.front.journal.commit()
+    (answer,) = client.hear()
+    assert isinstance(answer, RequestAbandoned)
+    client.take(answer)
     record = find(client.store)
     assert (record.state, record.tries, record.last_error) == ("queued", 0, "the signer has abandoned the intent")
     (job,) = client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now, signer_id=2)
     assert job.signer_id is None
+
+
+@pytest.mark.parametrize("which", ["no place", "no head", "a head that does not cover it", "a forged head"])
+def test_only_a_signed_head_sets_a_job_free(client: Certifying, which: str) -> None:
+    log = first_log(client)
+    client.take(log)
+    size = client.front.journal.size
+    forged = heads.read_head(client.front.journal.signed_head())
+    said = {
+        "no place": RequestAbandoned(handle=log.handle),
+        "no head": RequestAbandoned(handle=log.handle, index=size + 1),
+        "a head that does not cover it": RequestAbandoned(
+            handle=log.handle, index=size + 1, head=client.front.journal.signed_head()
+        ),
+        "a forged head": RequestAbandoned(
+            handle=log.handle,
+            index=size + 1,
+            head=heads.sign_head(dataclasses.replace(forged, size=size + 1), Ed25519PrivateKey.generate()),
+        ),
+    }
+    client.take(said[which])
+    assert find(client.store).state == "queued"
+    (job,) = client.store.queue.lease(OWNER, limit=9, lease_s=9, now=client.front.now)
+    assert job.signer_id == 1
 
 
 @pytest.mark.parametrize(
@@ -330,7 +394,7 @@ def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifyi
     # It is abandoned and not confirmed: the handle is free again with the signer's word.
     client.run()
     assert client.issuance.under_way == 0
-    assert client.front.journal.used_counts() == {}
+    assert client.front.journal.index.used_counts() == {}
     # The log is kept: it is a fact.
     assert len(client.store.results.logs_of(request_id(1))) == 1
 
