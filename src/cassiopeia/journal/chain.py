@@ -94,8 +94,6 @@ class Chain:
             self._check_place(entry, index)
             entries.check_parts(entry, log.parts)
             self._take_key(entry)
-        except Inconsistent:
-            raise
         except PeerError as error:
             raise Inconsistent(index, str(error)) from error
         self.last_hash = merkle.leaf_hash(log.entry)
