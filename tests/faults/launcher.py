@@ -42,7 +42,7 @@ class DiskFault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """`kill` ends the process when the step of this name is reached for the `nth` time.
+    """`kill` ends the process when the step of this name is reached for the `nth` time; `pause` only stops it there.
 
     `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock, `boot_s` to the
     seconds since the machine was started. Nothing is counted or added before the file `armed_by` exists; without one,
@@ -52,6 +52,7 @@ class Plan:
 
     kill: str = ""
     nth: int = 1
+    pause: bool = False
     disk: tuple[DiskFault, ...] = ()
     clock_s: float = 0.0
     boot_s: float = 0.0
@@ -93,7 +94,7 @@ class Misfortune:
             return
         self._steps += 1
         if self._steps == self._plan.nth:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSTOP if self._plan.pause else signal.SIGKILL)
 
     def judge(self, operation: Operation) -> Verdict:
         """What becomes of what SQLite is about to do."""

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from examples.system import TIME_LIMIT_S, CommandFailed, System
 from tests.faults import launcher
 from tests.faults.launcher import Plan
+from tests.support.operators import public_pem
 
 from cassiopeia.config import load_client_config
 from cassiopeia.core.request import CertificateRequest, SubjectAltName
@@ -131,6 +132,15 @@ class FaultySystem(System):
         if status != -signal.SIGKILL:
             raise CommandFailed(f"{name} was to be killed, and ended with status {status}\n{self._logs()}")
 
+    def wait_for_pause(self, name: str) -> None:
+        """Wait until the process has been stopped by its plan; `resume` lets it go on."""
+        stat = Path(f"/proc/{self.processes[name].pid}/stat")
+        # proc(5): the state stands behind the name, which is in parentheses.
+        self.wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), f"{name} is stopped")
+
+    def resume(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGCONT)
+
     def wait_for_failure(self, name: str) -> int:
         """Wait until the process ends by itself, and not well; return its status."""
         process = self.processes.pop(name)
@@ -155,7 +165,9 @@ class FaultySystem(System):
 
 def make_authority(directory: Path) -> None:
     """A CA in `directory`/ca with CRLs and a few certificates."""
-    with FaultySystem(directory=directory, init_options=["--unproved-profiles", "--key-algorithm", "P-256"]) as system:
+    (directory / "operator.pem").write_bytes(public_pem())
+    options = ["--unproved-profiles", "--key-algorithm", "P-256", "--operator-key", "operator.pem"]
+    with FaultySystem(directory=directory, init_options=options) as system:
         system.run(*system.init_command)
         configuration = directory / SIGNER
         text = configuration.read_text()
