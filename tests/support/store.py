@@ -6,8 +6,11 @@ import datetime as dt
 import hashlib
 from typing import Any
 
+from sqlalchemy import select
+
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
 from cassiopeia.store.database import Store
+from cassiopeia.store.models import request, signing_log
 from cassiopeia.store.records import IssuedResult, RevokeJob, SignJob
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.UTC)
@@ -76,3 +79,15 @@ def lease_suspects(store: Store, owner: str = "client", *, at: dt.datetime = NOW
     while job := store.queue.lease_suspect(owner, lease_s=60, now=at):
         leased.append(job.id)
     return leased
+
+
+def logs_of(store: Store, number: int) -> list[tuple[bytes, bytes]]:
+    """Every log that is kept of a request, oldest first: SHA-256 and entry."""
+    statement = (
+        select(signing_log.c.sha256, signing_log.c.entry)
+        .join(request, request.c.id == signing_log.c.request_row)
+        .where(request.c.request_id == request_id(number).hex())
+        .order_by(signing_log.c.id)
+    )
+    with store.database.read() as connection:
+        return [(row.sha256, row.entry) for row in connection.execute(statement)]

@@ -19,13 +19,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from cassiopeia.store.connection import Database
-from cassiopeia.store.crls import put_crl
 from cassiopeia.store.dialects import among, insert_or
 from cassiopeia.store.journal_copies import SeenHead, put_head
 from cassiopeia.store.models import UtcTime, certificate, job, request, signing_log
 from cassiopeia.store.queue import held_jobs, lock_jobs
 from cassiopeia.store.records import (
-    CrlRecord,
     IssuedResult,
     Outcome,
     Refusal,
@@ -100,22 +98,6 @@ class Results:
             else Outcome.NOT_HELD
             for each in logs
         )
-
-    def logs_of(self, request_id: bytes) -> tuple[SigningLog, ...]:
-        """Return every log entry kept for a request, oldest first."""
-        statement = (
-            select(job.c.id, signing_log.c.sha256, signing_log.c.entry)
-            .select_from(
-                request.join(job, job.c.request_row == request.c.id).join(
-                    signing_log, signing_log.c.request_row == request.c.id
-                )
-            )
-            .where(request.c.request_id == request_id.hex())
-            .order_by(signing_log.c.id)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return tuple(SigningLog(job_id=row.id, sha256=row.sha256, entry=row.entry) for row in rows)
 
     def finish_issued(
         self, results: Sequence[IssuedResult], *, now: dt.datetime, head: SeenHead | None = None
@@ -198,22 +180,11 @@ class Results:
         return tuple(outcomes)
 
     def finish_revoked(
-        self,
-        job_ids: Sequence[int],
-        *,
-        revoked_at: dt.datetime,
-        now: dt.datetime,
-        crl: CrlRecord | None = None,
+        self, job_ids: Sequence[int], *, revoked_at: dt.datetime, now: dt.datetime
     ) -> tuple[Outcome, ...]:
-        """Mark revocations, and CRLs freshly signed, as done, together with the CRL that shows them.
-
-        A newer CRL that is stored already holds these revocations too (they only grow), so it stays and the jobs end.
-        Another CRL of the same number is a CONFLICT for all: nothing is written.
-        """
+        """Mark revocations, and CRLs freshly signed, as done: the CRL that shows them is stored and published."""
         with self._database.write() as connection:
             rows = _revocation_jobs(connection, lock_jobs(connection, job_ids))
-            if crl is not None and put_crl(connection, crl, now=now) is Outcome.CONFLICT:
-                return tuple(Outcome.CONFLICT if job_id in rows else Outcome.UNKNOWN for job_id in job_ids)
             unfinished = [job_id for job_id, row in rows.items() if row.state != "done"]
             if unfinished:
                 certificates = [rows[job_id].certificate_row for job_id in unfinished]

@@ -22,7 +22,7 @@ from tests.support.client import OWNER, Certifying, find, submit
 from tests.support.conversations import joined
 from tests.support.journal_maker import JournalMaker
 from tests.support.signer import Front
-from tests.support.store import lease_sign, lease_suspects, request_id
+from tests.support.store import lease_sign, lease_suspects, logs_of, request_id
 
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.core.certificate import assemble_tbs
@@ -112,7 +112,7 @@ def test_a_request_goes_out_and_its_certificate_is_written_back(store: Store, fr
     certificate = store.certificates.look_up(record.serial_number)
     assert certificate.subject == "CN=www.example.org"
     assert certificate.authority == front.authority.name
-    assert len(store.results.logs_of(request_id(1))) == 1
+    assert len(logs_of(store, 1)) == 1
 
 
 def test_the_log_is_saved_before_it_is_confirmed(client: Certifying, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,14 +121,14 @@ def test_the_log_is_saved_before_it_is_confirmed(client: Certifying, monkeypatch
     save = client.store.results.save_logs
 
     def note(*arguments: object, **details: object) -> tuple[Outcome, ...]:
-        said.append((len(client.store.results.logs_of(request_id(1))), client.pair.client.data_to_send()))
+        said.append((len(logs_of(client.store, 1)), client.pair.client.data_to_send()))
         return save(*arguments, **details)  # type: ignore[arg-type] # passed on
 
     monkeypatch.setattr(client.store.results, "save_logs", note)
     client.take(log)
     assert said == [(0, b"")]
-    (kept,) = client.store.results.logs_of(request_id(1))
-    assert (kept.entry, kept.sha256) == (log.log, hashlib.sha256(log.log).digest())
+    (kept,) = logs_of(client.store, 1)
+    assert kept == (hashlib.sha256(log.log).digest(), log.log)
     assert client.pair.client.has_data_to_send
 
 
@@ -264,7 +264,7 @@ def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client:
 
     record = find(client.store)
     assert (record.state, record.refusal_code) == ("refused", "vetoed")
-    assert client.store.results.logs_of(request_id(1)) == ()
+    assert logs_of(client.store, 1) == []
     (answer,) = client.hear()
     assert isinstance(answer, RequestAbandoned)
     assert journaled_state(client) is None
@@ -381,7 +381,7 @@ def test_a_last_word_that_comes_right_behind_the_log_is_the_last_word(
     assert not client.pair.client.has_data_to_send
     refused = vetoed or isinstance(last, RequestRefused)
     assert find(client.store).state == ("refused" if refused else "queued")
-    assert len(client.store.results.logs_of(request_id(1))) == (0 if vetoed else 1)
+    assert len(logs_of(client.store, 1)) == (0 if vetoed else 1)
 
 
 def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifying) -> None:
@@ -396,7 +396,7 @@ def test_a_job_that_another_client_has_taken_over_is_left_to_it(client: Certifyi
     assert client.issuance.under_way == 0
     assert client.front.journal.index.used_counts() == {}
     # The log is kept: it is a fact.
-    assert len(client.store.results.logs_of(request_id(1))) == 1
+    assert len(logs_of(client.store, 1)) == 1
 
 
 def test_a_certificate_that_the_store_knows_otherwise_is_looked_into(
@@ -450,7 +450,7 @@ def test_answers_that_come_too_late_are_passed_over(client: Certifying) -> None:
     log = first_log(client)
     client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
     client.take(log)
-    assert client.store.results.logs_of(request_id(1)) == ()
+    assert logs_of(client.store, 1) == []
     assert find(client.store).last_error == "the line was lost"
 
 
@@ -474,14 +474,14 @@ def test_a_lost_line_loses_nothing(client: Certifying, *, confirmed: bool) -> No
     assert find(client.store).state == "issued"
     # One certificate, one log: the second was the same.
     assert client.front.issuance.issued == {client.front.authority.name: 1}
-    assert len(client.store.results.logs_of(request_id(1))) == 1
+    assert len(logs_of(client.store, 1)) == 1
 
 
 def test_a_session_that_ends_behind_the_log_confirms_nothing(client: Certifying) -> None:
     log = first_log(client)
     assert client.issuance.receive(log)
     client.write_back(session_ended=True)
-    assert len(client.store.results.logs_of(request_id(1))) == 1
+    assert len(logs_of(client.store, 1)) == 1
     assert not client.pair.client.has_data_to_send
 
 
@@ -502,7 +502,7 @@ def test_forgotten_is_forgotten(client: Certifying) -> None:
     client.issuance.forget()
     assert client.issuance.under_way == 0
     client.write_back()
-    assert client.store.results.logs_of(request_id(1)) == ()
+    assert logs_of(client.store, 1) == []
 
 
 def test_a_window_of_requests_shares_its_transactions(client: Certifying, monkeypatch: pytest.MonkeyPatch) -> None:

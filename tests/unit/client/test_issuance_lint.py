@@ -11,7 +11,7 @@ from tests.support.client import OWNER, Certifying, find, submit
 from tests.support.issuing import kinds
 from tests.support.linting import HandPool, finding
 from tests.support.signer import PROFILE, Front
-from tests.support.store import lease_sign, request_id
+from tests.support.store import lease_sign, logs_of, request_id
 
 from cassiopeia.client.lint import Lint
 from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned
@@ -111,7 +111,7 @@ def test_a_veto_refuses_the_request_and_ends_the_intent(client: Certifying, pool
     assert "pkix.x at certificate: pkix.x is wrong" in record.refusal_message
     assert kinds(client.front) == ["intent", "abandonment"]
     assert client.issuance.under_way == 0
-    assert client.store.results.logs_of(request_id(1)) != ()
+    assert logs_of(client.store, 1) != []
 
 
 def test_each_lint_is_for_its_own_request(client: Certifying, pool: HandPool) -> None:

@@ -15,6 +15,7 @@ from tests.support.store import (
     lease_revoke,
     lease_sign,
     lease_suspects,
+    logs_of,
     request_id,
     submit,
 )
@@ -22,7 +23,7 @@ from tests.support.store import (
 from cassiopeia.errors import InternalError
 from cassiopeia.store.database import Store
 from cassiopeia.store.models import job
-from cassiopeia.store.records import CrlRecord, IssuedResult, Outcome, Refusal, SigningLog, SignJob
+from cassiopeia.store.records import IssuedResult, Outcome, Refusal, SigningLog, SignJob
 
 
 def log(job_id: int, entry: bytes = b"entry") -> SigningLog:
@@ -224,8 +225,8 @@ def test_logs_are_kept_once_and_in_order(store: Store) -> None:
     first, second = log(held.id, b"first"), log(held.id, b"second")
     assert store.results.save_logs("client", [first, second], now=NOW) == (Outcome.RECORDED, Outcome.RECORDED)
     assert store.results.save_logs("client", [first], now=after(1)) == (Outcome.RECORDED,)
-    assert store.results.logs_of(request_id(1)) == (first, second)
-    assert store.results.logs_of(request_id(2)) == ()
+    assert logs_of(store, 1) == [(each.sha256, each.entry) for each in (first, second)]
+    assert logs_of(store, 2) == []
 
 
 def test_a_log_is_kept_even_when_the_lease_is_lost_but_must_not_be_confirmed(store: Store) -> None:
@@ -235,7 +236,7 @@ def test_a_log_is_kept_even_when_the_lease_is_lost_but_must_not_be_confirmed(sto
     assert lease_suspects(store, "two", at=after(60)) == [held.id]
     outcomes = store.results.save_logs("one", [log(held.id), log(404)], now=after(60), signer_id=3)
     assert outcomes == (Outcome.NOT_HELD, Outcome.UNKNOWN)
-    assert store.results.logs_of(request_id(1)) == (log(held.id),)
+    assert [entry for _, entry in logs_of(store, 1)] == [b"entry"]
     store.queue.release("two", now=after(60))
     again = store.queue.lease_suspect("three", lease_s=60, now=after(60))
     assert again is not None
@@ -274,13 +275,7 @@ def test_a_refused_revocation_is_not_forgotten(store: Store) -> None:
     assert [each.id for each in lease_revoke(store)] == [held.id]
 
 
-def crl(number: int, der: bytes = b"crl") -> CrlRecord:
-    return CrlRecord(
-        authority="unassured_2026_1", number=number, this_update=NOW, next_update=NOW + dt.timedelta(days=10), der=der
-    )
-
-
-def test_revocations_end_together_with_the_crl_that_shows_them(store: Store) -> None:
+def test_revocations_end(store: Store) -> None:
     results = issue(store, 3)
     for result in results[:2]:
         store.certificates.request_revocation(
@@ -289,7 +284,7 @@ def test_revocations_end_together_with_the_crl_that_shows_them(store: Store) -> 
     jobs = lease_revoke(store)
     assert {(each.revocation.reason, each.revocation.invalidity_date) for each in jobs} == {(1, after(-86_400))}
     ids = [each.id for each in jobs]
-    assert store.results.finish_revoked([*ids, 404], revoked_at=after(5), now=after(6), crl=crl(1)) == (
+    assert store.results.finish_revoked([*ids, 404], revoked_at=after(5), now=after(6)) == (
         Outcome.RECORDED,
         Outcome.RECORDED,
         Outcome.UNKNOWN,
@@ -300,33 +295,9 @@ def test_revocations_end_together_with_the_crl_that_shows_them(store: Store) -> 
         ("revoked", after(5)),
         ("none", None),
     ]
-    assert store.crls.get("unassured_2026_1") == crl(1)
     # Once more, as after a crash between the commit and what follows it.
-    assert (
-        store.results.finish_revoked(ids, revoked_at=after(9), now=after(9), crl=crl(1))
-        == (Outcome.ALREADY_RECORDED,) * 2
-    )
+    assert store.results.finish_revoked(ids, revoked_at=after(9), now=after(9)) == (Outcome.ALREADY_RECORDED,) * 2
     assert store.certificates.look_up(f"{results[0].serial_number:x}").revoked_at == after(5)
-
-
-def test_a_newer_crl_stays_and_the_revocation_ends_nevertheless(store: Store) -> None:
-    [result] = issue(store, 1)
-    store.certificates.request_revocation(f"{result.serial_number:x}", now=NOW)
-    [held] = lease_revoke(store)
-    store.crls.put(crl(5, b"newer"), now=NOW)
-    assert store.results.finish_revoked([held.id], revoked_at=NOW, now=NOW, crl=crl(4)) == (Outcome.RECORDED,)
-    assert store.crls.get("unassured_2026_1") == crl(5, b"newer")
-
-
-def test_two_crls_of_one_number_stop_everything(store: Store) -> None:
-    [result] = issue(store, 1)
-    store.certificates.request_revocation(f"{result.serial_number:x}", now=NOW)
-    [held] = lease_revoke(store)
-    store.crls.put(crl(5, b"one"), now=NOW)
-    outcomes = store.results.finish_revoked([held.id, 404], revoked_at=NOW, now=NOW, crl=crl(5, b"other"))
-    assert outcomes == (Outcome.CONFLICT, Outcome.UNKNOWN)
-    assert store.certificates.look_up(f"{result.serial_number:x}").revocation_state == "requested"
-    assert store.crls.get("unassured_2026_1") == crl(5, b"one")
 
 
 def test_a_sign_job_is_not_ended_as_a_revocation(store: Store) -> None:
