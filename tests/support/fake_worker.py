@@ -33,6 +33,9 @@ def start(stream: socket.socket, how: str) -> None:
     if how == "unusable":
         say(stream, {"type": "Unusable", "message": "the passphrase is wrong"})
         os._exit(1)
+    if how == "lacking":
+        say(stream, {"type": "Unusable", "message": "the passphrase is not there", "may_come": True})
+        os._exit(1)
     if how == "silent":
         return
     if how == "empty":

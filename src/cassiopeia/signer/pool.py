@@ -40,6 +40,7 @@ _BATCH_TIME_LIMIT_S = 30.0
 # Until a new worker has its keys: a slow key derivation and dozens of RSA keys on a slow machine need a minute or two.
 _START_TIME_LIMIT_S = 300.0
 _RESPAWN_DELAY_S = 1.0
+_LOOK_AGAIN_S = 5.0
 _STOP_TIME_LIMIT_S = 5.0
 
 
@@ -90,6 +91,8 @@ class WorkerPool:
         self._suspects: deque[_Queued] = deque()
         self._respawn_at = 0.0
         self.failure = ""
+        self.lacking = ""
+        """What the workers wait for, in words: a passphrase on a medium that is not plugged in yet."""
 
     @property
     def unlocked(self) -> bool:
@@ -216,7 +219,11 @@ class WorkerPool:
                     self.failure = "profiles or sub-CAs have changed on disk: start the signer again to use them"
                     raise PeerError(self.failure)
                 member.ready = True
-                self.failure = ""
+                self.failure = self.lacking = ""
+            case [Unusable(message=message, may_come=True)] if not member.ready:
+                if message != self.lacking:
+                    _log.warning("locked: %s; looks again every %g seconds", message, _LOOK_AGAIN_S)
+                self.lacking = message
             case [Unusable(message=message)] if not member.ready:
                 self.failure = message
             case _:
@@ -238,7 +245,8 @@ class WorkerPool:
         if member.ready:
             held = sum(len(batch) for batch in member.batches)
             _log.error("worker %d is gone (status %d); %d tasks go to others", member.process.pid, status, held)
-        self._respawn_at = time.monotonic() + (0.0 if member.ready else _RESPAWN_DELAY_S)
+        delay_s = 0.0 if member.ready else _LOOK_AGAIN_S if self.lacking else _RESPAWN_DELAY_S
+        self._respawn_at = time.monotonic() + delay_s
         if self.failure and not self.unlocked:
             raise OperatorError(self.failure)
         for position, batch in enumerate(member.batches):

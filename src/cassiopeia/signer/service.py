@@ -397,7 +397,7 @@ class Signer:
     def _state(self) -> tuple[str, str]:
         """How the signer is, in one word and in a sentence."""
         if not self._pool.unlocked:
-            return "locked", "the workers are unlocking their keys"
+            return "locked", self._pool.lacking or "the workers are unlocking their keys"
         if reasons := self._gate.reasons():
             return "halted", "; ".join(each.message for each in reasons)
         return "running", ""

@@ -80,9 +80,10 @@ class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The worker can't work at all; `message` is for the operator."""
+    """The worker can't work at all; `message` is for the operator. `may_come`: what it lacks may be there later."""
 
     message: str
+    may_come: bool = False
     task: int = 0
 
 

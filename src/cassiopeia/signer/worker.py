@@ -166,7 +166,8 @@ def main() -> None:
             config = load_signer_config(Path(sys.argv[1]))
             worker = make_worker(config)
         except CassiopeiaError as error:
-            stream.sendall(frame([Unusable(message=str(error))]))
+            may_come = isinstance(error, Unavailable)
+            stream.sendall(frame([Unusable(message=str(error), may_come=may_come)]))
             raise SystemExit(1) from None
         stream.sendall(frame([Ready(configuration_hash=configuration_hash(config))]))
         serve(worker, stream)

@@ -298,6 +298,21 @@ def test_a_signer_whose_workers_cannot_work_ends_with_their_reason(make: Callabl
         front.run_until(lambda: False)
 
 
+def test_what_the_workers_lack_is_looked_for_until_it_comes(
+    make: Callable[..., Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool_module, "_LOOK_AGAIN_S", 0.1)
+    front = make("lacking", ready=False)
+    (first,) = front.process_ids()
+    front.run_until(lambda: front.process_ids() not in ([], [first]))
+    front.run_until(lambda: front.process_ids() == [])
+    assert front.pool.lacking == "the passphrase is not there"
+    assert caplog.text.count("locked: the passphrase is not there; looks again") == 1
+    front.pool._config_path = tmp_path / "good"
+    front.run_until(lambda: front.is_ready(1))
+    assert front.pool.lacking == ""
+
+
 def test_a_configuration_that_changed_under_the_signer_is_not_used(make: Callable[..., Front]) -> None:
     front = make("changed", ready=False)
     with pytest.raises(OperatorError, match="start the signer again"):

@@ -53,7 +53,7 @@ _outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(Denied, task=_numbers, code=_texts, field=_texts, message=_texts),
     st.builds(Deferred, task=_numbers, code=_texts, message=_texts, retry_after_s=_numbers),
     st.builds(Ready, configuration_hash=_octets),
-    st.builds(Unusable, message=_texts),
+    st.builds(Unusable, message=_texts, may_come=st.booleans()),
 )
 
 

@@ -292,6 +292,17 @@ def test_a_worker_whose_front_has_gone_ends_in_peace(
     assert conversation.failure is None
 
 
+def test_a_worker_says_when_what_it_lacks_may_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = install(tmp_path)
+    (tmp_path / "passphrase").unlink()
+    conversation = run_main(config, monkeypatch)
+    (outcome,) = conversation.receive()
+    conversation.close()
+    assert isinstance(outcome, Unusable)
+    assert outcome.may_come
+    assert "is not there" in outcome.message
+
+
 def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = install(tmp_path)
     (tmp_path / "passphrase").write_bytes(b"wrong")
@@ -300,6 +311,7 @@ def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monke
     conversation.close()
     assert isinstance(outcome, Unusable)
     assert "wrong passphrase" in outcome.message
+    assert not outcome.may_come
     assert isinstance(conversation.failure, SystemExit)
     assert conversation.failure.code == 1
 

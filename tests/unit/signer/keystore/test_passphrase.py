@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.signer.keystore.passphrase import read_passphrase
 
 
@@ -29,7 +29,7 @@ def test_a_systemd_credential_is_found_by_its_name(tmp_path: Path, monkeypatch: 
 
 def test_a_credential_that_was_not_passed_on_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    with pytest.raises(OperatorError, match=f"{tmp_path}/ca-keys: cannot read .* No such file"):
+    with pytest.raises(Unavailable, match=f"{tmp_path}/ca-keys: the passphrase of the CA keys is not there"):
         read_passphrase(file=None, credential="ca-keys")
 
 
@@ -52,6 +52,12 @@ def test_an_empty_passphrase_is_refused(tmp_path: Path, content: bytes) -> None:
         read_passphrase(file=secret(tmp_path / "passphrase", content), credential="")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match=f"{tmp_path}/none: cannot read"):
+def test_a_file_that_is_not_there_may_come(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=f"{tmp_path}/none: .* plug its medium in"):
         read_passphrase(file=tmp_path / "none", credential="")
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(OperatorError, match=f"{tmp_path}: cannot read the passphrase .* Is a directory"):
+        read_passphrase(file=tmp_path, credential="")
