@@ -215,7 +215,10 @@ class SignerClient:
         self._idle_since = self._idle_since or time.monotonic()
         if time.monotonic() - self._idle_since < _DRAIN_PATIENCE_S:
             return False
-        _log.warning("%d jobs are left: they wait for later, or belong to another signer", left)
+        _log.warning(
+            "%d jobs are left: they wait for later, belong to another signer, or their profile is held; see status",
+            left,
+        )
         return True
 
     def _break_off(self, reason: str) -> None:
