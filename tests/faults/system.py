@@ -54,11 +54,13 @@ class FaultySystem(System):
     """Use as a context manager; `store` is open in between."""
 
     link: str = "unix"
+    store_url: str = ""
     requests: list[bytes] = field(default_factory=list)
 
     @functools.cached_property
     def store(self) -> Store:
-        return self._stack.enter_context(open_store(f"sqlite:///{self.directory}/ca/client/store.sqlite"))
+        url = self.store_url or f"sqlite:///{self.directory}/ca/client/store.sqlite"
+        return self._stack.enter_context(open_store(url))
 
     def run_signer(self, plan: Plan | None = None) -> None:
         self._launch("signer", ["signer", "run", "-c", SIGNER, "--verbose"], plan)

@@ -34,11 +34,14 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class PostgresServer:
     """A running server; `url` names one of its databases for SQLAlchemy."""
 
     directory: Path
+    _programs: Path
+    _user: str | None
+    _process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://{_USER}@/{database}?host={self.directory}"
@@ -47,6 +50,37 @@ class PostgresServer:
         connection = psycopg.connect(host=str(self.directory), user=_USER, dbname=database, autocommit=True)
         with connection:
             connection.execute(statement.encode())
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        with (self.directory / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._programs / "postgres",
+                    *("-D", self.directory / "data", "-k", self.directory),
+                    *(part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")),
+                ],
+                user=self._user,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the tests: they stop the server themselves.
+                start_new_session=True,
+            )
+        _wait_until_ready(self._process, self.directory)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it: in good order ("fast shutdown"), or `at_once` without a last checkpoint, as when it crashes."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(_STOP_S)
 
     def create_database(self, name: str, options: str = "") -> str:
         self.execute(f"CREATE DATABASE {name} {options}")
@@ -68,31 +102,12 @@ def running_postgres() -> Iterator[PostgresServer]:
         os.chown(directory, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
     try:
         _initialise(programs, directory, user)
-        with (directory / "server.log").open("wb") as log:
-            server = subprocess.Popen(
-                [
-                    programs / "postgres",
-                    *("-D", directory / "data", "-k", directory),
-                    *(part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")),
-                ],
-                user=user,
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C is for the tests: they stop the server themselves.
-                start_new_session=True,
-            )
+        server = PostgresServer(directory=directory, _programs=programs, _user=user)
         try:
-            _wait_until_ready(server, directory)
-            yield PostgresServer(directory=directory)
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown"
-            try:
-                server.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                server.send_signal(signal.SIGQUIT)
-                server.wait(_STOP_S)
+            server.stop()
     finally:
         shutil.rmtree(directory)
 
