@@ -239,7 +239,8 @@ class Signer:
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_S
         now = self._clock.now()
         self._issuance.expire(now=now)
-        if self._retention is not None:
+        # What is removed is gone for good: never by a clock that is in doubt.
+        if self._retention is not None and self._clock.check(self._journal.last_time).may_issue:
             self._journal.remove_parts(before=now - self._retention, now=now)
         self._revocation.renew(now=now)
         self._disk.check()
