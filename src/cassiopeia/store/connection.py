@@ -23,6 +23,20 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Unavailable
 
 BUSY_TIMEOUT_S: Final = 30
+# A PostgreSQL that is half gone must not hold a client for ever. What a URL or the server says itself stands.
+_PATIENCE_WITH_SERVER: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds
+}
+_PATIENCE_OF_SERVER: Final = {
+    "statement_timeout": "60s",
+    "lock_timeout": "30s",
+    # A client that was stopped in mid-transaction loses its locks.
+    "idle_in_transaction_session_timeout": "300s",
+}
 _WAL_RETRY_S: Final = 0.02
 _BEGIN: Final = "cassiopeia_begin"
 
@@ -81,7 +95,8 @@ def _make_engine(url: URL) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        patience = {name: value for name, value in _PATIENCE_WITH_SERVER.items() if name not in url.query}
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=patience)
     except ModuleNotFoundError:
         raise OperatorError(
             "PostgreSQL needs its driver, which is not installed: pip install 'cassiopeia-ca[postgresql]'"
@@ -135,6 +150,9 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
         # A log that the client has confirmed must survive a power cut, whatever the server's default is.
         if cursor.execute("SHOW synchronous_commit").fetchone()[0] == "off":
             cursor.execute("SET SESSION synchronous_commit = on")
+        for name, value in _PATIENCE_OF_SERVER.items():
+            if cursor.execute(f"SHOW {name}").fetchone()[0] == "0":
+                cursor.execute(f"SET SESSION {name} = '{value}'")
     connection.commit()
 
 

@@ -23,9 +23,19 @@ class Crls:
         self._database = database
 
     def put(self, record: CrlRecord, *, now: dt.datetime) -> Outcome:
-        """Store a CRL that the client has verified, unless a newer one or another of its number is there."""
+        """Store a CRL that the client has verified, unless a newer one or another of its number is there.
+
+        What was set aside because no CRL of this authority could be had is done with it.
+        """
         with self._database.write() as connection:
-            return put_crl(connection, record, now=now)
+            outcome = _put(connection, record, now=now)
+            if outcome is Outcome.RECORDED:
+                connection.execute(
+                    update(job)
+                    .where(FAILED_JOB, job.c.kind == "crl", job.c.authority == record.authority)
+                    .values(state="done", finished_at=now)
+                )
+            return outcome
 
     def get(self, authority: str) -> CrlRecord | None:
         with self._database.read() as connection:
@@ -57,21 +67,6 @@ class Crls:
             )
             for row in rows
         )
-
-
-def put_crl(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> Outcome:
-    """Store `record` within the caller's transaction, by the rule of `Crls.put`.
-
-    A wish for a CRL of this authority that was set aside is fulfilled by a newer one.
-    """
-    outcome = _put(connection, record, now=now)
-    if outcome is Outcome.RECORDED:
-        connection.execute(
-            update(job)
-            .where(FAILED_JOB, job.c.kind == "crl", job.c.authority == record.authority)
-            .values(state="done", finished_at=now)
-        )
-    return outcome
 
 
 def _put(connection: Connection, record: CrlRecord, *, now: dt.datetime) -> Outcome:

@@ -102,6 +102,9 @@ def upgrade(url: str) -> str:
         try:
             with database.write() as connection:
                 if connection.dialect.name == "postgresql":
+                    # A migration takes as long as it takes.
+                    connection.execute(text("SET LOCAL statement_timeout = 0"))
+                    connection.execute(text("SET LOCAL lock_timeout = 0"))
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
                 before = _revision(connection)
                 if before > SCHEMA_REVISION:

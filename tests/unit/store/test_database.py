@@ -13,11 +13,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from tests.support.postgres import PostgresServer
-from tests.support.store import NOW, certificate_request, request_id, submit
+from tests.support.store import NOW, certificate_request, lease_sign, request_id, submit
 
 from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.store import connection as store_connection
 from cassiopeia.store import migrations
+from cassiopeia.store.connection import Database, parse_url
 from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.models import METADATA, SCHEMA_REVISION, signing_log
 
@@ -188,6 +189,42 @@ def test_postgresql_waits_for_the_disk_even_where_the_server_would_not(postgres_
     upgrade(url)
     with open_store(url) as store, store.database.read() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+
+
+def test_postgresql_keeps_nobody_waiting_for_ever(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("patient")
+    database = Database(parse_url(url))
+    with database.read() as connection:
+        limits = [
+            connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        ]
+    database.close()
+    assert limits == ["1min", "30s", "5min"]
+
+
+def test_what_an_operator_has_set_stands(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("opinionated")
+    postgres_server.execute("ALTER DATABASE opinionated SET statement_timeout = '7s'")
+    database = Database(parse_url(f"{url}&connect_timeout=3"))
+    with database.read() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "7s"
+    database.close()
+
+
+def test_a_lock_that_is_never_given_up_is_unavailable(postgres_server: PostgresServer) -> None:
+    """As when another client was stopped in the middle of a transaction."""
+    url = postgres_server.create_database("locked")
+    upgrade(url)
+    postgres_server.execute("ALTER DATABASE locked SET lock_timeout = '100ms'")
+    with open_store(url) as one, open_store(url) as two:
+        submit(one, 1)
+        [job] = lease_sign(one)
+        with one.database.write() as connection:
+            connection.execute(text("SELECT * FROM job FOR UPDATE"))
+            with pytest.raises(Unavailable, match="lock timeout"):
+                two.queue.renew("client", [job.id], lease_s=60, now=NOW)
+        assert two.queue.renew("client", [job.id], lease_s=60, now=NOW) == 1
 
 
 def test_sqlite_is_set_to_survive_a_power_cut(tmp_path: Path) -> None:
