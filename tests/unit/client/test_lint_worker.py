@@ -26,6 +26,7 @@ from tests.support.authorities import (
 )
 from tests.support.linting import tbs_of, unfit_for_its_key, valid_too_long
 
+from cassiopeia.client import lint_worker
 from cassiopeia.client.lint_tasks import Finding
 from cassiopeia.client.lint_worker import lint, with_placeholder
 from cassiopeia.core.certificate import assemble_tbs, split_certificate
@@ -190,3 +191,13 @@ def test_only_whole_wildcards_are_let_through() -> None:
     assert vetoes(lint(tbs, ())) == set()
     worse = tbs.replace(b"*.example.org", b"w*.xample.org")
     assert vetoes(lint(worse, ())) == {"pkix.invalid_domain_name_syntax"}
+
+
+def test_a_linter_that_fails_is_a_finding_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> object:
+        raise RuntimeError("the linter's own fault")
+
+    monkeypatch.setitem(lint_worker._RULES, "smime", fail)
+    [finding] = [each for each in lint(tbs_of(), ("serverauth", "smime")) if each.severity == "FATAL"]
+    assert (finding.code, finding.grave) == ("base.unhandled_exception", True)
+    assert finding.message == "the linter's own fault"
