@@ -43,10 +43,16 @@ class Company:
         """The job that travels alone, if one does."""
         return self._alone
 
-    def choose(self, *, under_way: bool, holds: Callable[[int], bool]) -> Next:
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is sent before what is under way has been answered."""
+        return self._alone is not None or (self._turn_due and self._turn_began is None)
+
+    def choose(self, *, under_way: bool, holds: Callable[[int], bool], long: bool = False) -> Next:
         """Say what to lease; `under_way`: an answer is still to come, `holds`: whether a job is in this client's hands.
 
-        Behind SUSPECT the caller says `took` or `found_no_suspect`, behind MANY that found nothing `found_nothing`.
+        `long`: that answer will take its time, so that no turn of the suspects begins. Behind SUSPECT the caller says
+        `took` or `found_no_suspect`, behind MANY that found nothing `found_nothing`.
         """
         now = self._clock()
         if self._alone is not None:
@@ -56,7 +62,7 @@ class Company:
         if self._turn_began is not None and now - self._turn_began >= _TURN_S:
             self._end_turn(now)
         if self._turn_began is None:
-            if not self._is_due(now):
+            if long or not self._is_due(now):
                 return Next.MANY
             if under_way:
                 return Next.NOTHING

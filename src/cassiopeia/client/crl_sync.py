@@ -61,6 +61,7 @@ class _Counter:
     jobs: list[RevokeJob | CrlJob] = field(default_factory=list)
     waiting: list[RevokeJob | CrlJob] = field(default_factory=list)
     full_wanted: bool = False
+    fetches_full: bool = False
     not_before: dt.datetime = _LONG_AGO
     asked_at: float = 0.0
     postponed: int = 0
@@ -111,6 +112,11 @@ class CrlSync:
         return any(each.handle is not None for each in self._counters.values())
 
     @property
+    def fetches_full(self) -> bool:
+        """Whether a full CRL is under way: a megabyte."""
+        return any(each.handle is not None and each.fetches_full for each in self._counters.values())
+
+    @property
     def has_patched(self) -> bool:
         """Whether the signer has signed a CRL in this session."""
         return self._has_patched
@@ -120,7 +126,7 @@ class CrlSync:
         """Whether the signer has left something unanswered for longer than it can take."""
         now = time.monotonic()
         return any(
-            now - each.asked_at > (_FULL_CRL_TIME_LIMIT_S if each.full_wanted else _ANSWER_TIME_LIMIT_S)
+            now - each.asked_at > (_FULL_CRL_TIME_LIMIT_S if each.fetches_full else _ANSWER_TIME_LIMIT_S)
             for each in self._counters.values()
             if each.handle is not None
         )
@@ -396,7 +402,8 @@ def _send_one(counter: _Counter, session: Session, *, alone: int | None) -> None
         together = max(1, min(fresh, _REVOCATIONS_A_MESSAGE))
         counter.jobs = counter.waiting[:together]
         del counter.waiting[:together]
-    if counter.full_wanted or (counter.copy is None and not counter.jobs):
+    counter.fetches_full = counter.full_wanted or (counter.copy is None and not counter.jobs)
+    if counter.fetches_full:
         counter.handle = session.get_full_crl(counter.authority.name)
     else:
         counter.handle = session.revoke(_request(counter))

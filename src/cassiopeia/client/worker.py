@@ -36,7 +36,7 @@ from cassiopeia.link.line import Line
 from cassiopeia.link.stream import open_link
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.connection import Connection, reset_nonce
-from cassiopeia.protocol.events import Event, HelloReceived, LogReceived, StatusReceived
+from cassiopeia.protocol.events import Event, HelloReceived, LogReceived, RequestFailed, StatusReceived
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
@@ -320,7 +320,11 @@ class SignerClient:
         if self._version == 1 and any(not isinstance(event, LogReceived) for event in events):
             # An answer ends its session: the next one follows at once.
             self._reconnect_delay = 0.0
+        alarm = self._journal.alarm
         for event in events:
+            if isinstance(event, RequestFailed):
+                # "Not now" may be how the signer is: people should hear of it, and of its end.
+                self._next_status = min(self._next_status, time.monotonic() + _STATUS_SOON_S)
             if self._version > 1 and self._journal.receive(event):
                 continue
             if self._crl_sync.receive(event, now=now):
@@ -344,6 +348,8 @@ class SignerClient:
         self._journal.take_heads()
         self._issuance.write_back(session, signer_id=self._signer_id, now=now)
         self._journal.write_back(now=now)
+        if self._journal.alarm != alarm:
+            self._next_status = 0.0  # people should see it at once
 
     def _save_status(self, report: payload.StatusReport | None, now: dt.datetime) -> None:
         """Keep the signer's last word for `cassiopeia status`."""
@@ -467,7 +473,7 @@ class SignerClient:
 
     def _choose(self) -> Next:
         under_way = bool(self._issuance.under_way) or self._crl_sync.under_way
-        return self._company.choose(under_way=under_way, holds=self._holds)
+        return self._company.choose(under_way=under_way, holds=self._holds, long=self._crl_sync.fetches_full)
 
     def _holds(self, job_id: int) -> bool:
         in_hand = (each.id for each in self._in_hand)
@@ -529,7 +535,7 @@ class SignerClient:
         waits = not self._session_open or self._issuance.under_way or self._crl_sync.under_way
         if line.unanswered_s > limit_s or (waits and line.silent_s > limit_s):
             line.close("the signer keeps silent")
-        limit_s = _REQUEST_TIME_LIMIT_S if self._company.alone is None else _ALONE_TIME_LIMIT_S
+        limit_s = _ALONE_TIME_LIMIT_S if self._company.waits else _REQUEST_TIME_LIMIT_S
         if self._issuance.longest_wait_s > limit_s or self._crl_sync.overdue:
             line.close("the signer answers, but leaves one request unanswered")
 

@@ -89,6 +89,18 @@ def test_suspects_wait_until_everything_else_is_answered() -> None:
     assert client.choose() is Next.SUSPECT
 
 
+def test_a_long_answer_is_not_waited_for() -> None:
+    """A full CRL on a slow line: certificates go on beside it."""
+    client = Client(suspects=1, others=True)
+    client.now = TURN_S
+    holds = [client.company.choose(under_way=True, holds=lambda _: False, long=True), client.company.waits]
+    assert holds == [Next.MANY, False]
+    holds = [client.company.choose(under_way=True, holds=lambda _: False), client.company.waits]
+    assert holds == [Next.NOTHING, True]
+    holds = [client.company.choose(under_way=False, holds=lambda _: False), client.company.waits]
+    assert holds == [Next.SUSPECT, False]
+
+
 def test_nothing_goes_out_while_a_suspect_is_in_hand_sent_or_not() -> None:
     client = Client(suspects=1, others=True)
     client.now = TURN_S
