@@ -125,7 +125,9 @@ class IssuanceDesk:
         self._journal.when_durable(lambda: self._sign(intent, exchange))
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
-        exchange = self._exchanges[id(session), handle]
+        exchange = self._exchanges.get((id(session), handle))
+        if exchange is None:
+            return  # came together with a request that was answered at once
         intent = exchange.intent
         if intent is None:
             # Nothing is journaled, and nothing will be: what a worker decides comes too late.
