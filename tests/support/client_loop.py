@@ -45,6 +45,9 @@ class SignerEnd:
         self.versions: tuple[int, ...] = (2,)
         self.report: StatusReport = dataclasses.replace(STATUS_REPORT, state="running")
         self.silent = False
+        # The head that it shows in its hello, and the one that it was shown last.
+        self.head: Callable[[], bytes | None] = self._newest_head
+        self.presented: bytes | None = None
         # A signer that dies of some events; what it was told behind them it never reads.
         self.dies_of: Callable[[Event], bool] = lambda _: False
         self.deaths = 0
@@ -56,6 +59,9 @@ class SignerEnd:
         self._listener: Listener | None = None
         self.lines: list[Line] = []
         self.listen()
+
+    def _newest_head(self) -> bytes:
+        return self.front.journal.signed_head()
 
     def listen(self) -> None:
         self._listener = open_listener(self._address)
@@ -110,9 +116,16 @@ class SignerEnd:
         if self.silent or self._is_dead:
             return
         match event:
-            case HelloReceived():
+            case HelloReceived(hello=hello):
+                self.presented = hello.present_head
                 session.hello(
-                    Hello(versions=self.versions, limits=self.limits.as_payload(), capabilities=(), signer_id=1)
+                    Hello(
+                        versions=self.versions,
+                        limits=self.limits.as_payload(),
+                        capabilities=(),
+                        signer_id=1,
+                        present_head=self.head(),
+                    )
                 )
             case StatusRequested(handle=handle):
                 session.send_status(handle, self.report)

@@ -221,7 +221,10 @@ class JournalCopy:
             self._heard = (head, octets)
 
     def _note_crl(self, octets: bytes) -> None:
-        _, _, signature = der.split_signed(octets)
+        try:
+            _, _, signature = der.split_signed(octets)
+        except PeerError:
+            return  # whose CRL this would be judges it
         self._note_crl_signature(signature)
 
     def _note_crl_signature(self, signature: bytes) -> None:
