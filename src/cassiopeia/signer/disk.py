@@ -66,6 +66,7 @@ class DiskReserve:
         self._next_check = 0.0
         self._whole = False
         self._failure = ""
+        self._is_short = False
         self.free_octets = 0
         """Free for the signer, without the reserve, as of the last check."""
         try:
@@ -83,6 +84,10 @@ class DiskReserve:
         """Why nothing may be issued now, for want of room; None when there is enough. Looks once a second at most."""
         if self._clock() >= self._next_check:
             self._look(first=False)
+            self._tell()
+        return self._shortage()
+
+    def _shortage(self) -> Unavailable | None:
         if self._whole and self.free_octets >= self._margin_octets:
             return None
         kept = "" if self._whole else f"; the reserve of {_mib(self._reserve_octets)} is used up or cannot be made"
@@ -93,6 +98,17 @@ class DiskReserve:
             code=CODE,
             retry_after_s=_RETRY_AFTER_S,
         )
+
+    def _tell(self) -> None:
+        """Log when space begins to be short, and when there is enough again."""
+        shortage = self._shortage()
+        if self._is_short == (shortage is not None):
+            return
+        self._is_short = shortage is not None
+        if shortage is None:
+            _log.info("the disk of %s has room again: %s left", self._directory, _mib(self.free_octets))
+        else:
+            _log.warning("%s", shortage.message)
 
     def _look(self, *, first: bool) -> None:
         self._next_check = self._clock() + _CHECK_EVERY_S

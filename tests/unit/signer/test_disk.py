@@ -82,6 +82,7 @@ def test_as_space_runs_out_issuing_stops_first_and_then_the_reserve_is_given_up(
     assert (refused.code, disk.held) == ("disk-full", RESERVE)
     assert "4.0 MiB left: nothing is issued" in refused.message
     assert "make room there" in refused.message
+    assert caplog.text.count(refused.message) == 1
     disk.free = RESERVE + LAST
     assert checked(disk, reserve)
     assert disk.held == RESERVE
@@ -93,7 +94,8 @@ def test_as_space_runs_out_issuing_stops_first_and_then_the_reserve_is_given_up(
     assert "the reserve is given up" in caplog.text
 
 
-def test_the_reserve_is_made_again_once_there_is_room_to_spare(disk: Disk) -> None:
+def test_the_reserve_is_made_again_once_there_is_room_to_spare(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     disk.free = LAST
     reserve = disk.reserve()
     assert not reserve.whole
@@ -102,6 +104,7 @@ def test_the_reserve_is_made_again_once_there_is_room_to_spare(disk: Disk) -> No
     disk.free = RESERVE + 2 * MARGIN
     assert checked(disk, reserve) is None
     assert (reserve.whole, disk.held) == (True, RESERVE)
+    assert caplog.text.count("has room again") == 1
 
 
 def test_it_looks_once_a_second(disk: Disk) -> None:
