@@ -1,8 +1,9 @@
 """The lint workers as the client sees them: hands out tasks in batches, and outlives their deaths.
 
-A worker is a program of its own (`lint_worker`): it inherits none of the client's TLS session and database. A worker
-that dies or hangs costs the one lint that it was at, which is then tried again alone; the second time it is given up
-as `died`. While no worker starts at all, nothing is linted and everything is answered as failed: never as good.
+A worker is a program of its own (`lint_worker`): it inherits none of the client's TLS session and database. What it had
+not answered when it died or hung is tried again, each lint alone: the innocent get through, and the one that ends a
+second worker is given up as `died`. While no worker starts at all, nothing is linted and everything is answered as
+failed: never as good.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from cassiopeia.errors import OperatorError, PeerError
 _log = logging.getLogger(__name__)
 
 # While a worker is at the first half of what it has, the second half is on its way to it.
-_TASKS_A_WORKER: Final = 16
+_TASKS_A_WORKER: Final = 32
 _START_TIME_LIMIT_S: Final = 60.0
 _STARTS_IN_VAIN: Final = 3
 _RESTART_FIRST_S: Final = 1.0
@@ -209,7 +210,7 @@ class LintPool:
                 raise PeerError("it answered what it was not asked")
 
     def _bury(self, member: _Member) -> None:
-        """Forget a dead worker: the task that it was at is tried again alone, or failed the second time."""
+        """Forget a dead worker: what it has not answered is tried again alone, or failed the second time."""
         self._members.remove(member)
         self._selector.unregister(member.stream)
         member.stream.close()
@@ -226,14 +227,12 @@ class LintPool:
                 status,
                 delay_s,
             )
-        if member.tasks:
-            first = member.tasks.popleft()
-            first.deaths += 1
-            if first.deaths > 1:
-                self._fail(first, died=True, reason="linting this certificate ended two lint workers")
+        for queued in member.tasks:
+            queued.deaths += 1
+            if queued.deaths > 1:
+                self._fail(queued, died=True, reason="linting this certificate ended two lint workers")
             else:
-                self._suspects.append(first)
-        self._waiting.extendleft(reversed(member.tasks))
+                self._suspects.append(queued)
 
     def _fail(self, queued: _Queued, *, died: bool, reason: str) -> None:
         self._answers.append(LintFailure(number=queued.task.number, died=died, reason=reason))

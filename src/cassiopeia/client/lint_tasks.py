@@ -1,8 +1,7 @@
 """What the client and its lint workers say to each other, and how it is framed.
 
 A frame is a 4-octet big-endian length and MessagePack. The client sends lists of tasks; the worker says first that it
-is ready, and then answers each task by itself, in order, so that whoever waits knows which one it died of. Loads no
-linter: that is for the worker alone.
+is ready, and then answers each task, in order. Loads no linter: that is for the worker alone.
 """
 
 from __future__ import annotations
