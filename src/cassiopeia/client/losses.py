@@ -2,8 +2,9 @@
 
 They go back to the queue and use up no try: lines break, signers restart. But a job that ends the signer itself would
 be the first to be sent again, and end it again, for ever. So whatever was under way at two losses in a row is suspected
-(`store.suspects`) and travels alone from then on. A suspect that was alone when the line was lost is blamed each time,
-if the signer was proven to work in that session: else it may be the signer that cannot go on, whatever it is asked.
+(`store.suspects`) and travels alone from then on. A suspect that was alone when the line was lost waits ever longer.
+Lines are lost by themselves, too: it is blamed only from the fourth time in a row on, and only if the signer was proven
+to work in that session: else it may be the signer that cannot go on, whatever it is asked.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from cassiopeia.store.records import Job, Postponement
 
 _log = logging.getLogger(__name__)
 
+_CHANCE = 3
+"""Losses in a row, each of one job alone, that may be the line's fault."""
 _TWICE = "{reason} twice in a row while it was under way"
-_ALONE = "{reason} while it alone was under way, and the signer had done other work just before"
+_ALONE = "{reason} while it alone was under way, as several times before, and the signer had just done other work"
 
 
 class Losses:
@@ -39,9 +42,9 @@ class Losses:
         if twice:
             _log.warning("%s: %d requests were under way both times; they are tried alone now", reason, len(twice))
             queue.blame(owner, twice, _TWICE.format(reason=reason), now=now)
-        if suspects and proven:
-            queue.blame(owner, [job.id for job in suspects], _ALONE.format(reason=reason), now=now)
-            suspects = []
+        guilty = [job for job in suspects if proven and job.postponed >= _CHANCE]
+        if guilty:
+            queue.blame(owner, [job.id for job in guilty], _ALONE.format(reason=reason), now=now)
         postponements = [
             Postponement(job_id=job.id, delay_s=0, counts=False, reason=reason, lengthens=False)
             for job in fresh
@@ -49,9 +52,10 @@ class Losses:
         ]
         postponements += [
             Postponement(
-                job_id=job.id, delay_s=patience.as_told(1, postponed=job.postponed), counts=False, reason=reason
+                job_id=job.id, delay_s=patience.as_told(0, postponed=job.postponed), counts=False, reason=reason
             )
             for job in suspects
+            if job not in guilty
         ]
         if postponements:
             queue.retry_later(owner, postponements, now=now)

@@ -154,12 +154,15 @@ def _no_signals(termination: Termination, _selector: object) -> None:
     termination.requested = False
 
 
-def test_a_request_that_kills_the_signer_is_set_aside_and_the_others_are_issued(make: Callable[..., Client]) -> None:
+def test_a_request_that_kills_the_signer_is_set_aside_and_the_others_are_issued(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience_module, "LONGEST_DELAY_S", 0.05)
     client = make()
     client.signer.dies_of = is_poison
     client.submit(*range(12))
     client.run_until_issued(*range(1, 12))
-    # Alone it is blamed only when the signer has just done other work.
+    # Alone it is blamed only when the signer has just done other work, and not for the first losses.
     for number in range(100, 10_000):
         if is_set_aside(client):
             break
