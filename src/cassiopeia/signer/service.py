@@ -76,6 +76,7 @@ class Signer:
         self._dirty_since: float | None = None
         self._next_housekeeping = 0.0
         self._announced = False
+        self._clock_halt = ""
         self._listening = False
         self._profiles = load_profiles(config.profiles)
         self._retention = retention(config, self._profiles)
@@ -208,6 +209,9 @@ class Signer:
     def _check_clock(self) -> None:
         """What is found wrong with the clock stands in the journal until operators have said what the time is."""
         verdict = self._clock.check(self._journal.last_time)
+        if verdict.code and verdict.code != self._clock_halt:
+            _log.error("halted (%s): %s", verdict.code, verdict.message)
+        self._clock_halt = verdict.code
         if not verdict.may_issue:
             self._gate.halt(verdict.code, verdict.message, now=self._clock.now())
 

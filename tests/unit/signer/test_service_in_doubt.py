@@ -121,9 +121,11 @@ def test_a_jump_halts_it_and_an_order_over_the_line_makes_it_go_on(front: Front)
     assert front.kinds()[-3:] == ["order", "clock", "resume"]
 
 
-def test_a_year_back_at_the_start_stops_crls_too(front: Front) -> None:
+def test_a_year_back_at_the_start_stops_crls_too(front: Front, caplog: pytest.LogCaptureFixture) -> None:
     front.machine.set_clock(by=-365 * DAY)
     front.restart()
+    front.signer._turn(idle=True)
+    assert caplog.text.count("halted (clock-implausible): the clock shows 2025-11-23") == 1
     assert front.status().state == "halted"
     obstacle = front.signer._gate.crl_obstacle()
     assert obstacle is not None
