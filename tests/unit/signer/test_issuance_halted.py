@@ -126,6 +126,17 @@ def test_a_refusal_behind_a_halt_is_one(front: Front) -> None:
     assert kinds(front) == ["refusal"]
 
 
+def test_a_veto_that_comes_together_with_its_request_is_passed_over(front: Front) -> None:
+    """The request has its answer before the veto is looked at."""
+    front.obstacle = FULL
+    pair = front.connect()
+    handle = pair.client.submit(wanted())
+    pair.client.abandon(handle, "changed my mind")
+    front.settle()
+    assert_failed(front.answers(pair)[0], "disk-full")
+    assert kinds(front) == []
+
+
 def test_intents_end_all_the_same(front: Front) -> None:
     pairs = front.connect(), front.connect()
     logs = [log_of(front, pair, wanted(request_id=bytes([number]) * 32)) for number, pair in enumerate(pairs)]

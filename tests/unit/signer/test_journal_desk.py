@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.conversations import Pair
 from tests.support.issuing import assert_failed, certificate_of, kinds, log_of, wanted
+from tests.support.journal_copy import JournalCopy
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.journal_records import OTHER_KEY, record_all, record_start
 from tests.support.signer import BOOT_ID, JOURNAL_KEY, NOW, SIGNING_CA, Front, record_intent, record_issued
@@ -18,7 +19,6 @@ from cassiopeia.core.request import Revocation, RevocationRequest
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.journal.head import JournalHead
 from cassiopeia.protocol import payload, structure
@@ -213,44 +213,6 @@ def test_logs_and_certificates_carry_a_head_that_covers_them(front: Front) -> No
 # Copies of entries.
 
 
-class Copy:
-    """What a client keeps: the octets of every entry, and what it has from the session itself."""
-
-    def __init__(self) -> None:
-        self.entries: list[bytes] = []
-        self.parts: list[tuple[bytes, ...]] = []
-        self.known: dict[int, bytes] = {}
-        self.sizes: list[int] = []
-        self.withheld: list[int] = []
-
-    def note(self, log: LogReceived) -> LogReceived:
-        """A log that the client has saved: it need not come again."""
-        octets = entries.decode_log(log.log).entry
-        self.known[entries.decode_entry(octets).index] = octets
-        return log
-
-    def take(self, event: object) -> JournalHead:
-        """Append what came; return the head that came with it."""
-        assert isinstance(event, EntriesReceived)
-        assert event.first == len(self.entries) + 1
-        self.sizes.append(sum(map(len, event.logs)))
-        for octets in event.logs:
-            log = structure.decode(entries.Log, octets)
-            previous = merkle.leaf_hash(self.entries[-1]) if self.entries else entries.NO_ENTRY
-            position = len(self.entries) + 1
-            if log.entry:
-                self.entries.append(entries.with_previous(log.entry, previous))
-            else:
-                self.withheld.append(position)
-                self.entries.append(self.known[position])
-            self.parts.append(log.parts)
-            entries.check_parts(entries.decode_entry(self.entries[-1]), log.parts)
-        return heads.verify_head(event.head, [JOURNAL_PUBLIC_KEY])
-
-    def root(self) -> bytes:
-        return merkle.frontier_of([merkle.leaf_hash(each) for each in self.entries]).root()
-
-
 def get(front: Front, pair: Pair, first: int, at_most: int) -> EntriesReceived:
     pair.client.get_entries(first, at_most)
     front.settle()
@@ -259,7 +221,7 @@ def get(front: Front, pair: Pair, first: int, at_most: int) -> EntriesReceived:
     return answer
 
 
-def get_all(front: Front, pair: Pair, copy: Copy, at_most: int = 1000) -> JournalHead:
+def get_all(front: Front, pair: Pair, copy: JournalCopy, at_most: int = 1000) -> JournalHead:
     while True:
         head = copy.take(get(front, pair, len(copy.entries) + 1, at_most))
         if head.size == len(copy.entries):
@@ -271,7 +233,7 @@ def test_a_client_makes_every_entry_again_and_reaches_the_signed_root(front: Fro
     for number in range(10, 20):
         record_intent(front.journal, number)
     record_issued(front.journal, 30)
-    copy = Copy()
+    copy = JournalCopy()
     head = get_all(front, front.connect(), copy, at_most)
     assert head.root_hash == copy.root()
     assert [(octets, parts) for _, octets, parts in front.journal.entries(1, 100)] == list(
@@ -282,7 +244,7 @@ def test_a_client_makes_every_entry_again_and_reaches_the_signed_root(front: Fro
 
 def test_every_kind_of_entry_is_copied(front: Front) -> None:
     record_all(front.journal)
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     answer = get(front, pair, 1, 100)
     head = heads.verify_head(answer.head, [heads.public_octets(OTHER_KEY)])
     copy.take(dataclasses.replace(answer, head=heads.sign_head(head, JOURNAL_KEY)))
@@ -319,7 +281,7 @@ def test_no_message_holds_more_entries_than_it_may(front: Front) -> None:
     for _ in range(payload.MAXIMUM_ENTRIES + 500):
         record_start(front.journal)
     front.journal.commit()
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     copy.take(get(front, pair, 1, payload.MAXIMUM_ENTRIES + 200))
     assert (len(copy.entries), copy.sizes[0] < 128 * KIB) == (payload.MAXIMUM_ENTRIES, True)
     assert get_all(front, pair, copy, payload.MAXIMUM_ENTRIES + 200).root_hash == copy.root()
@@ -329,7 +291,7 @@ def test_a_message_is_bounded_in_octets_but_for_one_large_entry(front: Front) ->
     for number, size in enumerate([30, 60, 200, 30, 127, 2, 40, 40, 40, 40]):
         record_intent(front.journal, number, tbs_certificate=bytes(size * KIB))
     front.journal.commit()
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     assert get_all(front, pair, copy).root_hash == copy.root()
     assert [size // KIB for size in copy.sizes] == [90, 200, 30, 127, 123, 40]
 
@@ -338,7 +300,7 @@ def test_what_waits_for_the_disk_is_not_copied(front: Front) -> None:
     record_start(front.journal)
     front.journal.commit()
     record_start(front.journal)
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     pair.client.get_entries(1, 100)
     front.carry()
     head = copy.take(front.answers(pair)[0])
@@ -349,7 +311,7 @@ def test_parts_that_were_removed_stay_out(front: Front) -> None:
     record_issued(front.journal, 1)
     front.journal.remove_parts(before=NOW + HOUR, now=NOW + HOUR)
     front.journal.commit()
-    copy = Copy()
+    copy = JournalCopy()
     head = get_all(front, front.connect(), copy)
     assert head.root_hash == copy.root()
     assert copy.parts[1:4] == [(b"",), (), (b"s",)]
@@ -359,7 +321,7 @@ def test_parts_that_were_removed_stay_out(front: Front) -> None:
 
 
 def test_what_went_over_the_line_in_this_session_is_left_out(front: Front) -> None:
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     log = copy.note(log_of(front, pair))
     issued = front.confirm(pair, log.handle)
     assert isinstance(issued, CertificateIssued)
@@ -377,11 +339,11 @@ def test_what_went_over_the_line_in_this_session_is_left_out(front: Front) -> No
 
 def test_it_is_forgotten_once_it_was_left_out(front: Front) -> None:
     """Whoever asks again has lost it."""
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     log = copy.note(log_of(front, pair))
     front.confirm(pair, log.handle)
     get_all(front, pair, copy)
-    again = Copy()
+    again = JournalCopy()
     assert get_all(front, pair, again).root_hash == again.root()
     assert (again.withheld, [parts for parts in again.parts if b"" in parts]) == ([], [])
 
@@ -390,13 +352,13 @@ def test_another_session_gets_all_of_it(front: Front) -> None:
     pair = front.connect()
     log = log_of(front, pair)
     front.confirm(pair, log.handle)
-    copy = Copy()
+    copy = JournalCopy()
     get_all(front, front.connect(), copy)
     assert (copy.withheld, [parts for parts in copy.parts if b"" in parts]) == ([], [])
 
 
 def test_what_comes_with_a_later_message_is_still_left_out(front: Front) -> None:
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     for number in range(3):
         log = copy.note(log_of(front, pair, wanted(request_id=bytes([number]) * 32)))
         front.confirm(pair, log.handle)
@@ -411,7 +373,7 @@ def test_what_comes_with_a_later_message_is_still_left_out(front: Front) -> None
 
 def test_what_did_not_fit_is_still_left_out(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_desk, "_COPIED_OCTETS", 150)
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     for number in range(3):
         log = copy.note(log_of(front, pair, wanted(request_id=bytes([number]) * 32)))
         front.confirm(pair, log.handle)
@@ -421,7 +383,7 @@ def test_what_did_not_fit_is_still_left_out(front: Front, monkeypatch: pytest.Mo
 
 
 def test_what_a_client_passes_over_is_forgotten(front: Front) -> None:
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     log = copy.note(log_of(front, pair))
     front.confirm(pair, log.handle)
     get(front, pair, 1 << 40, 10)
@@ -431,7 +393,7 @@ def test_what_a_client_passes_over_is_forgotten(front: Front) -> None:
 
 def test_a_client_that_never_asks_is_not_remembered_for_ever(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_desk, "_REMEMBERED", 2)
-    pair, copy = front.connect(), Copy()
+    pair, copy = front.connect(), JournalCopy()
     for number in range(3):
         log = copy.note(log_of(front, pair, wanted(request_id=bytes([number]) * 32)))
         front.confirm(pair, log.handle)
