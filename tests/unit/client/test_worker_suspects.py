@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import links
 from tests.support.client import OWNER
 from tests.support.client_loop import Client
 from tests.support.conversations import STATUS_REPORT
@@ -290,3 +291,24 @@ def test_a_full_disk_of_the_client_keeps_no_certificate_waiting(
     (client.directory / "elsewhere").rename(public)
     client.run_until(lambda: client.listed() == [int(record.serial_number, 16)])
     client.run_until(lambda: client.store.certificates.look_up(record.serial_number).revocation_state == "revoked")
+
+
+def test_over_version_1_suspects_get_their_turn_too(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_RECONNECT_VERSION_1_S", 0.01)
+    client = make(
+        version=1,
+        certificate=links.certificate("client_1"),
+        key=links.key("client_1"),
+        peers=(links.certificate("signer_1"),),
+    )
+    client.submit(*range(3))
+    assert die_with_all(client) == 3
+    client.submit(*range(3, 6))
+    client.run_until_issued(*range(6))
+    record = client.store.requests.find(request_id(0))
+    assert record is not None
+    client.store.certificates.request_revocation(record.serial_number, now=now())
+    assert die_with_all(client) == 1
+    client.run_until(lambda: client.listed() == [int(record.serial_number, 16)])
