@@ -84,8 +84,30 @@ def test_an_entry_behind_another_one_is_not_the_next(made: JournalMaker) -> None
         chain.append(entry, log)
 
 
+def test_entries_are_completed_as_the_format_says() -> None:
+    for log in full_journal().logs:
+        copied = entries.without_previous(log.entry)
+        assert Chain(no_entries(1), ()).complete(Log(entry=copied, parts=()))[1].entry == entries.with_previous(
+            copied, entries.NO_ENTRY
+        )
+
+
+def test_a_hash_that_came_along_must_be_the_right_one(made: JournalMaker) -> None:
+    chain = follow(made)
+    made.issue()
+    chain.append(*chain.complete(made.logs[3]))
+    with pytest.raises(Inconsistent, match="entry 5: it does not follow"):
+        chain.append(*chain.complete(Log(entry=entries.with_previous(made.logs[4].entry, b"p" * 32), parts=())))
+
+
+@pytest.mark.parametrize("octets", [b"", b"\x30", b"\x30\x00", b"\x02\x01\x01" * 6])
+def test_octets_that_are_no_entry_are_refused(made: JournalMaker, octets: bytes) -> None:
+    with pytest.raises(Inconsistent, match="entry 4: "):
+        follow(made).complete(Log(entry=octets, parts=()))
+
+
 def test_what_is_no_entry_is_named(made: JournalMaker) -> None:
-    with pytest.raises(Inconsistent, match="entry 4: this is not the DER of a JournalEntry"):
+    with pytest.raises(Inconsistent, match="entry 4: a DER element is cut short"):
         follow(made).complete(Log(entry=b"nonsense", parts=()))
 
 
