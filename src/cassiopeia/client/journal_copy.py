@@ -64,7 +64,7 @@ class JournalCopy:
 
     def line_lost(self) -> None:
         """Forget the session."""
-        self.alarm = ""
+        self.alarm = self._reason = ""
         self._signer_id = 0
         self._link: Link = no_entries(0)
         self._seen: SeenHead | None = None
@@ -120,7 +120,7 @@ class JournalCopy:
 
     def summary(self) -> dict[str, Any]:
         """How the copy fares, for `cassiopeia status`."""
-        return {"entries": max(self._known, self._link.size), "copied": self._link.size, "alarm": self.alarm}
+        return {"entries": max(self._known, self._link.size), "copied": self._link.size, "alarm": self._reason}
 
     # The opening.
 
@@ -141,7 +141,7 @@ class JournalCopy:
     def opened(self, signer_id: int, octets: bytes | None) -> None:
         """Take the signer's hello. Its head came after ours had been sent: what is known since then does not count."""
         state = self._before.get(signer_id) or CopyState(link=no_entries(signer_id), head=None, proof=None)
-        self.alarm = ""
+        self.alarm = self._reason = ""
         self._signer_id, self._link, self._seen = signer_id, state.link, state.head
         self._known = state.link.size
         self._proven = state.proof.size if state.proof is not None else 0
@@ -458,6 +458,7 @@ class JournalCopy:
             return
         if not self._signer_id:
             raise InternalError("an alarm without a signer")
+        self._reason = reason
         self.alarm = f"the journal of signer {self._signer_id} is not the one that this client has copied: {reason}"
         _log.error(
             "%s. It gets no new certificates to sign; revocations and CRLs go on. What to do: docs/runbook.md, "
