@@ -77,11 +77,13 @@ def rebuild(config_path: Path, export: Path, key_paths: tuple[Path, ...], replac
     )
     click.echo(f"The journal of signer {config.signer_id} is made again: {done.entries} entries, epoch {done.epoch}.")
     if done.newest_head > done.copied:
-        click.echo(f"  {done.newest_head - done.copied} entries at its end are lost; what the client knew of them:")
-    click.echo(f"  {done.taken_in} intents written down again, {done.revoked} revocations restored")
-    click.echo(f"  {done.confirmed} intents count as confirmed, {done.abandoned} are abandoned")
+        click.echo(
+            f"  entries at its end that are lost: {done.newest_head - done.copied}; what the client knew of them:"
+        )
+    click.echo(f"  intents written down again: {done.taken_in}, revocations restored: {done.revoked}")
+    click.echo(f"  intents that count as confirmed: {done.confirmed}, abandoned: {done.abandoned}")
     if done.missing_parts:
-        click.echo(f"  {done.missing_parts} parts are not in the copy, and stay away")
+        click.echo(f"  parts that are not in the copy, and stay away: {done.missing_parts}")
     if done.kept_aside is not None:
         click.echo(f"  the journal before it is kept as {done.kept_aside}")
     click.echo("Every entry was verified. Start the signer, then the client; new CRLs are signed at once.")
