@@ -31,6 +31,8 @@ from cassiopeia.protocol.events import (
     RevocationAnswered,
 )
 from cassiopeia.protocol.payload import RevokedAnswer
+from cassiopeia.signer.tasks import Outcome, Sign, Task
+from cassiopeia.signer.worker import Worker
 
 
 @dataclass(kw_only=True)
@@ -176,6 +178,32 @@ class Customer:
         self.heard.facts.append(fact)
 
 
+class NotingWorker:
+    """A worker whose uses of the CA key are written down too."""
+
+    def __init__(self, worker: Worker, customer: Customer) -> None:
+        self._worker = worker
+        self._customer = customer
+
+    def carry_out(self, task: Task) -> Outcome:
+        if isinstance(task, Sign) and not _is_crl(task.octets):
+            self._customer.heard.facts.append(Fact(kind="signed", octets=task.octets, at=self._customer.now()))
+        return self._worker.carry_out(task)
+
+
+def _is_crl(tbs: bytes) -> bool:
+    try:
+        certificate.read_tbs(tbs)
+    except PeerError:
+        return True
+    return False
+
+
+def watch_key(front: Front, customer: Customer) -> None:
+    """From here on, let `customer` write down every use of the CA key for a certificate."""
+    front.worker = NotingWorker(front.worker, customer)  # type: ignore[assignment] # what is called of it is the same
+
+
 def configure(front: Front) -> None:
     """Journal what the signer judges by, as its service does at the start, so that a replay can judge it too."""
     if front.journal.index.configuration_hash() != CONFIGURATION_HASH:
@@ -185,12 +213,11 @@ def configure(front: Front) -> None:
 
 
 def turn(front: Front, *customers: Customer) -> None:
-    """One turn of the signer's loop: what was said is worked on, one commit, and what it let out is heard."""
-    front.carry()
-    front.work()
-    front.journal.commit()
+    """One turn of the signer's loop. Whatever leaves the signer is heard at once, whether it was to leave or not."""
+    for step in (front.carry, front.work, front.journal.commit):
+        step()
+        for each in customers:
+            each.listen()
     for pair in front.pairs:
         for event in pair.signer.take_events():
             front.on_event(pair.signer, event)
-    for each in customers:
-        each.listen()

@@ -8,7 +8,7 @@ for each file by itself. Deleting a file counts as done at once, as SQLite syncs
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -37,26 +37,31 @@ class Recorder:
         return DO_IT
 
 
-def contents(operations: Sequence[Operation], crash: Crash, *, seed: int = 0) -> dict[str, bytes]:
-    """What each file holds, by name, when the crash comes behind the last of these operations."""
+def contents(
+    operations: Sequence[Operation], crash: Crash, *, seed: int = 0, before: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """What each file holds, by name, when the crash comes behind the last of these operations.
+
+    `before` is what was there when the first of them was noted.
+    """
     chance = random.Random(seed)  # noqa: S311 - a test that can be repeated
     synced = {each.path: number for number, each in enumerate(operations) if each.kind == "sync"}
-    files: dict[str, bytearray] = {}
+    files = {name: bytearray(octets) for name, octets in (before or {}).items()}
     for number, operation in enumerate(operations):
         pending = number > synced.get(operation.path, -1)
         if operation.kind == "delete":
-            files.pop(operation.path, None)
+            files.pop(Path(operation.path).name, None)
             continue
         if pending and crash is Crash.UNSYNCED_LOST:
             continue
-        file = files.setdefault(operation.path, bytearray())
+        file = files.setdefault(Path(operation.path).name, bytearray())
         if pending and crash is Crash.SOME_LOST and chance.random() < 0.5:
             continue
         octets = operation.octets
         if crash is Crash.LAST_TORN and number == len(operations) - 1:
             octets = octets[: chance.randrange(len(octets) + 1) // _SECTOR_OCTETS * _SECTOR_OCTETS]
         _apply(file, operation, octets)
-    return {Path(path).name: bytes(file) for path, file in files.items()}
+    return {name: bytes(file) for name, file in files.items()}
 
 
 def _apply(file: bytearray, operation: Operation, octets: bytes) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cassiopeia.core import crl
+from cassiopeia.core import certificate, crl
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.certificates import SERIAL_OCTETS
 from cassiopeia.journal.entry import Log
 from cassiopeia.journal.replay import Replay
 from cassiopeia.protocol.events import CertificateIssued, Event, LogReceived, RequestAbandoned, RevocationAnswered
 
-Kind = Literal["log", "signature", "certificate", "crl", "head", "abandoned"]
+Kind = Literal["log", "signature", "certificate", "crl", "head", "abandoned", "signed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,7 @@ class Fact:
     """The signer let this out. `at` says when, as its hearer counts time; `name` is a request's id, or a sub-CA.
 
     `octets`: DER of the log, certificate or CRL, the signature of either, the signed head; nothing for an abandonment,
-    which has an `index`.
+    which has an `index`. `signed` is no word of the signer's: its CA key was used for these octets (a TBSCertificate).
     """
 
     kind: Kind
@@ -97,6 +97,11 @@ def check(logs: Iterable[Log], heard: Heard, *, keys: Collection[bytes], deep: b
                 replay.crls.check_crl(fact.octets, signing_ca=fact.name)
                 for serial in crl.entry_serials(crl.read_crl(fact.octets).entries):
                     assert replay.crls.revoked_at(serial.to_bytes(SERIAL_OCTETS, "big")), f"{serial:x} is revoked"
+            case "signed":
+                number = certificate.read_tbs(fact.octets).serial_number
+                found = replay.certificates.find_serial(number.to_bytes(SERIAL_OCTETS, "big"))
+                assert found is not None, "the CA key was used for what was not intended"
+                assert found.state in {"confirmed", "issued"}, f"the CA key was used for what is {found.state}"
             case "abandoned":
                 assert entries.decode_entry(kept[fact.index].entry).kind == "abandonment"
     check_certificates(heard.of("certificate"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults import disk, sqlite_faults
-from tests.faults.customer import Customer, configure, turn
+from tests.faults.customer import Customer, configure, turn, watch_key
 from tests.faults.disk import Crash, Recorder
 from tests.faults.invariants import Heard, check, check_certificates, check_crls
 from tests.faults.sqlite_faults import DO_IT, Operation, Verdict
@@ -43,6 +43,7 @@ def tell(directory: Path) -> Story:
     sqlite_faults.observe(recorder)
     front = Front(directory=directory)
     customer = Customer(front=front, now=lambda: len(recorder.operations))
+    watch_key(front, customer)
 
     def turns(count: int = 4) -> None:
         for _ in range(count):
@@ -114,7 +115,7 @@ def test_the_story_has_everything_that_can_go_wrong(story: Story) -> None:
     kinds = {(each.kind, each.path.rpartition("/")[2]) for each in story.operations}
     assert {("write", "journal.sqlite"), ("sync", "journal.sqlite"), ("write", "journal.sqlite-wal")} <= kinds
     assert {("sync", "journal.sqlite-wal"), ("delete", "journal.sqlite-wal")} <= kinds
-    assert {each.kind for each in story.heard.facts} == {"log", "certificate", "crl", "head", "abandoned"}
+    assert {each.kind for each in story.heard.facts} == {"log", "certificate", "crl", "head", "abandoned", "signed"}
 
 
 @pytest.mark.parametrize("crash", Crash)
