@@ -245,7 +245,9 @@ class Signer:
         self._issuance.expire(now=now)
         # What is removed is gone for good: never by a clock that is in doubt.
         if self._retention is not None and self._clock.check(self._journal.last_time).may_issue:
-            self._journal.remove_parts(before=now - self._retention, now=now)
+            # By whole days: the journal says so each time, and that shall not be at every look.
+            midnight = (now - self._retention).replace(hour=0, minute=0, second=0)
+            self._journal.remove_parts(before=midnight, now=now)
         self._revocation.renew(now=now)
         self._disk.check()
         if time.monotonic() >= self._next_estimate:
