@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import logging
 import signal
 import socket
@@ -292,6 +293,30 @@ def test_a_device_that_went_away_is_looked_for_again(signer: Signer, caplog: pyt
     signer._accept()
     assert (away.answers, signer._lines) == ([], [])
     real.close()
+
+
+def test_what_is_about_persons_goes_by_whole_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_signer_config(install(tmp_path, more="retention_days = 900\n"))
+    signer = Signer(config, config_path=tmp_path / "signer.toml")
+    signer._listener = open_listener(config.listen)
+    signer._clock.check(None)
+    now = signer._clock.now().replace(hour=9, minute=30)
+    monkeypatch.setattr(signer._clock, "now", lambda: now)
+    midnight = now.replace(hour=0, minute=0, second=0) - dt.timedelta(days=900)
+    signer._journal.begin(now=midnight - dt.timedelta(seconds=1))
+    record_intent(signer._journal, 1, now=midnight - dt.timedelta(seconds=1))
+    record_intent(signer._journal, 2, now=midnight)
+    signer._journal.commit()
+    for _ in range(2):
+        signer._keep_house()
+        signer._journal.commit()
+    assert kinds(signer) == ["key", "intent", "intent", "removal"]
+    assert [bool(parts[0]) for _, _, parts in signer._journal.entries(2, 2)] == [False, True]
+    now += dt.timedelta(days=1)
+    signer._keep_house()
+    signer._journal.commit()
+    assert kinds(signer)[3:] == ["removal", "removal"]
+    signer._stop()
 
 
 def test_a_full_crl_before_the_first_one_is_not_now(signer: Signer) -> None:
