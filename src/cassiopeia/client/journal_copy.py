@@ -357,7 +357,7 @@ class JournalCopy:
         state = self._copies.state(self._signer_id)
         if state.link == self._link:
             return
-        self._link = state.link
+        self._link, self._proven = state.link, state.proof.size if state.proof is not None else 0
         self._let_go()
         expected = self._expected.pop(self._link.size, None)
         if expected is not None and expected[0].epoch >= self._link.epoch:

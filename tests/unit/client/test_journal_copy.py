@@ -23,6 +23,7 @@ from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
     CertificateIssued,
     EntriesReceived,
+    FullCrlReceived,
     LogReceived,
     RequestRefused,
     TimestampReceived,
@@ -152,6 +153,12 @@ def test_signatures_of_crls_are_put_in(copying: Copying) -> None:
     bare = dataclasses.replace(copying.made.logs[-1], parts=(b"",))
     copying.answer(asked, [*copying.made.logs[:-1], bare])
     assert copying.copied == copying.made.logs
+
+
+def test_a_crl_that_cannot_be_read_is_the_business_of_others(copying: Copying) -> None:
+    copying.open()
+    copying.turn(FullCrlReceived(handle=99, der=b"nonsense"))
+    assert not copying.copy.alarm
 
 
 def test_old_signatures_of_crls_are_let_go() -> None:
@@ -346,6 +353,19 @@ def test_a_copy_without_its_proof_gets_it_from_the_next_head(copying: Copying, s
     proof = store.journal_copies.state(1).proof
     assert proof is not None
     assert proof.size == 6
+
+
+def test_of_many_heads_some_are_compared(copying: Copying) -> None:
+    """A copy that is far behind hears of more heads than it need remember."""
+    copying.open()
+    for _ in range(100):
+        copying.made.refusal()
+        stamp = dataclasses.replace(TIMESTAMP, head=copying.made.signed_head())
+        copying.turn(TimestampReceived(handle=99, timestamp=stamp))
+    assert len(copying.copy._expected) == 64
+    copying.run()
+    assert copying.copied == copying.made.logs
+    assert copying.copy._expected == {}
 
 
 # Two clients of one store.

@@ -237,6 +237,29 @@ def test_a_signer_that_keeps_its_journal_to_itself_gets_no_work(
     check_alarm(copying, "it does not hand out its journal: not for you", caplog)
 
 
+def test_a_head_of_another_signer_raises_the_alarm(copying: Copying, caplog: pytest.LogCaptureFixture) -> None:
+    copying.made.issue()
+    hear(copying, copying.made.signed_head(signer_id=2))
+    check_alarm(copying, "it is of signer 2", caplog)
+
+
+def test_what_another_client_copied_is_compared_too(copying: Copying, caplog: pytest.LogCaptureFixture) -> None:
+    """The signer tells the two clients of one store different things."""
+    other = Copying(copying.store, another(9))
+    other.made.logs = [*copying.made.logs]
+    other.open()
+    for _ in range(3):
+        copying.made.refusal()
+        other.made.issue()
+    del other.made.logs[12:]
+    hear(other, other.made.signed_head())
+    other.run()
+    hear(copying, copying.made.signed_head())
+    copying.run()
+    check_alarm(copying, "its signed head over 12 entries is that of another journal", caplog, kept=12)
+    assert not other.copy.alarm
+
+
 def test_an_answer_behind_the_alarm_is_not_taken(copying: Copying, caplog: pytest.LogCaptureFixture) -> None:
     copying.made.issue()
     copying.open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -104,6 +105,24 @@ def test_of_two_clients_the_slower_writes_nothing(store: Store, made: JournalMak
     assert not store.journal_copies.append(before, second, new[:-1], head=None, proof=None, now=NOW)
     assert store.journal_copies.state(1).link == first
     assert list(store.journal_copies.logs(1)) == made.logs
+
+
+def test_of_many_clients_at_once_one_writes(store: Store, made: JournalMaker) -> None:
+    before = copy(store, made)
+    made.issue()
+    new = made.logs[before.size :]
+    links = [grown(before, new[:count]) for count in (1, 2, 3)] * 2
+
+    def append(link: Link) -> bool:
+        entries_of_link = new[: link.size - before.size]
+        return store.journal_copies.append(before, link, entries_of_link, head=seen(made), proof=None, now=NOW)
+
+    with ThreadPoolExecutor(len(links)) as clients:
+        written = list(clients.map(append, links))
+    assert sum(written) == 1
+    winner = links[written.index(True)]
+    assert store.journal_copies.state(1).link == winner
+    assert list(store.journal_copies.logs(1)) == made.logs[: winner.size]
 
 
 def test_places_and_entries_must_agree(store: Store, made: JournalMaker) -> None:
