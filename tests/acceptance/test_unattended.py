@@ -69,7 +69,7 @@ def test_a_locked_signer_says_what_it_waits_for_and_unlocks_when_that_comes(alon
 
     away.rename(passphrase)
     alone.wait_until(lambda: is_issued(alone, waiting), "the request is issued")
-    assert alone.ask("status")["signers"][0]["state"] == "running"
+    alone.wait_until(lambda: alone.ask("status")["signers"][0]["state"] == "running", "the client hears that it runs")
     check_logs(alone)
     for name in ("client", "signer"):
         alone.stop(name)

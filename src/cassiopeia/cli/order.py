@@ -29,6 +29,8 @@ _ASK_EVERY_S: Final = 0.2
 _LISTED: Final = 20
 # Beyond this, the clock of the machine where an order is made and the time that it names do not agree.
 _AGREES_WITHIN: Final = dt.timedelta(hours=1)
+# What comes of whole seconds, and of the way over the line.
+_IS_RIGHT_WITHIN_S: Final = 3
 _HEARD_WITHIN: Final = dt.timedelta(minutes=5)
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -109,7 +111,7 @@ def confirm_clock(config_path: Path, signer_id: int, said: str | None, reason: s
     write_order(out, draft.octets)
     _print_order(draft.octets)
     _warn_of_doubts(true_time - now, draft.silent)
-    click.echo(f"The signer's clock shows {show_time(draft.signer_time)}; the order {_effect(draft.correction)}.")
+    click.echo(f"The signer takes it to be {show_time(draft.signer_time)}; the order {_effect(draft.correction)}.")
     click.echo(f"{out}: written. Now: cassiopeia order sign {out} --key FILE")
 
 
@@ -236,8 +238,8 @@ def _warn_of_doubts(disagreement: dt.timedelta, silent: dt.timedelta) -> None:
 
 def _effect(correction: dt.timedelta) -> str:
     seconds = round(correction.total_seconds())
-    if abs(seconds) <= 1:
-        return "confirms it"
+    if abs(seconds) <= _IS_RIGHT_WITHIN_S:
+        return "confirms that"
     return f"sets it {'forward' if seconds > 0 else 'back'} by {_span(correction)}"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cassiopeia.config import HIGHEST_SIGNER_ID
+from cassiopeia.core.validity import ONE_SECOND
 from cassiopeia.errors import OperatorError, PeerError, SignatureInvalid
 from cassiopeia.journal.order import ConfirmClock, draft_order, read_order
 from cassiopeia.journal.timestamp import verify_timestamp
@@ -66,9 +67,10 @@ def draft_confirm_clock(
         raise OperatorError(
             f"what the store holds as the word of signer {signer_id} is not signed by its journal key: {error}"
         ) from error
-    # 2. By this machine's clock it came so long ago; by it alone, right or wrong.
-    silent = now - stored.seen_at
-    true_then = true_time - silent
+    # 2. By this machine's clock it was asked for so long ago; by it alone, right or wrong. The signer said it later,
+    # and its seconds since boot are cut off: with a second less, the order sets no clock ahead.
+    silent = now - stored.asked_at
+    true_then = true_time - silent - ONE_SECOND
     return ClockDraft(
         octets=draft_order(
             signer_id=signer_id,

@@ -37,7 +37,8 @@ class OrderCourier:
         self._journal_keys = journal_keys
         self._clock = clock
         self._under_way: tuple[int, StoredOrder] | None = None
-        self._timestamp_handle: int | None = None
+        # The handle of the question for the time, and when it was asked.
+        self._timestamp: tuple[int, dt.datetime] | None = None
         self._next_look = self._next_timestamp = 0.0
 
     @property
@@ -45,11 +46,11 @@ class OrderCourier:
         """Whether a signer has an order that it has not answered."""
         return self._under_way is not None
 
-    def send(self, session: Session, *, signer_id: int) -> None:
+    def send(self, session: Session, *, signer_id: int, now: dt.datetime) -> None:
         """Send the next order, and ask for the signer's word; as far as the session has room."""
-        if self._timestamp_handle is None and self._clock() >= self._next_timestamp and session.capacity:
+        if self._timestamp is None and self._clock() >= self._next_timestamp and session.capacity:
             self._next_timestamp = self._clock() + _ASK_TIME_EVERY_S
-            self._timestamp_handle = session.get_timestamp()
+            self._timestamp = session.get_timestamp(), now
         if self._under_way is None and self._clock() >= self._next_look and session.capacity:
             self._next_look = self._clock() + _LOOK_EVERY_S
             waiting = self._store.orders.waiting(signer_id)
@@ -61,12 +62,12 @@ class OrderCourier:
         """Take an event of the session; False when it is not about an order or the time."""
         match event:
             case TimestampReceived(timestamp=timestamp):
-                self._timestamp_handle = None
-                if timestamp is not None:
-                    self._save(timestamp, now=now)
+                asked, self._timestamp = self._timestamp, None
+                if timestamp is not None and asked is not None:
+                    self._save(timestamp, asked_at=asked[1])
                 return True
-            case RequestRefused(handle=handle) | RequestFailed(handle=handle) if handle == self._timestamp_handle:
-                self._timestamp_handle = None
+            case RequestRefused() | RequestFailed() if self._timestamp and event.handle == self._timestamp[0]:
+                self._timestamp = None
                 return True
             case OrderObeyed() | RequestRefused() | RequestFailed():
                 if self._under_way is None or event.handle != self._under_way[0]:
@@ -79,7 +80,7 @@ class OrderCourier:
 
     def forget(self) -> None:
         """The session has ended: what was not answered is sent again in the next."""
-        self._under_way = self._timestamp_handle = None
+        self._under_way = self._timestamp = None
         self._next_look = self._next_timestamp = 0.0
 
     def _answered(
@@ -99,11 +100,11 @@ class OrderCourier:
             self._next_look = self._clock() + patience.as_told(event.retry_after_s)
             _log.warning("order %d: not now: %s", order.sequence, event.message)
 
-    def _save(self, timestamp: payload.Timestamp, *, now: dt.datetime) -> None:
+    def _save(self, timestamp: payload.Timestamp, *, asked_at: dt.datetime) -> None:
         link = self._store.journal_copies.state(timestamp.signer_id).link
         try:
             verify_timestamp(timestamp, link.head_keys(self._journal_keys))
         except SignatureInvalid as error:
             _log.error("the signer's word on the time is not believed: %s", error)
             return
-        self._store.orders.save_timestamp(timestamp.signer_id, structure.encode(timestamp), now=now)
+        self._store.orders.save_timestamp(timestamp.signer_id, structure.encode(timestamp), asked_at=asked_at)

@@ -208,17 +208,21 @@ class SignerClient:
             return False
         statistics = self._store.queue.statistics(now=now)
         left = sum(statistics.waiting.values()) + sum(statistics.leased.values())
-        if not left:
+        lacking = self._crl_sync.lacking
+        if not left and not lacking:
             self._journal.hurry()
             return self._journal.settled
         # What is postponed may come due. What stays belongs to another signer or client, or waits for long.
         self._idle_since = self._idle_since or time.monotonic()
         if time.monotonic() - self._idle_since < _DRAIN_PATIENCE_S:
             return False
-        _log.warning(
-            "%d jobs are left: they wait for later, belong to another signer, or their profile is held; see status",
-            left,
-        )
+        if left:
+            _log.warning(
+                "%d jobs are left: they wait for later, belong to another signer, or their profile is held; see status",
+                left,
+            )
+        if lacking:
+            _log.warning("%d sub-CAs have no CRL that can be published; see status", lacking)
         return True
 
     def _break_off(self, reason: str) -> None:
@@ -301,7 +305,7 @@ class SignerClient:
         elif session is not None:
             self._renew_leases(now)
             jobs = self._lease(line, session, now)
-            self._send_orders(session)
+            self._send_orders(session, now)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
             self._crl_sync.send(session, now=now, alone=self._company.alone)
             self._ask_status(session)
@@ -519,9 +523,9 @@ class SignerClient:
                 self._in_hand = self._take_suspect(now) if company is Next.SUSPECT else self._take_jobs(1, now)
         return bool(self._in_hand) or self._crl_sync.due(now=now)
 
-    def _send_orders(self, session: Session) -> None:
+    def _send_orders(self, session: Session, now: dt.datetime) -> None:
         if self._signer_id is not None:
-            self._orders.send(session, signer_id=self._signer_id)
+            self._orders.send(session, signer_id=self._signer_id, now=now)
 
     def _ask_status(self, session: Session) -> None:
         if time.monotonic() >= self._next_status and session.capacity:

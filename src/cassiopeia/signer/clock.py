@@ -13,6 +13,7 @@ time (`apply`), across restarts too: it is journaled as a halt, whose code comes
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ class Clock:
             )
         wall_s = self._wall()
         machine_s = int(wall_s)
-        offset_s = round(true_time.timestamp() + elapsed_s - wall_s)
+        # Rather a second behind than ahead: a certificate must not be from the future.
+        offset_s = math.floor(true_time.timestamp() + elapsed_s - wall_s)
         return ClockEpoch(machine_time=_moment(machine_s), true_time=_moment(machine_s + offset_s))
 
     def apply(self, epoch: ClockEpoch) -> None:

@@ -323,5 +323,5 @@ signer_timestamp: Final = Table(
     METADATA,
     Column("signer_id", SmallInteger, primary_key=True, autoincrement=False),
     Column("octets", LargeBinary, nullable=False),
-    Column("seen_at", UtcTime, nullable=False),
+    Column("asked_at", UtcTime, nullable=False),
 )

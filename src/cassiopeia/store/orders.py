@@ -40,10 +40,10 @@ class StoredOrder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredTimestamp:
-    """DER of a `payload.Timestamp`, and when it came, by the client's clock."""
+    """DER of a `payload.Timestamp`, and when it was asked for, by the client's clock: the signer said it after that."""
 
     octets: bytes
-    seen_at: dt.datetime
+    asked_at: dt.datetime
 
 
 class Orders:
@@ -92,9 +92,9 @@ class Orders:
             rows = connection.execute(select(signer_order).order_by(signer_order.c.id.desc()).limit(limit))
             return tuple(map(_record, rows))
 
-    def save_timestamp(self, signer_id: int, octets: bytes, *, now: dt.datetime) -> None:
+    def save_timestamp(self, signer_id: int, octets: bytes, *, asked_at: dt.datetime) -> None:
         """Keep the signer's newest signed word on its time, boot and journal."""
-        values = {"octets": octets, "seen_at": now}
+        values = {"octets": octets, "asked_at": asked_at}
         with self._database.write() as connection:
             statement = insert_or(connection.dialect.name, signer_timestamp).values(signer_id=signer_id, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=["signer_id"], set_=values))
@@ -104,7 +104,7 @@ class Orders:
             row = connection.execute(
                 select(signer_timestamp).where(signer_timestamp.c.signer_id == signer_id)
             ).one_or_none()
-        return None if row is None else StoredTimestamp(octets=row.octets, seen_at=row.seen_at)
+        return None if row is None else StoredTimestamp(octets=row.octets, asked_at=row.asked_at)
 
     def _answer(self, order_id: int, *, now: dt.datetime, **values: Any) -> None:
         """Write down an answer; what was answered for good stays as it is."""

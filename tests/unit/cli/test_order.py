@@ -48,7 +48,7 @@ def hear(store: Store, *, behind: dt.timedelta = dt.timedelta(0), ago: dt.timede
         head=b"head",
     )
     signed = replace(unsigned, signature=JOURNAL_KEY.sign(statement(unsigned)))
-    store.orders.save_timestamp(1, structure.encode(signed), now=seen_at)
+    store.orders.save_timestamp(1, structure.encode(signed), asked_at=seen_at)
     store.signers.save(1, {"state": "halted", "order_sequence": 6}, now=seen_at)
 
 
@@ -151,7 +151,7 @@ def test_an_order_says_what_the_time_was_when_the_signer_was_heard(store: Store)
 
 def test_a_clock_that_is_right_is_confirmed(store: Store) -> None:
     hear(store)
-    assert "the order confirms it" in make().stdout
+    assert "the order confirms that" in make().stdout
 
 
 def test_a_time_that_was_said_counts_from_now_on(store: Store) -> None:
@@ -187,7 +187,7 @@ def test_a_word_that_somebody_put_into_the_store_is_not_used(store: Store) -> No
     stored = store.orders.timestamp(1)
     assert stored is not None
     forged = replace(structure.decode(Timestamp, stored.octets), boot_seconds=1)
-    store.orders.save_timestamp(1, structure.encode(forged), now=dt.datetime.now(dt.UTC))
+    store.orders.save_timestamp(1, structure.encode(forged), asked_at=dt.datetime.now(dt.UTC))
     assert "is not signed by its journal key" in make().stderr
 
 

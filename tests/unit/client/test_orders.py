@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.conversations import joined
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
-from tests.support.store import NOW
+from tests.support.store import NOW, after
 
 from cassiopeia.client.orders import OrderCourier
 from cassiopeia.errors import Refused, Unavailable
@@ -33,7 +33,7 @@ class Courier:
 
     def send(self) -> list[Event]:
         """What arrives at the signer; questions for the time are left out, and answered with a refusal."""
-        self.courier.send(self.pair.client, signer_id=SIGNER_ID)
+        self.courier.send(self.pair.client, signer_id=SIGNER_ID, now=NOW)
         arrived = list(self.pair.to_signer())
         for event in arrived:
             if isinstance(event, TimestampRequested):
@@ -43,7 +43,7 @@ class Courier:
 
     def hear(self) -> None:
         for event in self.pair.to_client():
-            assert self.courier.receive(event, now=NOW)
+            assert self.courier.receive(event, now=after(5))
 
     def states(self) -> list[tuple[int, str]]:
         return [(each.sequence, each.state) for each in reversed(self.store.orders.list(limit=9))]
@@ -144,7 +144,7 @@ def timestamp(**changes: Any) -> Timestamp:
 
 
 def ask_time(courier: Courier) -> int:
-    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID)
+    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID, now=NOW)
     (event,) = courier.pair.to_signer()
     assert isinstance(event, TimestampRequested)
     return event.handle
@@ -156,7 +156,7 @@ def test_the_signers_word_is_kept(courier: Courier) -> None:
     kept = courier.store.orders.timestamp(SIGNER_ID)
     assert kept is not None
     assert structure.decode(Timestamp, kept.octets) == timestamp()
-    assert kept.seen_at == NOW
+    assert kept.asked_at == NOW
     assert courier.send() == []  # not yet again
     courier.seconds += 30
     assert ask_time(courier)
@@ -173,5 +173,5 @@ def test_a_word_that_the_signer_has_not_signed_is_not_kept(courier: Courier, cap
 def test_a_session_without_room_is_left_alone(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
     courier.put(1)
     monkeypatch.setattr(type(courier.pair.client), "capacity", property(lambda _: 0))
-    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID)
+    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID, now=NOW)
     assert courier.pair.to_signer() == []

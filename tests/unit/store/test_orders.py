@@ -54,7 +54,7 @@ def test_a_refused_order_may_be_sent_again(store: Store) -> None:
 
 def test_the_newest_word_of_each_signer_is_kept(store: Store) -> None:
     assert store.orders.timestamp(1) is None
-    store.orders.save_timestamp(1, b"old", now=NOW)
-    store.orders.save_timestamp(1, b"new", now=after(1))
-    store.orders.save_timestamp(2, b"other", now=NOW)
-    assert store.orders.timestamp(1) == StoredTimestamp(octets=b"new", seen_at=after(1))
+    store.orders.save_timestamp(1, b"old", asked_at=NOW)
+    store.orders.save_timestamp(1, b"new", asked_at=after(1))
+    store.orders.save_timestamp(2, b"other", asked_at=NOW)
+    assert store.orders.timestamp(1) == StoredTimestamp(octets=b"new", asked_at=after(1))

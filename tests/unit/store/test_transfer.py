@@ -41,7 +41,7 @@ def fill(store: Store) -> None:
         chain.append(*chain.complete(log))
     store.journal_copies.append(begin, chain.link(), journal.logs, head=None, proof=None, now=NOW)
     store.orders.put(1, 1, b"order", now=NOW)
-    store.orders.save_timestamp(1, b"timestamp", now=NOW)
+    store.orders.save_timestamp(1, b"timestamp", asked_at=NOW)
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:

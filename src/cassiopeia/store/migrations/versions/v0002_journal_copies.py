@@ -80,6 +80,6 @@ def upgrade() -> None:
         "signer_timestamp",
         sa.Column("signer_id", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("octets", sa.LargeBinary(), nullable=False),
-        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("asked_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("signer_id", name="pk_signer_timestamp"),
     )
