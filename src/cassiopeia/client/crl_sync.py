@@ -107,6 +107,11 @@ class CrlSync:
         return any(each.handle is not None or each.waiting for each in self._counters.values())
 
     @property
+    def lacking(self) -> int:
+        """How many sub-CAs have no CRL yet that could be published."""
+        return sum(each.copy is None for each in self._counters.values())
+
+    @property
     def under_way(self) -> bool:
         """Whether an answer is still to come in this session."""
         return any(each.handle is not None for each in self._counters.values())
