@@ -414,7 +414,8 @@ class Journal:
             raise journal_file.damaged(self._path, str(error)) from error
         self._execute("COMMIT")
         self._in_transaction = False
-        self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
+        if stale:
+            self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
 
     def _checked_entries(self) -> Iterator[tuple[JournalEntry, bytes]]:
         """Every entry with its hash, and a look at its parts: raises PeerError for one that is not what was written.

@@ -81,5 +81,6 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     ((verdict,), *_) = database.execute("PRAGMA quick_check(1)")
     if verdict != "ok":
         raise damaged(path, verdict)
-    database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    if not tables:
+        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     database.executescript(_SCHEMA)
