@@ -127,6 +127,13 @@ def test_a_journal_says_that_it_is_one(written: Path) -> None:
         open_again(written)
 
 
+def test_opening_changes_nothing(written: Path) -> None:
+    """Not even where the disk is full."""
+    before = (written / "journal.sqlite").read_bytes()
+    assert open_again(written) == 7
+    assert (written / "journal.sqlite").read_bytes() == before
+
+
 def test_a_journal_that_has_not_begun_is_opened_again(tmp_path: Path) -> None:
     for _ in range(2):
         journal = Journal(tmp_path, signer_id=1, key=JOURNAL_KEY)
