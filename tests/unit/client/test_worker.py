@@ -253,6 +253,20 @@ def test_draining_ends_when_nothing_waits(make: Callable[..., Client]) -> None:
     assert (client.directory / f"public/{SIGNING_CA}.crl").exists()
 
 
+def test_draining_waits_for_a_crl_that_is_put_off(
+    make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make()
+    client.run_until(client.client._is_drained)
+    (counter,) = client.client._crl_sync._counters.values()
+    monkeypatch.setattr(counter, "copy", None)
+    monkeypatch.setattr(counter, "not_before", dt.datetime.max.replace(tzinfo=dt.UTC))
+    assert not client.client._is_drained()
+    monkeypatch.setattr(worker_module, "_DRAIN_PATIENCE_S", 0)
+    client.run_until(client.client._is_drained)
+    assert "1 sub-CAs have no CRL that can be published" in caplog.text
+
+
 def test_draining_gives_up_when_the_signer_stays_away(
     make: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
