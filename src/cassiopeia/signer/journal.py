@@ -161,14 +161,15 @@ class Journal:
     def outlived(self, head: JournalHead) -> bool:
         """Whether this head is of an earlier epoch, and no newer than the one with which that epoch is known to end.
 
-        The copy that the next epoch began with may have been some entries shorter: those are lost, and known to be.
+        The copy that the next epoch began with may have been some entries shorter: those are lost, and known to be. A
+        head over the copied entries alone is contained, or it is one of another journal.
         """
         position = self.index.epoch_begin(head.epoch + 1)
         if position is None:
             return False
         ((octets,),) = self._execute("SELECT entry FROM entry WHERE position = ?", (position,))
         ended: entries.Epoch = entries.decode_body(entries.decode_entry(octets))
-        return bool(ended.head) and head.size <= heads.read_head(ended.head).size
+        return bool(ended.head) and position <= head.size <= heads.read_head(ended.head).size
 
     def own_head(self, octets: bytes) -> JournalHead:
         """Read a signed head of this signer; raises PeerError when none of its keys has signed it."""
