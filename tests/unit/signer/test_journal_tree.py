@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import random
 from collections.abc import Iterator
@@ -229,6 +230,9 @@ def test_a_head_that_an_epoch_ended_with_is_outlived(tmp_path: Path) -> None:
     assert second.outlived(heads.read_head(ended))
     # Nobody said so of what came behind.
     assert not second.outlived(beyond)
+    # What was copied is there, or it was never this journal's: a signer that went on from an old disk has forked.
+    assert second.contains(head_over(second, 2))
+    assert not second.outlived(dataclasses.replace(within, size=2))
     # Nor of the epoch that has begun.
     assert not second.outlived(heads.read_head(second.signed_head()))
     second.close()
