@@ -132,10 +132,10 @@ class System:
         process.kill()
         process.wait()
 
-    def wait_for_end(self, name: str) -> None:
+    def wait_for_end(self, name: str, *, time_limit_s: float = TIME_LIMIT_S) -> None:
         """Wait until the process ends by itself, and well."""
         process = self.processes.pop(name)
-        if process.wait(TIME_LIMIT_S) != 0:
+        if process.wait(time_limit_s) != 0:
             raise CommandFailed(f"{name} ended with status {process.returncode}\n{self.log(name)}")
 
     def process_ids(self, name: str) -> frozenset[int]:

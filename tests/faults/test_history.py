@@ -28,10 +28,10 @@ def states(system: FaultySystem, identifiers: list[bytes]) -> set[str]:
     return {system.find(each).state for each in identifiers}
 
 
-def confirm_clock(system: FaultySystem) -> None:
-    """What operators do: they draft an order from the signer's word, sign it and send it."""
+def confirm_clock(system: FaultySystem, *, late: dt.timedelta = dt.timedelta(0)) -> None:
+    """What operators do: they draft an order from the signer's word, sign it and send it; `late`: how late it is."""
     system.wait_until(lambda: system.store.orders.timestamp(SIGNER_ID) is not None, "the signer has said the time")
-    now = dt.datetime.now(dt.UTC)
+    now = dt.datetime.now(dt.UTC) + late
     draft = draft_confirm_clock(
         system.store, journal_keys=system.journal_keys, signer_id=SIGNER_ID, reason="a test", true_time=now, now=now
     )
