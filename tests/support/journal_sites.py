@@ -104,6 +104,8 @@ def client_site(directory: Path, made: JournalMaker, *, copied: int | None = Non
     upgrade(url)
     with open_store(url) as store:
         _work(store, made)
+        if not made.logs:
+            return config
         chain = Chain(no_entries(made.signer_id), [heads.public_octets(made.journal_key)])
         logs = made.logs[:copied]
         for log in logs:

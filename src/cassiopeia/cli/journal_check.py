@@ -138,14 +138,10 @@ def _is_about(entry: JournalEntry, body: Any, intents: dict[int, str]) -> bool:
 
 
 def _describe(report: Report, replay: Replay, *, deep: bool) -> None:
-    begin, end = replay.started, replay.last_time
-    if begin is None or end is None:
-        report.say("journal", "it has no entries")
-        return
+    times = " to ".join(readable.moment(each) for each in (replay.started, replay.last_time) if each is not None)
     report.say(
         "journal",
-        f"of signer {replay.signer_id}: {_number(replay.size)} entries from {readable.moment(begin)} to"
-        f" {readable.moment(end)}, epoch {replay.epoch}",
+        f"of signer {replay.signer_id}: {_number(replay.size)} entries from {times}, epoch {replay.epoch}",
     )
     report.say("entries", ", ".join(f"{_number(count)} {kind}" for kind, count in sorted(replay.kinds.items())))
     counts = {state: replay.certificates.count(state) for state in ("issued", "confirmed", "open", "abandoned")}

@@ -106,6 +106,35 @@ def test_a_client_compares_all_that_it_has(sites: dict[str, tuple[str, str]]) ->
     assert "3 certificates and 2 CRLs" in done("journal", "verify", *sites["client"], "--quick")
 
 
+def test_what_could_not_be_checked_is_said(tmp_path: Path) -> None:
+    made = JournalMaker()
+    made.begin()
+    intent = made.issue()
+    made.drop_part(intent)
+    made.halt("clock-back")
+    path = export_file(tmp_path / "export", made, newest=made.signed_head())
+
+    shown = done("journal", "verify", "--file", path)
+
+    assert "halted        clock-back, since entry 7" in shown
+    assert "not here      1 parts: removed, or never copied" in shown
+    assert "not checked   1 signatures, for want of those parts" in shown
+    assert "newest head   over 7 entries" in shown
+    assert "entries more than are here" not in shown
+    assert "no signatures (--quick)" in done("journal", "verify", "--file", path, "--quick")
+
+
+def test_one_thing_that_is_wrong_is_said_once(made: JournalMaker, tmp_path: Path) -> None:
+    other = JournalMaker()
+    other.journal_key = journal_key(2)
+    other.begin()
+    path = export_file(tmp_path / "export", made, newest=other.signed_head())
+
+    assert failed("journal", "verify", "--file", path) == (
+        f"cassiopeia: error: {path}: the newest signed head: no known journal key has signed this head\n"
+    )
+
+
 def test_a_file_says_when_nobody_vouches_for_its_key(sites: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     assert "no key that you trust was named" in done("journal", "verify", *sites["file"])
     key = write_public_key(tmp_path / "journal.pem", journal_key(3))
