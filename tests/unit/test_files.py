@@ -136,3 +136,44 @@ def build(target: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
 
 def mode_of(path: Path) -> int:
     return path.stat().st_mode & 0o7777
+
+
+def test_a_new_file_is_there_completely_and_with_its_mode(tmp_path: Path) -> None:
+    with files.new_file(tmp_path / "new", mode=0o644) as stream:
+        stream.write(b"all of it")
+        assert not (tmp_path / "new").exists()
+
+    assert (tmp_path / "new").read_bytes() == b"all of it"
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o644
+    assert [each.name for each in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_new_file_takes_nobodys_place(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("nowhere")
+
+    for name in ("old", "link"):
+        with pytest.raises(OperatorError, match="nothing is overwritten"), files.new_file(tmp_path / name):
+            pytest.fail("it was begun")
+    with pytest.raises(OperatorError, match="nothing was written"), files.new_file(tmp_path / "new"):
+        (tmp_path / "new").write_bytes(b"somebody was quicker")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "new", "old"]
+    assert (tmp_path / "new").read_bytes() == b"somebody was quicker"
+
+
+def test_a_new_file_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), files.new_file(tmp_path / "new") as stream:
+        stream.write(bytes(1 // len(list(tmp_path.glob("none")))))
+    with (
+        pytest.raises(OperatorError, match="cannot make a file here: No such file or directory"),
+        files.new_file(tmp_path / "nowhere" / "new"),
+    ):
+        pytest.fail("it was begun")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_gets_the_mode_that_is_asked_for(tmp_path: Path) -> None:
+    with files.new_tree(tmp_path / "tree", mode=files.SECRET_DIRECTORY):
+        pass
+
+    assert (tmp_path / "tree").stat().st_mode & 0o777 == 0o700
