@@ -330,7 +330,8 @@ class Issuance:
         for handle, flight in self._flights.items():
             if not flight.confirmed and not flight.vetoed and flight.put_back is None:
                 self._answers.logs.pop(handle, None)
-                self._veto(handle, flight, reason)
+                flight.vetoed = True
+                self._answers.vetoes[handle] = reason
                 self._postpone(flight.job, reason, delay_s=_UNTRUSTED_DELAY_S)
 
     @property

@@ -37,6 +37,7 @@ from cassiopeia.protocol.events import (
     TimestampReceived,
 )
 from cassiopeia.protocol.session import Session
+from cassiopeia.steps import step
 from cassiopeia.store.database import Store
 from cassiopeia.store.journal_copies import CopyState, SeenHead
 
@@ -336,6 +337,7 @@ class JournalCopy:
             self._asked = self._link.size + 1
             self._stirred = False
             self._handle = session.get_entries(self._asked, payload.MAXIMUM_ENTRIES)
+            step("copy asked")
 
     def hurry(self) -> None:
         """Fetch what there is without waiting for more."""
@@ -416,6 +418,7 @@ class JournalCopy:
                     if link.root() != root_hash:
                         raise Inconsistent(0, _OTHER_JOURNAL.format(size))
                     proven, proof = link, head_seen
+        step("copy checked")
         # 4. Up to that head they are beyond doubt; what is behind it waits for the next.
         kept = self._share.without_kept(logs, self._copies)
         count = proven.size - before.size
@@ -437,6 +440,7 @@ class JournalCopy:
             _log.debug("journal: another client of this store was quicker")
             self._adopt()
             return False
+        step("copy stored")
         self._head_unsaved = False
         self._link = after
         self._proven = after.size if proof is not None else self._proven
