@@ -61,6 +61,15 @@ def test_the_command_line_of_the_signer_starts(signer_python: Path) -> None:
     assert "Usage:" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "module", ["cli.journal", "cli.journal_check", "cli.journal_source", "cli.signer", "backup", "restore"]
+)
+def test_what_operators_do_at_the_signers_machine_needs_no_more(signer_python: Path, module: str) -> None:
+    result = run(signer_python, "-c", f"import cassiopeia.{module}")
+
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("module", NOT_THE_SIGNERS)
 def test_what_the_database_side_needs_is_not_there(signer_python: Path, module: str) -> None:
     result = run(signer_python, "-c", f"import {module}")
