@@ -24,6 +24,13 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here, because pytest asks no deeper folder for options when it runs the whole suite.
+    parser.addoption(
+        "--faults", choices=("short", "long"), default="short", help="how long tests/faults looks for faults at random"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if _is_controller(config):
         os.environ[MARK] = uuid.uuid4().hex

@@ -17,10 +17,6 @@ from tests.faults.system import FaultySystem, copied, make_authority
 SHORT_NAME = "fa-"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", choices=("short", "long"), default="short", help="how long to look for faults")
-
-
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--faults") == "long")
