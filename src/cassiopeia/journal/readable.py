@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from cassiopeia.core import algorithms, crl
 from cassiopeia.errors import PeerError
@@ -16,6 +16,9 @@ from cassiopeia.journal import head as heads
 from cassiopeia.journal.entry import JournalEntry
 
 Facts = Mapping[str, str | int | list[str]]
+
+_HASHES: Final = frozenset({"public_key", "configuration", "boot_id", "log_hash", "signature", "tbs_hash", "order"})
+_SHOWN_DIGITS: Final = 16
 
 
 def facts(entry: JournalEntry, body: Any, parts: tuple[bytes, ...]) -> Facts:
@@ -74,8 +77,8 @@ def facts(entry: JournalEntry, body: Any, parts: tuple[bytes, ...]) -> Facts:
 
 
 def line(entry: JournalEntry, said: Facts) -> str:
-    """One line: index, time, kind, then the facts; empty ones are left out."""
-    shown = " ".join(f"{name}={_value(value)}" for name, value in said.items() if value not in ("", [], 0))
+    """One line: index, time, kind, then the facts; empty ones are left out, and hashes are shown by their beginning."""
+    shown = " ".join(f"{name}={_value(name, value)}" for name, value in said.items() if value not in ("", [], 0))
     return f"{entry.index:>8} {moment(entry.time)} {entry.kind:<13} {shown}".rstrip()
 
 
@@ -117,6 +120,8 @@ def _reason(part: bytes) -> dict[str, str]:
     return {"message": reason.message, "field": reason.field}
 
 
-def _value(value: str | int | list[str]) -> str:
+def _value(name: str, value: str | int | list[str]) -> str:
     text = ",".join(value) if isinstance(value, list) else str(value)
+    if name in _HASHES:
+        return f"{text[:_SHOWN_DIGITS]}..."
     return f'"{text}"' if " " in text else text
