@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ from cryptography import x509
 from examples.system import System
 from tests.support import links, original, version_1
 from tests.support.original import Closed, OriginalClient
+
+from cassiopeia.journal import entry as entries
 
 
 @pytest.fixture(scope="module", params=version_1.LINKS)
@@ -74,9 +75,15 @@ def test_the_log_says_what_was_signed_and_is_journaled_first(system: System, cli
     serial = x509.load_pem_x509_certificate(certified.certificate).serial_number
     assert f"serial number: {serial:032x}\n" in log
     assert "alternative name: DNS=log.example.org\n" in log
-    confirmations = [json.loads(body) for body in version_1.journal(system, "confirmation")]
-    confirmation = next(each for each in confirmations if each["serial_number"] == f"{serial:032x}")
-    assert f"journal entry SHA-256: {confirmation['log_hash']}\n" in log
+    intent, journaled = next(
+        (entry, each)
+        for entry, each in version_1.journal(system, "intent")
+        if entries.decode_body(entry).serial_number.hex() == f"{serial:032x}"
+    )
+    assert f"journal entry SHA-256: {entries.part_hash(entries.encode_log(journaled)).hex()}\n" in log
+    confirmations = [entries.decode_body(entry) for entry, _ in version_1.journal(system, "confirmation")]
+    # The original confirms without a hash.
+    assert entries.Confirmation(intent=intent.index, log_hash=b"") in confirmations
 
 
 def test_a_spkac_becomes_a_certificate(system: System, client: OriginalClient) -> None:
@@ -191,9 +198,9 @@ def test_a_refused_request_is_closed_without_a_word_and_the_next_is_served(
         assert refusals == []
         assert "line: " in words
     else:
-        (refusal,) = map(json.loads, refusals)
-        assert refusal["code"] == code
-        assert refusal["message"] in words
+        ((entry, log),) = refusals
+        assert entries.decode_body(entry).code == code
+        assert entries.decode_part(entries.Reason, log.parts[0]).message in words
 
 
 def test_an_ocsp_responder_is_never_certified_over_version_1(system: System, client: OriginalClient) -> None:
@@ -201,8 +208,8 @@ def test_an_ocsp_responder_is_never_certified_over_version_1(system: System, cli
     parts[2] = (original.OCSP_TARGET_CA, version_1.signing_ca(system).encode())
     with pytest.raises(Closed):
         client.certify(parts)
-    refusal = json.loads(version_1.journal(system, "refusal")[-1])
-    assert refusal["code"] == "profile-not-in-version-1"
+    entry, _ = version_1.journal(system, "refusal")[-1]
+    assert entries.decode_body(entry).code == "profile-not-in-version-1"
 
 
 @pytest.mark.parametrize("serial", ["1", "01" * 16, "ff" * 21])

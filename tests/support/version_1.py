@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import functools
 import shutil
-import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -22,6 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from examples.system import CASSIOPEIA, System
 from tests.support import links, original
+
+from cassiopeia.journal import entry as entries
+from cassiopeia.journal.entry import JournalEntry, Log
+from cassiopeia.signer.journal_file import FILE_NAME
+from cassiopeia.signer.journal_reader import read_journal
 
 LINKS = ("unix", "serial")
 PROFILE = "9004-unproved-server"
@@ -104,16 +108,13 @@ def request(
     ]
 
 
-def journal(system: System, kind: str) -> list[str]:
-    """Bodies of the journal's entries of one kind, oldest first: of a copy, because the signer lets nobody else in."""
+def journal(system: System, kind: str) -> list[tuple[JournalEntry, Log]]:
+    """The journal's entries of one kind, oldest first: of a copy, because the signer lets nobody else in."""
     copy = system.directory / "journal"
-    shutil.copytree(system.directory / "ca/signer/state", copy, dirs_exist_ok=True)
-    database = sqlite3.connect(copy / "journal.sqlite")
-    try:
-        rows = database.execute("SELECT body FROM entry WHERE kind = ? ORDER BY position", (kind,)).fetchall()
-    finally:
-        database.close()
-    return [body.decode("utf-8", "replace") for (body,) in rows]
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(system.directory / "ca/signer/state", copy)
+    logs = [(entries.decode_entry(log.entry), log) for log in read_journal(copy / FILE_NAME)]
+    return [(entry, log) for entry, log in logs if entry.kind == kind]
 
 
 @functools.cache
