@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from examples.system import System
 from tests.support.acceptance import CLIENT, SERVER, error_line, fails, issue, serial_of, submit
 
 PAGE_WIDTH = 80
-GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "store"}
+GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "journal", "order", "store"}
+# These read one of several places, and say so themselves.
+OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"]]
 COMMANDS = [
     ["init"],
     ["signer", "run"],
@@ -31,6 +34,19 @@ COMMANDS = [
     ["crl", "get"],
     ["profile", "import"],
     ["profile", "check"],
+    ["profile", "release"],
+    ["journal", "prove"],
+    ["journal", "check-proof"],
+    ["journal", "rotate-key"],
+    ["order", "key"],
+    ["order", "make", "confirm-clock"],
+    ["order", "show"],
+    ["order", "sign"],
+    ["order", "send"],
+    ["order", "list"],
+    ["signer", "rebuild"],
+    ["backup"],
+    ["restore"],
     ["store", "upgrade"],
     ["status"],
 ]
@@ -41,16 +57,16 @@ def help_pages(system: System, words: list[str]) -> Iterator[tuple[list[str], st
     text = system.run(*words, "--help").stdout
     yield words, text
     _, _, listed = text.partition("Commands:\n")
-    for name in re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE):
+    for name in re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE):
         yield from help_pages(system, [*words, name])
 
 
 def test_every_help_reads_well(running: System) -> None:
     pages = list(help_pages(running, []))
 
-    assert sorted(words for words, _ in pages if len(words) > 1 or (words and words[0] not in GROUPS)) == sorted(
-        COMMANDS
-    )
+    commands = [words for words, text in pages if "\nCommands:\n" not in text]
+    assert sorted(commands) == sorted(COMMANDS + OF_A_JOURNAL)
+    assert {words[0] for words, text in pages if words and words not in commands} == GROUPS
     for words, text in pages:
         assert text.startswith(" ".join(["Usage: cassiopeia", *words])), text
         assert not [line for line in text.splitlines() if len(line) > PAGE_WIDTH], text
@@ -69,6 +85,11 @@ def test_every_command_says_what_it_lacks(running: System, words: list[str]) -> 
 
     assert line.startswith("Missing ")
     assert line.endswith(f". Try: cassiopeia {' '.join(words)} --help")
+
+
+@pytest.mark.parametrize("words", OF_A_JOURNAL, ids=" ".join)
+def test_a_journal_has_to_be_named(running: System, words: list[str]) -> None:
+    assert error_line(running.run(*words, status=1)).startswith("name one journal: -c signer.toml")
 
 
 def test_nothing_to_do_shows_the_help(running: System) -> None:
@@ -102,6 +123,8 @@ def test_a_wrong_configuration_is_one_line(running: System, tmp_path: Path, edit
     good = (running.directory / running.client_config).read_text()
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(edit(good))
+    (tmp_path / "peers").mkdir()
+    shutil.copy(running.directory / "ca/client/peers/journal.pem", tmp_path / "peers")
     assert wrong.read_text() != good
 
     line = error_line(running.run("status", "-c", str(wrong), status=1))
@@ -128,7 +151,7 @@ def test_a_missing_configuration_is_one_line(running: System) -> None:
         (
             "profiles/9004-unproved-server.toml",
             lambda octets: octets + b"\nfly = 1\n",
-            "alt_names.fly: this key is not known here",
+            "fly: this key is not known here",
         ),
         ("peers/client.pem", None, "client.pem: cannot be read: No such file or directory"),
     ],

@@ -63,9 +63,9 @@ def journal() -> None:
 @_source_options
 @click.option("--serial", default="", help="Only what is about the certificate whose serial number begins like this.")
 @click.option("--request", default="", help="Only what is about the request whose id begins like this.")
-@click.option("--kind", "kinds", multiple=True, help="Only entries of this kind (intent, result, crl, ...).")
-@click.option("--from", "first", type=click.DateTime(), help="Only from this time on (UTC).")
-@click.option("--to", "last", type=click.DateTime(), help="Only until this time (UTC).")
+@click.option("--kind", "kinds", multiple=True, help="Only entries of this kind, as intent, result, crl.")
+@click.option("--from", "first", type=click.DateTime(), metavar="TIME", help="Only from this time on (UTC).")
+@click.option("--to", "last", type=click.DateTime(), metavar="TIME", help="Only until this time (UTC).")
 @json_option
 def show(
     config_path: Path | None,
@@ -107,7 +107,7 @@ def show(
         print_json(documents)
 
 
-@journal.command()
+@journal.command(short_help="Replay everything, and compare it with what there is.")
 @_source_options
 @_key_option
 @click.option(
@@ -172,7 +172,7 @@ def export(config_path: Path | None, file: Path | None, signer_id: int | None, o
     click.echo(f"{out}: written")
 
 
-@journal.command()
+@journal.command(short_help="Prove what the journal says of a certificate.")
 @click.argument("serial")
 @_source_options
 @click.option("--without-parts", is_flag=True, help="Leave out what is about persons: names, keys, reasons.")

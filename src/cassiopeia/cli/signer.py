@@ -32,7 +32,7 @@ def run(config_path: Path, verbose: bool, log_format: str) -> None:
     Signer(load_signer_config(config_path), config_path=config_path).run()
 
 
-@signer.command()
+@signer.command(short_help="Make a lost journal again from the client's copy.")
 @click.option(
     "-c",
     "--config",
