@@ -99,6 +99,15 @@ def test_a_long_absence_is_dated_by_the_clock() -> None:
     assert clock.now() == START
 
 
+def test_a_jump_behind_a_leap_changes_neither_the_verdict_nor_the_time() -> None:
+    machine = Machine()
+    clock = machine.clock()
+    clock.check(START - 20 * DAY)
+    machine.set_clock(by=DAY)
+    machine.pass_time(60)
+    assert (clock.check(START).code, clock.now()) == (LEAP, START + MINUTE)
+
+
 @pytest.mark.parametrize("seconds", [-61, 61, 3600, -365 * 86_400, 365 * 86_400])
 def test_a_jump_during_a_run_is_seen_by_whoever_reads_the_time(seconds: int) -> None:
     machine = Machine()
