@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Final
 
-from cassiopeia.core import der
 from cassiopeia.errors import Inconsistent, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -83,7 +81,7 @@ class Chain:
     def complete(self, copied: Log) -> tuple[JournalEntry, Log]:
         """The next entry with the hash of the one before it put in; nothing is appended yet."""
         try:
-            octets = _with_previous(copied.entry, self.last_hash)
+            octets = entries.put_previous(copied.entry, self.last_hash)
             return structure.decode(JournalEntry, octets), Log(entry=octets, parts=copied.parts)
         except PeerError as error:
             raise Inconsistent(self.size + 1, str(error)) from error
@@ -146,19 +144,3 @@ class Chain:
             )
         self._epoch = body.number
         self._keys = (*(key for key in self._keys if key != body.public_key), body.public_key)
-
-
-def _with_previous(octets: bytes, previous_hash: bytes) -> bytes:
-    """As `entry.with_previous`, in a third of the time: the hash is put between what stands before and behind it."""
-    _, begin, _ = der.read(octets)
-    at = begin
-    for _ in range(_FIELDS_BEFORE):
-        _, _, at = der.read(octets, at)
-    _, content, end = der.read(octets, at)
-    if content != end:
-        return octets  # it came with a hash, which is looked at like any other
-    return der.encode(der.SEQUENCE, octets[begin:at], der.encode(der.OCTET_STRING, previous_hash), octets[end:])
-
-
-# Of a JournalEntry, before the hash: version, signer id, epoch, index.
-_FIELDS_BEFORE: Final = 4

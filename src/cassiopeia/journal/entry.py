@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from cassiopeia.core import der
 from cassiopeia.core.request import CertificateRequest, KeyKind, SubjectAltName, SubjectAttribute
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import merkle
@@ -302,12 +303,33 @@ def part_hash(octets: bytes) -> bytes:
 
 def without_previous(octets: bytes) -> bytes:
     """An entry as it is copied: whoever has the entry before it knows its hash, so that stays out."""
-    return structure.encode(replace(structure.decode(JournalEntry, octets), previous_hash=b""))
+    return put_previous(octets, b"")
 
 
 def with_previous(octets: bytes, previous_hash: bytes) -> bytes:
     """Turn `without_previous` back; raises PeerError."""
-    return structure.encode(replace(structure.decode(JournalEntry, octets), previous_hash=previous_hash))
+    whole = put_previous(octets, previous_hash)
+    structure.decode(JournalEntry, whole)
+    return whole
+
+
+def put_previous(octets: bytes, previous_hash: bytes) -> bytes:
+    """Put a hash between what stands before and behind it; raises PeerError, but does not read the rest.
+
+    Three times as quick as to decode and encode the entry, and each of thousands needs it.
+    """
+    outer, begin, last = der.read(octets)
+    at = begin
+    for _ in range(_FIELDS_BEFORE_PREVIOUS):
+        _, _, at = der.read(octets, at)
+    inner, _, end = der.read(octets, at)
+    if (outer, inner, last) != (der.SEQUENCE, der.OCTET_STRING, len(octets)):
+        raise PeerError("this is not the DER of a JournalEntry")
+    return der.encode(der.SEQUENCE, octets[begin:at], der.encode(der.OCTET_STRING, previous_hash), octets[end:])
+
+
+# Of a JournalEntry: version, signer id, epoch, index.
+_FIELDS_BEFORE_PREVIOUS: Final = 4
 
 
 def encode_log(log: Log) -> bytes:

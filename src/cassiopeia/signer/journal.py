@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -181,14 +181,18 @@ class Journal:
             raise PeerError(f"the client presents a journal head of signer {head.signer_id}")
         return head
 
-    def entries(self, first: int, at_most: int) -> Iterator[tuple[int, bytes, tuple[bytes, ...]]]:
-        """Entries on the disk from `first` on: index, octets, parts (empty where removed)."""
+    def entries(
+        self, first: int, at_most: int, *, bare: Collection[int] = ()
+    ) -> Iterator[tuple[int, bytes, tuple[bytes, ...]]]:
+        """Entries on the disk from `first` on: index, octets, parts (empty where removed, and in those of `bare`)."""
         last = min(self.size, first + at_most - 1)
         for position, octets in self._execute(
             "SELECT position, entry FROM entry WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
         ):
-            parts = dict(self._execute("SELECT ordinal, octets FROM part WHERE position = ?", (position,)))
             count = len(entries.decode_entry(octets).parts)
+            parts: dict[int, bytes] = {}
+            if count and position not in bare:
+                parts = dict(self._execute("SELECT ordinal, octets FROM part WHERE position = ?", (position,)))
             yield position, octets, tuple(parts.get(ordinal, b"") for ordinal in range(count))
 
     # What the signer did.

@@ -95,7 +95,9 @@ class JournalDesk:
         logs: list[bytes] = []
         octets = 0
         position = first - 1
-        for position, entry, parts in self._journal.entries(first, min(at_most, payload.MAXIMUM_ENTRIES)):
+        for position, entry, parts in self._journal.entries(
+            first, min(at_most, payload.MAXIMUM_ENTRIES), bare=shared.logs | shared.signatures
+        ):
             log = structure.encode(_copied(shared, position, entry, parts))
             octets += len(log)
             if logs and octets > _COPIED_OCTETS:
@@ -137,8 +139,4 @@ def _remember(positions: set[int], position: int) -> None:
 
 
 def _copied(shared: _Shared, position: int, entry: bytes, parts: tuple[bytes, ...]) -> entries.Log:
-    if position in shared.logs:
-        return entries.Log(entry=b"", parts=tuple(b"" for _ in parts))
-    if position in shared.signatures:
-        parts = tuple(b"" for _ in parts)
-    return entries.Log(entry=entries.without_previous(entry), parts=parts)
+    return entries.Log(entry=b"" if position in shared.logs else entries.without_previous(entry), parts=parts)
