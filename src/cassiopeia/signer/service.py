@@ -83,10 +83,11 @@ class Signer:
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
-        self._disk = DiskReserve(config.state, config.disk_reserve_octets)
         self._octets_a_day = 0
         self._next_estimate = 0.0
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
+        # Behind the journal: the reserve belongs to whoever has that.
+        self._disk = DiskReserve(config.state, config.disk_reserve_octets)
         self._clock = Clock(
             leap_days=config.clock_leap_days,
             offset_s=self._journal.index.clock_offset_s(),
