@@ -54,7 +54,8 @@ class _Flight:
     """One job between its request and its certificate. `tbs` is what the log says will be signed.
 
     Its log is confirmed when it is `saved` and has `passed` the lint. `put_back` is how the job goes on once the signer
-    has abandoned the intent. `intent` is the place of the log's entry in the signer's journal.
+    has abandoned the intent, `refusal` why it ends then. `intent` is the place of the log's entry in the signer's
+    journal.
     """
 
     job: SignJob
@@ -66,6 +67,7 @@ class _Flight:
     confirmed: bool = False
     vetoed: bool = False
     put_back: Decision | None = None
+    refusal: str = ""
     # When the signer was asked last, on the monotonic clock; None while it has answered.
     asked_at: float | None = field(default_factory=time.monotonic)
 
@@ -111,6 +113,8 @@ class Issuance:
         self._answers = _Answers()
         self._losses = Losses()
         self._has_issued = False
+        # Requests whose logs were confirmed before the linter vetoed them: their certificates exist, and are fetched.
+        self._vetoed_too_late: set[bytes] = set()
 
     @property
     def has_issued(self) -> bool:
@@ -249,10 +253,19 @@ class Issuance:
                 # It took two of the signer's workers with it: not again before a person has looked at it.
                 _log.error("%s set aside: %s", _short(job), message)
                 self._answers.set_aside.append((job.id, message))
+            case RequestFailed(code="log-confirmed"):
+                # By an earlier run, which then ended, or by another client: a refusal would deny what is signed.
+                _log.error(
+                    "%s vetoed too late: the certificate exists, and is fetched. Is it to be revoked?", _short(job)
+                )
+                self._vetoed_too_late.add(job.request.request_id)
+                self._postpone(job, "vetoed too late: its log was confirmed before", delay_s=0, lengthens=False)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 self._postpone(job, message, delay_s=patience.as_told(retry_after_s, postponed=job.postponed))
             case RequestAbandoned() if flight.put_back is not None:
                 self._abandoned(flight, event, flight.put_back.reason, delay_s=flight.put_back.delay_s)
+            case RequestAbandoned() if flight.refusal:
+                self._refuse(job, "vetoed", "", flight.refusal)
             case RequestAbandoned():
                 self._abandoned(flight, event, "the signer has abandoned the intent", delay_s=0)
         del self._flights[event.handle]
@@ -283,7 +296,7 @@ class Issuance:
             self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
             return
         step("sign 9 compared")
-        if self._lint is None:
+        if self._lint is None or flight.job.request.request_id in self._vetoed_too_late:
             flight.passed = True
         else:
             number = next(self._lint_numbers)
@@ -305,8 +318,10 @@ class Issuance:
                 continue
             match decision.verdict:
                 case Verdict.REFUSED:
-                    self._veto(handle, flight, decision.reason)
-                    self._refuse(flight.job, "vetoed", "", decision.reason)
+                    # Not before the signer has said that nothing is signed: an earlier run may have let it.
+                    _log.error("%s vetoed: %s", _short(flight.job), decision.reason)
+                    flight.refusal = decision.reason
+                    self._answers.vetoes[handle] = decision.reason
                 case Verdict.SET_ASIDE:
                     self._veto(handle, flight, decision.reason)
                     self._answers.set_aside.append((flight.job.id, decision.reason))
@@ -328,7 +343,7 @@ class Issuance:
     def _take_back_unconfirmed(self, reason: str) -> None:
         """The signer's journal is not to be trusted: nothing that it has not been let sign yet is left with it."""
         for handle, flight in self._flights.items():
-            if not flight.confirmed and not flight.vetoed and flight.put_back is None:
+            if not (flight.confirmed or flight.vetoed or flight.put_back or flight.refusal):
                 self._answers.logs.pop(handle, None)
                 flight.vetoed = True
                 self._answers.vetoes[handle] = reason
@@ -397,6 +412,7 @@ class Issuance:
             return
         step("sign 11 certificate checked")
         self._has_issued = True
+        self._vetoed_too_late.discard(job.request.request_id)
         _log.debug("%s certificate verifies, and is what was asked for: written back", _short(job))
         self._answers.places.append(issued.index)
         self._answers.issued.append(
@@ -420,8 +436,9 @@ class Issuance:
         if outcome in {Outcome.NOT_HELD, Outcome.UNKNOWN}:
             # The lease ran out and another client has the job: what it does counts.
             _log.warning("%s another client works on it now", _short(flight.job))
+            abandoned = flight.put_back or flight.refusal
             flight.vetoed = True
-            if session is not None:
+            if session is not None and not abandoned:
                 session.abandon(handle, "another client works on it")
                 flight.asked_at = time.monotonic()
             return

@@ -114,6 +114,41 @@ def test_a_veto_refuses_the_request_and_ends_the_intent(client: Certifying, pool
     assert logs_of(client.store, 1) != []
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_veto_that_comes_too_late_denies_no_certificate(
+    client: Certifying, pool: HandPool, caplog: pytest.LogCaptureFixture, *, held: bool
+) -> None:
+    """An earlier run had the log confirmed, and ended; this one has another linter."""
+    take_logs(client, 1)
+    pool.answer()
+    client.write_back()
+    [lost] = client.hear()
+    assert isinstance(lost, CertificateIssued)
+    client.front.vanish(client.pair)
+    client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
+    if held:
+        client.store.lint_streaks.record(
+            [LintVerdict(profile=PROFILE, findings=(X.code,))] * (HOLD_AFTER - 1), now=client.front.now
+        )
+    client.reconnect()
+    client.send()
+    client.take(*client.hear())
+    pool.answer(X)
+    client.write_back()
+    client.take(*client.hear())
+    assert find(client.store).state == "queued"
+    assert "vetoed too late" in caplog.text
+    client.store.lint_streaks.release(PROFILE, now=client.front.now)
+
+    client.send()
+    client.run()
+    assert find(client.store).state == "issued"
+    assert kinds(client.front).count("result") == 1
+    record = client.store.certificates.of_request(request_id(1))
+    assert record is not None
+    assert record.der.endswith(lost.signature or b"none")
+
+
 def test_each_lint_is_for_its_own_request(client: Certifying, pool: HandPool) -> None:
     take_logs(client, 1, 2, 3)
     pool.answer()
