@@ -335,7 +335,10 @@ class Signer:
             case OrderReceived(handle=handle, order=order):
                 self._orders.requested(session, handle, order)
             case StatusRequested(handle=handle):
-                session.send_status(handle, self._status(now))
+                # What it tells (numbers of CRLs, a halt) must be on the disk before anybody sees it.
+                self._journal.when_durable(
+                    lambda: answers.give(session, lambda: session.send_status(handle, self._status(now)))
+                )
             case _:
                 _log.error("an event that a signer never gets: %s", type(event).__name__)
 

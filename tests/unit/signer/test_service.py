@@ -217,7 +217,7 @@ def test_a_session_that_ends_before_the_disk_is_done_hears_nothing(
     pair.to_signer()
     record_start(signer._journal, now=signer._clock.now())
     signer._on_event(pair.signer, request_)
-    pair.signer.data_to_send()
+    assert pair.signer.data_to_send() == b""
     pair.signer.finish()
     signer._journal.commit()
     assert pair.signer.data_to_send() == b""
