@@ -90,9 +90,14 @@ class RevocationDesk:
 
     def full_crl_requested(self, session: Session, handle: int, signing_ca: str) -> None:
         try:
+            # A signer that has lost its past gives no number out twice.
+            self._gate.check_revoking()
             full = self._counter(signing_ca).revocations.full()
         except Refused as refusal:
             answers.refuse(session, handle, refusal)
+            return
+        except Unavailable as error:
+            answers.fail(session, handle, error)
             return
         if full is None:
             answers.fail(session, handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))

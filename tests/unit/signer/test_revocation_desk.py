@@ -12,6 +12,7 @@ from tests.support.signer import SIGNING_CA, Front, record_issued
 from cassiopeia.core import crl
 from cassiopeia.core.request import Revocation, RevocationRequest
 from cassiopeia.errors import Unavailable
+from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.protocol.events import RequestFailed, RequestRefused, RevocationAnswered
 from cassiopeia.signer.tasks import Deferred, Sign, Signed
 
@@ -273,6 +274,19 @@ def test_the_full_crl_is_the_one_that_was_signed_last(front: Front) -> None:
     assert crl.check_crl(der, authority=front.authority).number == 1
     front.restart()
     assert front.ask_full(front.connect()) == [der]
+
+
+def test_a_signer_that_has_lost_its_past_gives_out_no_crl(front: Front) -> None:
+    """Its number may be one that was given out before."""
+    pair = front.connect()
+    (serial,) = record_issued(front.journal, 1)
+    revoke(front, pair, Copy(front).request(serial))
+    front.gate.halt(LOST_PAST, "a client holds more", now=NOW)
+    pair.client.get_full_crl(SIGNING_CA)
+    front.settle()
+    (failed,) = front.answers(pair)
+    assert isinstance(failed, RequestFailed)
+    assert failed.code == LOST_PAST
 
 
 def test_the_full_crl_of_nobody_is_refused(front: Front) -> None:
