@@ -25,7 +25,10 @@ _NEXT_SUFFIX: Final = ".next"
 
 
 def rotate_key(config: SignerConfig, *, now: dt.datetime) -> bytes:
-    """Change the journal's key; return the new public key (DER SubjectPublicKeyInfo). Raises OperatorError."""
+    """Change the journal's key; return the new public key (DER SubjectPublicKeyInfo). Raises OperatorError.
+
+    `now` is what the machine's clock shows.
+    """
     path = config.journal_key
     following = path.with_name(path.name + _NEXT_SUFFIX)
     if not (config.state / FILE_NAME).is_file():
@@ -41,7 +44,8 @@ def rotate_key(config: SignerConfig, *, now: dt.datetime) -> bytes:
     if read_header(config.state / FILE_NAME).keys[-1] != heads.public_octets(new):
         journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(path))
         try:
-            journal.record_key(new, now=now)
+            # The signer's time, not the machine's: an entry from the future would halt the next start.
+            journal.record_key(new, now=now + dt.timedelta(seconds=journal.index.clock_offset_s()))
             journal.commit()
         finally:
             journal.close()

@@ -17,6 +17,7 @@ from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Header
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_file import FILE_NAME
+from cassiopeia.signer.journal_key import load_journal_key
 from cassiopeia.signer.journal_reader import export, read_header, read_journal
 from cassiopeia.signer.key_rotation import rotate_key
 
@@ -94,6 +95,21 @@ def test_a_key_is_changed(config: SignerConfig) -> None:
 
     assert read_header(config.state / FILE_NAME).keys == (*before, after)
     assert sorted(each.name for each in config.source.parent.iterdir()) == ["journal.key", "signer.toml", "state"]
+
+
+def test_a_key_is_changed_by_the_clock_that_operators_have_set_right(config: SignerConfig) -> None:
+    """A machine whose clock is a day ahead: an entry of tomorrow would halt the next start."""
+    journal = Journal(config.state, signer_id=1, key=journal_key(1))
+    journal.record_clock(machine_time=NOW + dt.timedelta(days=1), true_time=NOW)
+    journal.commit()
+    journal.close()
+
+    after = rotate_key(config, now=NOW + dt.timedelta(days=1))
+
+    journal = Journal(config.state, signer_id=1, key=load_journal_key(config.journal_key))
+    assert journal.index.public_keys()[-1] == after
+    assert journal.last_time == NOW
+    journal.close()
 
 
 def test_a_change_that_was_cut_off_before_the_entry_goes_on(config: SignerConfig) -> None:
