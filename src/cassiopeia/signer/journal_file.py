@@ -78,6 +78,8 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     path.chmod(0o600)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    # Parts that are removed are about persons: their octets shall not stay in free pages.
+    database.execute("PRAGMA secure_delete = ON")
     ((verdict,), *_) = database.execute("PRAGMA quick_check(1)")
     if verdict != "ok":
         raise damaged(path, verdict)

@@ -479,6 +479,20 @@ def test_parts_of_old_entries_are_removed_and_chain_and_heads_stay(tmp_path: Pat
     journal.close()
 
 
+def test_what_was_removed_is_nowhere_in_the_file(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    journal.record_refusal(request_id=b"", request_digest=b"", code="no", field="", message="Not Ada.", now=NOW)
+    journal.commit()
+    journal.close()
+    path = tmp_path / "journal.sqlite"
+    assert b"Not Ada." in path.read_bytes()
+    journal = open_journal(tmp_path)
+    journal.remove_parts(before=NOW + YEAR, now=NOW + YEAR)
+    journal.commit()
+    journal.close()
+    assert b"Not Ada." not in path.read_bytes()
+
+
 def test_nothing_is_removed_that_is_not_on_the_disk_yet(journal: Journal) -> None:
     record_intent(journal)
     assert journal.remove_parts(before=NOW + YEAR, now=NOW + YEAR) == 0
