@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from cassiopeia.cli.journal_source import open_source, read_public_key
 from cassiopeia.cli.options import json_option, print_json, visible, write_out
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from cassiopeia.journal.readable import Facts
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _unless_file(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """A configuration that only the environment names gives way to --file."""
+    from_environment = context.get_parameter_source(str(parameter.name)) is ParameterSource.ENVIRONMENT
+    return None if from_environment and context.params.get("file") else value
 
 
 def _source_options(command: _F) -> _F:
@@ -34,7 +41,9 @@ def _source_options(command: _F) -> _F:
             "--config",
             "config_path",
             type=click.Path(path_type=Path, dir_okay=False, exists=True),
-            help="signer.toml (the signer stands still) or client.toml (its copy).",
+            envvar="CASSIOPEIA_CONFIG",
+            callback=_unless_file,
+            help="signer.toml (the signer stands still) or client.toml (its copy); or set CASSIOPEIA_CONFIG.",
         ),
     ):
         command = option(command)

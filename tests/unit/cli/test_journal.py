@@ -329,6 +329,14 @@ def test_a_proof_needs_a_head_that_covers_it(tmp_path: Path) -> None:
     assert "there is none over these entries" in done("journal", "verify", "--file", tmp_path / "headless")
 
 
+def test_the_environment_names_a_configuration(
+    sites: dict[str, tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASSIOPEIA_CONFIG", sites["client"][1])
+    assert f"[journal] keys of {sites['client'][1]}" in done("journal", "verify")
+    assert "no key that you trust was named" in done("journal", "verify", *sites["file"])
+
+
 def test_one_journal_is_named(sites: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     assert "name one journal" in failed("journal", "show")
     assert "name one journal" in failed("journal", "show", *sites["file"], *sites["client"])
