@@ -48,6 +48,11 @@ class _Exchange:
     intent: Intent | None = None
     log_sent: bytes = b""
 
+    @property
+    def name(self) -> bytes:
+        """What tells this request from others: its id or, over version 1, which has none, its content."""
+        return self.request.request_id if self.session.version > 1 else b"version 1" + self.digest
+
 
 class IssuanceDesk:
     """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic."""
@@ -76,6 +81,7 @@ class IssuanceDesk:
         self._clock = clock
         self._exchanges: dict[tuple[int, int], _Exchange] = {}
         self._deciding: dict[int, _Exchange] = {}
+        self._in_decision: set[bytes] = set()
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
         self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
         self.issued = journal.index.used_counts()
@@ -94,6 +100,7 @@ class IssuanceDesk:
             return
         task = self._next_task()
         self._deciding[task] = exchange
+        self._in_decision.add(exchange.name)
         self._submit(Decide(task=task, request=request, version=session.version, now=now, issued=dict(self.issued)))
 
     # Step 9 and 10: the client has saved the log.
@@ -161,6 +168,7 @@ class IssuanceDesk:
         """Take a worker's outcome; False when it is not one of ours."""
         if outcome.task in self._deciding:
             exchange = self._deciding.pop(outcome.task)
+            self._in_decision.discard(exchange.name)
             if isinstance(outcome, Decided):
                 self._decided(exchange, outcome, now=now)
             else:
@@ -179,7 +187,7 @@ class IssuanceDesk:
     def _is_new(self, exchange: _Exchange, *, now: dt.datetime) -> bool:
         """Whether this request is met for the first time; otherwise answer from what is known."""
         request_id = exchange.request.request_id
-        if any(_is_same(other, exchange) for other in self._deciding.values()):
+        if exchange.name in self._in_decision:
             self._fail(exchange, Unavailable("this request is being decided already", retry_after_s=1))
             return False
         if exchange.session.version > 1:
@@ -375,13 +383,6 @@ class IssuanceDesk:
 
     def _session_lives(self, exchange: _Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
-
-
-def _is_same(one: _Exchange, other: _Exchange) -> bool:
-    """Whether two exchanges are about the same request, by id or, over version 1, by content."""
-    if other.session.version > 1:
-        return one.request.request_id == other.request.request_id
-    return one.session.version == 1 and one.digest == other.digest
 
 
 def _as_unavailable(outcome: Outcome) -> Unavailable:
