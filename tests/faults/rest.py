@@ -53,6 +53,8 @@ def check_at_rest(
     _check_requests(system, refused=refused, drained=drained)
     _check_queue(system, set_aside=set_aside, drained=drained)
     _check_logs_kept(system, replay, known_from=known_from)
+    if drained and not set_aside:
+        _check_certificates_kept(system, replay, known_from=known_from)
     _check_revocations(system, replay, drained=drained)
     return replay
 
@@ -115,6 +117,14 @@ def _check_logs_kept(system: FaultySystem, replay: Replay, *, known_from: int) -
     for each in replay.certificates:
         if each.state in {"confirmed", "issued"} and each.index >= known_from:
             assert each.log_hash in kept, f"the log of entry {each.index} was confirmed, and is not in the store"
+
+
+def _check_certificates_kept(system: FaultySystem, replay: Replay, *, known_from: int) -> None:
+    """What was signed is in the store, or nobody could revoke it."""
+    kept = {bytes.fromhex(each.serial_number) for each in system.certificates}
+    for each in replay.certificates:
+        if each.state == "issued" and each.index >= known_from:
+            assert each.serial_number in kept, f"entry {each.index} became a certificate that the store does not have"
 
 
 def _check_revocations(system: FaultySystem, replay: Replay, *, drained: bool) -> None:
