@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from tests.faults.launcher import Launcher
 from tests.faults.system import FaultySystem, copied, make_authority
 
 # The name of a Unix socket has room for a hundred octets.
@@ -38,13 +39,19 @@ def _programs_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="package")
-def authority(_programs_are_compiled_once: None) -> Iterator[Path]:
+def launcher(_programs_are_compiled_once: None) -> Iterator[Launcher]:
+    with Launcher() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def authority(launcher: Launcher) -> Iterator[Path]:
     with TemporaryDirectory(prefix=SHORT_NAME) as directory:
-        make_authority(Path(directory))
+        make_authority(Path(directory), launcher)
         yield Path(directory)
 
 
 @pytest.fixture
-def system(authority: Path) -> Iterator[FaultySystem]:
-    with TemporaryDirectory(prefix=SHORT_NAME) as directory, copied(authority, Path(directory)) as made:
+def system(authority: Path, launcher: Launcher) -> Iterator[FaultySystem]:
+    with TemporaryDirectory(prefix=SHORT_NAME) as directory, copied(authority, Path(directory), launcher) as made:
         yield made

@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from examples.system import TIME_LIMIT_S, CommandFailed, System
-from tests.faults import launcher
-from tests.faults.launcher import Plan
+from tests.faults.launcher import Launch, Launcher, Plan
 from tests.support.operators import public_pem
 
 from cassiopeia.config import load_client_config
@@ -34,7 +32,6 @@ from cassiopeia.store.database import Store, open_store
 from cassiopeia.store.records import CertificateRecord, RequestRecord
 from cassiopeia.store.submission import submit
 
-ROOT = Path(__file__).resolve().parents[2]
 PROFILE = "9004-unproved-server"
 SIGNER_ID = 1
 ISSUED_BEFORE = 3
@@ -53,7 +50,7 @@ IMPATIENT = {
 class FaultySystem(System):
     """Use as a context manager; `store` is open in between."""
 
-    link: str = "unix"
+    launcher: Launcher
     store_url: str = ""
     requests: list[bytes] = field(default_factory=list)
 
@@ -157,24 +154,24 @@ class FaultySystem(System):
             assert "Traceback" not in log.read_text(), log.read_text()
 
     def _launch(self, name: str, arguments: list[str], plan: Plan | None) -> None:
-        command = [sys.executable, "-m", "tests.faults.launcher", launcher.encode(plan or Plan()), *arguments]
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
-        with (self.directory / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                command, cwd=self.directory, stdout=log, stderr=log, env=environment
-            )
+        launch = Launch(directory=str(self.directory), arguments=arguments, plan=plan or Plan())
+        started = self.launcher.start(launch, log=self.directory / f"{name}.log")
+        self.processes[name] = started  # type: ignore[assignment] # it does what is asked of the other
 
 
-def make_authority(directory: Path) -> None:
+def make_authority(directory: Path, launcher: Launcher) -> None:
     """A CA in `directory`/ca with CRLs and a few certificates."""
     (directory / "operator.pem").write_bytes(public_pem())
     options = ["--unproved-profiles", "--key-algorithm", "P-256", "--operator-key", "operator.pem"]
-    with FaultySystem(directory=directory, init_options=options) as system:
+    with FaultySystem(directory=directory, init_options=options, launcher=launcher) as system:
         system.run(*system.init_command)
         configuration = directory / SIGNER
         text = configuration.read_text()
         assert "workers = 0 " in text
         configuration.write_text(text.replace("workers = 0 ", "workers = 1 "))
+        # Where it is not the point: the linter takes longer to load than all the rest.
+        with (directory / CLIENT).open("a") as file:
+            file.write("\n[lint]\nworkers = 0\n")
         system.request(ISSUED_BEFORE)
         system.run_signer()
         system.drain()
@@ -184,10 +181,10 @@ def make_authority(directory: Path) -> None:
 
 
 @contextmanager
-def copied(original: Path, directory: Path, *, link: str = "unix") -> Iterator[FaultySystem]:
+def copied(original: Path, directory: Path, launcher: Launcher) -> Iterator[FaultySystem]:
     """A system of its own with a copy of that authority."""
     shutil.copytree(original / "ca", directory / "ca")
-    with FaultySystem(directory=directory, link=link) as system:
+    with FaultySystem(directory=directory, launcher=launcher) as system:
         system.requests = [bytes.fromhex(each.request_id) for each in reversed(system.certificates)]
         yield system
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.conftest import SHORT_NAME
-from tests.faults.launcher import Plan
+from tests.faults.launcher import Launcher, Plan
 from tests.faults.rest import HEARD, STATE, check_at_rest, read_journal
 from tests.faults.system import CLIENT, FaultySystem, replace
 from tests.support.postgres import PostgresServer, running_postgres
@@ -22,11 +22,13 @@ REQUESTS = 40
 CRASHES = (1, 12, 25)
 
 
-def test_a_client_outlives_its_database(authority: Path) -> None:
+def test_a_client_outlives_its_database(authority: Path, launcher: Launcher) -> None:
     with (
         tempfile.TemporaryDirectory(prefix=SHORT_NAME) as directory,
         running_postgres() as server,
-        FaultySystem(directory=Path(directory), store_url=server.create_database("faults")) as system,
+        FaultySystem(
+            directory=Path(directory), store_url=server.create_database("faults"), launcher=launcher
+        ) as system,
     ):
         shutil.copytree(authority / "ca", system.directory / "ca")
         upgrade(system.store_url)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.faults.launcher import Plan
+from tests.faults.launcher import ROOT, Plan
 from tests.faults.rest import ARMED, HEARD, check_at_rest
-from tests.faults.system import ROOT, FaultySystem
+from tests.faults.system import CLIENT, FaultySystem, replace
 
 # An intent that nobody may confirm in time is abandoned while its session is there to be told.
 HASTY = {"cassiopeia.signer.issuance.INTENT_LIFE_S": -1.0, "cassiopeia.signer.service._HOUSEKEEPING_S": 0.001}
@@ -39,6 +39,7 @@ def test_a_signer_that_is_killed_loses_nothing(system: FaultySystem, step: str) 
 
 @pytest.mark.parametrize("step", steps_of("client"))
 def test_a_client_that_is_killed_loses_nothing(system: FaultySystem, step: str) -> None:
+    replace(system.directory / CLIENT, ("[lint]\nworkers = 0", "[lint]\nworkers = 1"))
     system.run_signer()
     ask(system)
     system.arm()

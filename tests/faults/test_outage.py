@@ -10,7 +10,7 @@ import datetime as dt
 
 from tests.faults.launcher import Plan
 from tests.faults.rest import ARMED, HEARD, check_at_rest
-from tests.faults.system import SIGNER_ID, FaultySystem
+from tests.faults.system import CLIENT, SIGNER_ID, FaultySystem, replace
 from tests.faults.test_history import EAGER, confirm_clock
 
 from cassiopeia.core import crl
@@ -24,6 +24,7 @@ WEEKS_S = WEEKS.total_seconds()
 def test_a_backlog_of_weeks_drains(system: FaultySystem, *, long: bool) -> None:
     """The line is down, and the signer runs on: it signs its CRLs, and nobody fetches them."""
     count = LONG_REQUESTS if long else SHORT_REQUESTS
+    replace(system.directory / CLIENT, ("[lint]\nworkers = 0", "[lint]\nworkers = 1"))
     later = Plan(clock_s=WEEKS_S, boot_s=WEEKS_S)
     # 1. Requests and revocations pile up; the client has nobody to take them to.
     system.run_signer(Plan(clock_s=WEEKS_S, boot_s=WEEKS_S, armed_by=ARMED))
