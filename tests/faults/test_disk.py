@@ -124,3 +124,29 @@ def test_a_client_waits_while_somebody_else_keeps_the_database(system: FaultySys
     finally:
         holder.close()
     finish(system)
+
+
+def test_a_directory_that_cannot_be_published_to_holds_up_nothing_else(system: FaultySystem) -> None:
+    """Certificates are issued all the same; a revocation counts as done when its CRL is where everybody sees it."""
+    public, away = (system.directory / f"ca/client/{each}" for each in ("public", "away"))
+    retries = {
+        "cassiopeia.client.crl_sync._UNPUBLISHED_RETRY_S": 0.5,
+        "cassiopeia.client.publish._LONGEST_DELAY_S": 0.3,
+    }
+    system.run_signer()
+    system.run_client(Plan(heard=HEARD, constants=retries))
+    system.wait_for_log("client", "session open")
+    public.rename(away)
+    asked = system.request(3)
+    (revoked,) = system.revoke()
+    system.wait_until(lambda: {system.find(each).state for each in asked} == {"issued"}, "certificates are issued")
+    system.wait_for_log("client", "no revocation counts as done before")
+    assert system.store.certificates.look_up(revoked).revocation_state == "requested"
+    away.rename(public)
+    system.wait_until(
+        lambda: system.store.certificates.look_up(revoked).revocation_state == "revoked", "the revocation is done"
+    )
+    system.stop("client")
+    system.stop("signer")
+    check_at_rest(system)
+    system.check_logs()
