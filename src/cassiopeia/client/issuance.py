@@ -253,6 +253,9 @@ class Issuance:
                 # It took two of the signer's workers with it: not again before a person has looked at it.
                 _log.error("%s set aside: %s", _short(job), message)
                 self._answers.set_aside.append((job.id, message))
+            case RequestFailed(code="log-confirmed") if not flight.tbs:
+                # What was confirmed once is not what was asked for, says this release: a person has to decide.
+                self._answers.set_aside.append((job.id, f"its log was confirmed before; now {flight.refusal}"))
             case RequestFailed(code="log-confirmed"):
                 # By an earlier run, which then ended, or by another client: a refusal would deny what is signed.
                 _log.error(
@@ -292,8 +295,10 @@ class Issuance:
             self._postpone(flight.job, str(error), delay_s=_UNTRUSTED_DELAY_S)
             return
         except PeerError as error:
-            self._veto(handle, flight, str(error))
-            self._refuse(flight.job, "vetoed", "", f"the client's veto: {error}")
+            # As for the linter's veto: not before the signer has said that nothing is signed.
+            _log.error("%s vetoed: %s", _short(flight.job), error)
+            flight.refusal = f"the client's veto: {error}"
+            self._answers.vetoes[handle] = str(error)
             return
         step("sign 9 compared")
         if self._lint is None or flight.job.request.request_id in self._vetoed_too_late:

@@ -47,10 +47,7 @@ _BATCH_ENTRIES = 64
 _IDLE_S = 1.0
 _EXPECTED_HEADS = 64
 _OTHER_JOURNAL = "its signed head over {} entries is that of another journal"
-_UNKNOWN_KEY = (
-    "its head over {} entries is signed with a journal key that is not known here: is the right one in [journal] keys "
-    "of client.toml?"
-)
+_UNKNOWN_KEY = "its head over {} entries is signed with a journal key that is not known here"
 
 
 class JournalCopy:
@@ -465,8 +462,8 @@ class JournalCopy:
         self._reason = reason
         self.alarm = f"the journal of signer {self._signer_id} is not the one that this client has copied: {reason}"
         _log.error(
-            "%s. It gets no new certificates to sign; revocations and CRLs go on. What to do: docs/runbook.md, "
-            "`cassiopeia signer rebuild`",
+            "%s. It gets no new certificates to sign; revocations and CRLs go on. Are [journal] keys of client.toml "
+            "right? If they are, what to do stands in docs/runbook.md",
             self.alarm,
         )
 

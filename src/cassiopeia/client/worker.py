@@ -324,6 +324,9 @@ class SignerClient:
         if self._version == 1 and any(not isinstance(event, LogReceived) for event in events):
             # An answer ends its session: the next one follows at once.
             self._reconnect_delay = 0.0
+        if any(not isinstance(event, HelloReceived) for event in events):
+            # That a session opens is no sign that the signer works; an answer is.
+            self._reconnect_delay = min(self._reconnect_delay, _RECONNECT_FIRST_S)
         alarm = self._journal.alarm
         for event in events:
             if isinstance(event, RequestFailed):
@@ -424,7 +427,6 @@ class SignerClient:
             self._reconnect_delay = min(self._reconnect_delay, _RECONNECT_VERSION_1_S)
             _log.debug("session open with the signer at %s, protocol version 1", self._config.connect)
             return
-        self._reconnect_delay = _RECONNECT_FIRST_S
         self._next_status = 0.0
         _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 

@@ -45,7 +45,8 @@ class Space(Protocol):
 class DiskReserve:
     """The reserve in `directory`, made or found at once; `check` keeps it as it should be.
 
-    Belongs before the journal is opened: a disk that was found full then has room for what opening writes.
+    Belongs behind the opening of the journal, whose lock says to whom the reserve belongs, and before anything is
+    written: a disk that was found full then has room for it.
     """
 
     def __init__(

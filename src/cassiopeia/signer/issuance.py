@@ -124,7 +124,8 @@ class IssuanceDesk:
         if not self._may_issue(exchange):
             return
         if state == "intent":
-            log_hash = intent.log_hash if log_hash else b""
+            # Version 1 hashes a text of its own, if anything.
+            log_hash = intent.log_hash if session.version > 1 else b""
             self._journal.record_confirmation(intent, log_hash=log_hash, now=now)
             self._intent_deadlines.pop(intent.serial_number, None)
             step("sign 10 confirmation appended")
@@ -342,7 +343,8 @@ class IssuanceDesk:
         try:
             self._gate.check_issuing()
         except Unavailable as error:
-            self._fail(exchange, error)
+            # The halt that it names may be younger than the last commit.
+            self._journal.when_durable(functools.partial(self._fail, exchange, error))
             return False
         return True
 

@@ -84,6 +84,7 @@ class Signer:
         self._configuration_hash = configuration_hash(config)
         self._tls = _link_tls(config)
         self._octets_a_day = 0
+        self._doubt = ""
         self._next_estimate = 0.0
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
         # Behind the journal: the reserve belongs to whoever has that.
@@ -347,9 +348,11 @@ class Signer:
         if presented:
             try:
                 self._journal_desk.presented(presented, now=now)
+                self._doubt = ""
             except PeerError as error:
                 # It gets our head all the same, and can tell whether the signer is the one that it knows.
-                _log.error("%s: is this the journal that its copy is of, and does it know the journal's key?", error)
+                self._doubt = f"{error}: was this signer's disk put back to before its journal key was changed?"
+                _log.error("%s", self._doubt)
         # A halt that this brought about is on the disk before anything else is said.
         self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello())))
 
@@ -411,7 +414,7 @@ class Signer:
             return "locked", self._pool.lacking or "the workers are unlocking their keys"
         if reasons := self._gate.reasons():
             return "halted", "; ".join(each.message for each in reasons)
-        return "running", ""
+        return "running", self._doubt
 
 
 def _link_tls(config: SignerConfig) -> LinkTls:

@@ -262,15 +262,26 @@ def test_a_certificate_that_was_not_asked_for_is_vetoed_before_it_exists(client:
     request = find(client.store).request
     client.take(dataclasses.replace(log, log=altered(request, which)))
 
-    record = find(client.store)
-    assert (record.state, record.refusal_code) == ("refused", "vetoed")
+    # Not before the signer has said that nothing is signed.
+    assert find(client.store).state == "queued"
     assert logs_of(client.store, 1) == []
     (answer,) = client.hear()
     assert isinstance(answer, RequestAbandoned)
     assert journaled_state(client) is None
     client.take(answer)
     assert client.issuance.under_way == 0
-    assert find(client.store).state == "refused"
+    record = find(client.store)
+    assert (record.state, record.refusal_code) == ("refused", "vetoed")
+
+
+def test_a_veto_that_comes_after_the_confirmation_refuses_nothing_and_calls_a_person(client: Certifying) -> None:
+    """As when a new release compares more strictly than the one that confirmed."""
+    log = first_log(client)
+    failed = RequestFailed(handle=1, code="log-confirmed", message="the log is confirmed", retry_after_s=5)
+    client.take(dataclasses.replace(log, log=b"nonsense"), failed)
+    record = find(client.store)
+    assert (record.state, record.set_aside) == ("queued", True)
+    assert "its log was confirmed before; now the client's veto" in record.last_error
 
 
 def test_a_sub_ca_that_the_client_does_not_know_yet_costs_nobody_his_request(store: Store, front: Front) -> None:
@@ -284,13 +295,13 @@ def test_a_sub_ca_that_the_client_does_not_know_yet_costs_nobody_his_request(sto
     assert client.pair.client.has_data_to_send
 
 
-def test_a_veto_behind_which_the_session_ends_stands(client: Certifying) -> None:
+def test_a_veto_behind_which_the_session_ends_is_given_again(client: Certifying) -> None:
     log = first_log(client)
     assert client.issuance.receive(dataclasses.replace(log, log=b"nonsense"))
     client.write_back(session_ended=True)
     client.issuance.line_lost("the line was lost", now=client.front.now, proven=True)
-    assert find(client.store).state == "refused"
-    assert lease_sign(client.store, at=client.front.now) == []
+    assert find(client.store).state == "queued"
+    assert len(lease_sign(client.store, at=client.front.now)) == 1
 
 
 # What else a signer may say.
@@ -379,7 +390,7 @@ def test_a_last_word_that_comes_right_behind_the_log_is_the_last_word(
     client.take(dataclasses.replace(log, log=b"nonsense") if vetoed else log, last)
     assert client.issuance.under_way == 0
     assert not client.pair.client.has_data_to_send
-    refused = vetoed or isinstance(last, RequestRefused)
+    refused = isinstance(last, RequestRefused) or (vetoed and isinstance(last, RequestAbandoned))
     assert find(client.store).state == ("refused" if refused else "queued")
     assert len(logs_of(client.store, 1)) == (0 if vetoed else 1)
 
