@@ -34,7 +34,7 @@ class Linter:
 
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
-        return self.pool._members[0].process if self.pool._members else None
+        return self.pool._members[0].worker.process if self.pool._members else None
 
     def turn(self) -> None:
         self.pool.pump()
@@ -174,7 +174,7 @@ def test_a_worker_ends_when_its_client_is_gone(linter: Linter) -> None:
         process = other.process
         assert process is not None
         # The socket closes by itself with the client's process, however that ends.
-        other.pool._members[0].stream.shutdown(2)
+        other.pool._members[0].worker.stream.shutdown(2)
         assert process.wait(timeout=20) == 0
     finally:
         other.close()

@@ -11,8 +11,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import selectors
-import socket
-import subprocess
 import sys
 import time
 from collections import deque
@@ -22,14 +20,13 @@ from typing import Final
 
 from cassiopeia.client.lint_tasks import (
     LINT_TIME_LIMIT_S,
-    FrameReader,
     LintReady,
     LintResult,
     LintTask,
-    frame,
     read_answer,
 )
 from cassiopeia.errors import OperatorError, PeerError
+from cassiopeia.worker_process import WorkerProcess, stop
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +36,6 @@ _START_TIME_LIMIT_S: Final = 60.0
 _STARTS_IN_VAIN: Final = 3
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_LAST_S: Final = 60.0
-_STOP_TIME_LIMIT_S: Final = 5.0
 _WORKER: Final = (sys.executable, "-P", "-m", "cassiopeia.client.lint_worker")
 
 
@@ -60,11 +56,8 @@ class _Queued:
 
 @dataclass
 class _Member:
-    process: subprocess.Popen[bytes]
-    stream: socket.socket
+    worker: WorkerProcess
     deadline: float
-    reader: FrameReader = field(default_factory=FrameReader)
-    outgoing: bytearray = field(default_factory=bytearray)
     tasks: deque[_Queued] = field(default_factory=deque)
     ready: bool = False
 
@@ -111,31 +104,23 @@ class LintPool:
     def stop(self) -> None:
         """Close every stream: workers end by themselves, the stubborn are killed."""
         members, self._members = self._members, []
-        for member in members:
-            self._selector.unregister(member.stream)
-            member.stream.close()
-        for member in members:
-            try:
-                member.process.wait(_STOP_TIME_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                member.process.kill()
-                member.process.wait()
+        stop(member.worker for member in members)
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*self._command, str(theirs.fileno())]
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - our own interpreter and module
-        ours.setblocking(False)
-        member = _Member(process=process, stream=ours, deadline=time.monotonic() + _START_TIME_LIMIT_S)
+        worker = WorkerProcess(
+            self._command,
+            selector=self._selector,
+            hear=lambda body: self._take(member, read_answer(body)),
+            lost=lambda fault: self._bury(member, fault),
+        )
+        member = _Member(worker=worker, deadline=time.monotonic() + _START_TIME_LIMIT_S)
         self._members.append(member)
-        self._selector.register(ours, selectors.EVENT_READ, lambda mask: self._on_event(member, mask))
 
     def _check_time(self) -> None:
         now = time.monotonic()
         for member in list(self._members):
             if now > member.deadline and (member.tasks or not member.ready):
-                _log.error("lint worker %d hangs and is ended", member.process.pid)
+                _log.error("lint worker %d hangs and is ended", member.worker.pid)
                 self._bury(member)
 
     def _give_up(self) -> None:
@@ -158,44 +143,7 @@ class LintPool:
         if not member.tasks:
             member.deadline = time.monotonic() + LINT_TIME_LIMIT_S
         member.tasks.extend(batch)
-        member.outgoing += frame([queued.task for queued in batch])
-        self._write(member)
-
-    def _on_event(self, member: _Member, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            self._write(member)
-        if mask & selectors.EVENT_READ:
-            self._read(member)
-
-    def _write(self, member: _Member) -> None:
-        try:
-            sent = member.stream.send(member.outgoing) if member.outgoing else 0
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the death shows at the reading side, which buries it
-        del member.outgoing[:sent]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.outgoing else 0)
-        key = self._selector.get_key(member.stream)
-        if key.events != events:
-            self._selector.modify(member.stream, events, key.data)
-
-    def _read(self, member: _Member) -> None:
-        try:
-            octets = member.stream.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except OSError:
-            octets = b""
-        if not octets:
-            self._bury(member)
-            return
-        try:
-            for body in member.reader.feed(octets):
-                self._take(member, read_answer(body))
-        except PeerError as error:
-            _log.error("lint worker %d is replaced: %s", member.process.pid, error)
-            self._bury(member)
+        member.worker.send([queued.task for queued in batch])
 
     def _take(self, member: _Member, answer: LintReady | LintResult) -> None:
         match answer:
@@ -209,15 +157,14 @@ class LintPool:
             case _:
                 raise PeerError("it answered what it was not asked")
 
-    def _bury(self, member: _Member) -> None:
+    def _bury(self, member: _Member, fault: PeerError | None = None) -> None:
         """Forget a dead worker: what it has not answered is tried again alone, or failed the second time."""
+        if fault is not None:
+            _log.error("lint worker %d is replaced: %s", member.worker.pid, fault)
         self._members.remove(member)
-        self._selector.unregister(member.stream)
-        member.stream.close()
-        member.process.kill()
-        status = member.process.wait()
+        status = member.worker.end()
         if member.ready:
-            _log.error("lint worker %d is gone (status %d); others take its work", member.process.pid, status)
+            _log.error("lint worker %d is gone (status %d); others take its work", member.worker.pid, status)
         else:
             self._starts_in_vain += 1
             delay_s = min(_RESTART_FIRST_S * 2 ** (self._starts_in_vain - 1), _RESTART_LAST_S)

@@ -38,14 +38,13 @@ from pyasn1_alt_modules import rfc5280
 from cassiopeia.client.lint_tasks import (
     LINT_TIME_LIMIT_S,
     Finding,
-    FrameReader,
     LintReady,
     LintResult,
-    frame,
     read_tasks,
 )
 from cassiopeia.core.certificate import compose_certificate, read_tbs
 from cassiopeia.errors import PeerError
+from cassiopeia.frames import FrameReader, frame
 
 # A signature of the right shape for each kind of key. Nobody verifies it: the lint comes before the key is used.
 _ECDSA_PLACEHOLDER: Final = bytes.fromhex("3006020101020101")  # RFC 3279 2.2.3: Ecdsa-Sig-Value with r = s = 1

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import selectors
-import socket
-import subprocess
 import sys
 import time
 from collections import deque
@@ -21,15 +19,14 @@ from pathlib import Path
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
     Deferred,
-    FrameReader,
     Outcome,
     Ready,
     Sign,
     Task,
     Unusable,
-    frame,
     read_outcomes,
 )
+from cassiopeia.worker_process import WorkerProcess, stop
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +38,6 @@ _BATCH_TIME_LIMIT_S = 30.0
 _START_TIME_LIMIT_S = 300.0
 _RESPAWN_DELAY_S = 1.0
 _LOOK_AGAIN_S = 5.0
-_STOP_TIME_LIMIT_S = 5.0
 
 
 @dataclass
@@ -52,12 +48,9 @@ class _Queued:
 
 @dataclass
 class _Member:
-    process: subprocess.Popen[bytes]
-    stream: socket.socket
+    worker: WorkerProcess
     # Until then it must be ready, and then answer the first of its batches.
     deadline: float
-    reader: FrameReader = field(default_factory=FrameReader)
-    outgoing: bytearray = field(default_factory=bytearray)
     batches: deque[list[_Queued]] = field(default_factory=deque)
     ready: bool = False
 
@@ -131,32 +124,23 @@ class WorkerPool:
                 what, limit_s = (
                     ("hung", _BATCH_TIME_LIMIT_S) if member.ready else ("did not begin", _START_TIME_LIMIT_S)
                 )
-                _log.error("worker %d %s for %g seconds and is ended", member.process.pid, what, limit_s)
-                member.process.kill()
+                _log.error("worker %d %s for %g seconds and is ended", member.worker.pid, what, limit_s)
                 self._bury(member)
 
     def stop(self) -> None:
         """Close every stream: workers end by themselves, the stubborn are killed."""
-        for member in self._members:
-            self._selector.unregister(member.stream)
-            member.stream.close()
-        for member in self._members:
-            try:
-                member.process.wait(_STOP_TIME_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                member.process.kill()
-                member.process.wait()
-        self._members.clear()
+        members, self._members = self._members, []
+        stop(member.worker for member in members)
 
     def _spawn(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*self._command, str(self._config_path), str(theirs.fileno())]
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603 - our own interpreter and module
-        ours.setblocking(False)
-        member = _Member(process=process, stream=ours, deadline=time.monotonic() + _START_TIME_LIMIT_S)
+        worker = WorkerProcess(
+            [*self._command, str(self._config_path)],
+            selector=self._selector,
+            hear=lambda body: self._take(member, read_outcomes(body)),
+            lost=lambda fault: self._bury(member, fault),
+        )
+        member = _Member(worker=worker, deadline=time.monotonic() + _START_TIME_LIMIT_S)
         self._members.append(member)
-        self._selector.register(ours, selectors.EVENT_READ, lambda mask: self._on_event(member, mask))
 
     def _give(self, member: _Member) -> None:
         batch = self._next_batch(alone=not member.batches)
@@ -165,8 +149,7 @@ class WorkerPool:
         member.batches.append(batch)
         if len(member.batches) == 1:
             member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
-        member.outgoing += frame([queued.task for queued in batch])
-        self._write(member)
+        member.worker.send([queued.task for queued in batch])
 
     def _next_batch(self, *, alone: bool) -> list[_Queued]:
         if self._suspects:
@@ -176,41 +159,6 @@ class WorkerPool:
         queue = self._signing or self._deciding
         share = max(1, min(_BATCH_TASKS, len(queue) // max(1, self._count)))
         return [queue.popleft() for _ in range(min(share, len(queue)))]
-
-    def _on_event(self, member: _Member, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE:
-            self._write(member)
-        if mask & selectors.EVENT_READ and member in self._members:
-            self._read(member)
-
-    def _write(self, member: _Member) -> None:
-        try:
-            sent = member.stream.send(member.outgoing) if member.outgoing else 0
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the death shows at the reading side, which buries it
-        del member.outgoing[:sent]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.outgoing else 0)
-        if self._selector.get_key(member.stream).events != events:
-            self._selector.modify(member.stream, events, self._selector.get_key(member.stream).data)
-
-    def _read(self, member: _Member) -> None:
-        try:
-            octets = member.stream.recv(1 << 20)
-        except BlockingIOError:
-            return
-        except OSError:
-            octets = b""
-        if not octets:
-            self._bury(member)
-            return
-        try:
-            for body in member.reader.feed(octets):
-                self._take(member, read_outcomes(body))
-        except PeerError as error:
-            _log.error("a worker broke the rules between us, and is replaced: %s", error)
-            self._bury(member)
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
         match outcomes:
@@ -235,16 +183,15 @@ class WorkerPool:
                 for outcome in outcomes:
                     self._deliver(outcome)
 
-    def _bury(self, member: _Member) -> None:
+    def _bury(self, member: _Member, fault: PeerError | None = None) -> None:
         """Forget a dead worker; what it held is tried again alone, or deferred the second time."""
+        if fault is not None:
+            _log.error("a worker broke the rules between us, and is replaced: %s", fault)
         self._members.remove(member)
-        self._selector.unregister(member.stream)
-        member.stream.close()
-        member.process.kill()
-        status = member.process.wait()
+        status = member.worker.end()
         if member.ready:
             held = sum(len(batch) for batch in member.batches)
-            _log.error("worker %d is gone (status %d); %d tasks go to others", member.process.pid, status, held)
+            _log.error("worker %d is gone (status %d); %d tasks go to others", member.worker.pid, status, held)
         delay_s = 0.0 if member.ready else _LOOK_AGAIN_S if self.lacking else _RESPAWN_DELAY_S
         self._respawn_at = time.monotonic() + delay_s
         if self.failure and not self.unlocked:

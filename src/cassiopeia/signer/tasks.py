@@ -1,23 +1,17 @@
-"""What the signer's front process and its workers say to each other, and how it is framed.
+"""What the signer's front process and its workers say to each other: frames (`cassiopeia.frames`) of lists.
 
-A frame is a 4-octet big-endian length and MessagePack of a list of tasks or outcomes. Tasks carry unjudged requests to
-the workers; outcomes come back typed and are decoded strictly, so a worker that was taken over by a hostile request can
-lie, but it can't make the front run anything.
+Tasks carry unjudged requests to the workers; outcomes come back typed and are decoded strictly, so a worker that was
+taken over by a hostile request can lie, but it can't make the front run anything.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import struct
-from collections.abc import Sequence
 
 import msgspec
 
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import PeerError
-
-MAXIMUM_FRAME_OCTETS = 64 * 1024 * 1024
-_LENGTH = struct.Struct(">I")
 
 
 class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -90,35 +84,8 @@ class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 Task = Decide | Sign
 Outcome = Decided | Signed | Denied | Deferred | Ready | Unusable
 
-_encoder = msgspec.msgpack.Encoder()
 _task_decoder = msgspec.msgpack.Decoder(list[Task])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])
-
-
-def frame(items: Sequence[Task | Outcome]) -> bytes:
-    body = _encoder.encode(items)
-    return _LENGTH.pack(len(body)) + body
-
-
-class FrameReader:
-    """Collects octets of a stream into whole frames."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, octets: bytes) -> list[bytes]:
-        self._buffer += octets
-        bodies: list[bytes] = []
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAXIMUM_FRAME_OCTETS:
-                raise PeerError("a worker sent a frame over the limit")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
-                break
-            bodies.append(bytes(self._buffer[_LENGTH.size : end]))
-            del self._buffer[:end]
-        return bodies
 
 
 def read_tasks(body: bytes) -> list[Task]:

@@ -22,6 +22,7 @@ from cassiopeia.core import algorithms, certificate, policy
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
+from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.configuration import configuration_hash, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
@@ -31,14 +32,12 @@ from cassiopeia.signer.tasks import (
     Decided,
     Deferred,
     Denied,
-    FrameReader,
     Outcome,
     Ready,
     Sign,
     Signed,
     Task,
     Unusable,
-    frame,
     read_tasks,
 )
 

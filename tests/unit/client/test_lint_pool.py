@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from cassiopeia import worker_process
 from cassiopeia.client import lint_pool
 from cassiopeia.client.lint_pool import LintFailure, LintPool, require_linter
-from cassiopeia.client.lint_tasks import FrameReader, LintReady, LintResult, LintTask, frame, read_answer
-from cassiopeia.errors import OperatorError, PeerError
+from cassiopeia.client.lint_tasks import LintResult, LintTask
+from cassiopeia.errors import OperatorError
 
 # What it does with a task stands in the task: "die", "hang", "lie"; "once FILE" dies if that file is not there yet.
 PROGRAM = """
 import contextlib, os, pathlib, signal, socket, sys
-from cassiopeia.client.lint_tasks import FrameReader, LintReady, LintResult, frame, read_tasks
+from cassiopeia.client.lint_tasks import LintReady, LintResult, read_tasks
+from cassiopeia.frames import FrameReader, frame
 
 
 def work(verb, argument):
@@ -79,7 +81,7 @@ class Keeper:
 
     @property
     def pids(self) -> list[int]:
-        return [member.process.pid for member in self.pool._members]
+        return [member.worker.pid for member in self.pool._members]
 
     def close(self) -> None:
         self.pool.stop()
@@ -203,7 +205,7 @@ def test_a_worker_that_starts_after_all_ends_the_failures(monkeypatch: pytest.Mo
 
 def test_a_worker_that_never_says_it_is_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint_pool, "_START_TIME_LIMIT_S", 0.1)
-    monkeypatch.setattr(lint_pool, "_STOP_TIME_LIMIT_S", 0.1)
+    monkeypatch.setattr(worker_process, "_STOP_TIME_LIMIT_S", 0.1)
     monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 0.0)
     keeper = Keeper(program="import signal; signal.pause()")
     try:
@@ -219,23 +221,14 @@ def test_what_was_forgotten_is_not_linted(keeper: Keeper) -> None:
 
 
 def test_at_the_end_nobody_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lint_pool, "_STOP_TIME_LIMIT_S", 0.1)
+    monkeypatch.setattr(worker_process, "_STOP_TIME_LIMIT_S", 0.1)
     keeper = Keeper(count=2)
     keeper.until(lambda: len(keeper.pids) == 2 and all(member.ready for member in keeper.pool._members))
     keeper.submit("hang", "lint")
     keeper.turn()
-    processes = [member.process for member in keeper.pool._members]
+    processes = [member.worker.process for member in keeper.pool._members]
     keeper.close()
     assert sorted(process.returncode for process in processes) == [-signal.SIGKILL, 0]
-
-
-def test_frames_come_whole_whatever_pieces_they_arrive_in() -> None:
-    octets = frame(LintReady()) + frame(good(7))
-    reader = FrameReader()
-    bodies = [body for octet in octets for body in reader.feed(bytes([octet]))]
-    assert [read_answer(body) for body in bodies] == [LintReady(), good(7)]
-    with pytest.raises(PeerError, match="over the limit"):
-        reader.feed(b"\xff\xff\xff\xff")
 
 
 def test_without_the_linter_the_operator_is_told_which_package_and_which_extra(

@@ -97,7 +97,7 @@ def test_the_end_leaves_no_worker(make: Callable[..., Client]) -> None:
     client.run_until_issued(1)
     lint = client.client._lint
     assert lint is not None
-    [process] = [member.process for member in lint._pool._members]
+    [process] = [member.worker.process for member in lint._pool._members]
     client.client.close()
     assert process.returncode == 0
 

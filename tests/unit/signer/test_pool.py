@@ -15,6 +15,7 @@ import pytest
 from tests.support import fake_worker
 from tests.support.authorities import NOW, server_request
 
+from cassiopeia import worker_process
 from cassiopeia.errors import OperatorError
 from cassiopeia.signer import pool as pool_module
 from cassiopeia.signer.pool import WorkerPool
@@ -72,7 +73,7 @@ class Front:
         return {each.task: each for each in self.outcomes}
 
     def process_ids(self) -> list[int]:
-        return [member.process.pid for member in self.pool._members]
+        return [member.worker.pid for member in self.pool._members]
 
     def is_ready(self, count: int) -> bool:
         return sum(member.ready for member in self.pool._members) == count
@@ -81,7 +82,7 @@ class Front:
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "_RESPAWN_DELAY_S", 0.05)
-    monkeypatch.setattr(pool_module, "_STOP_TIME_LIMIT_S", 0.3)
+    monkeypatch.setattr(worker_process, "_STOP_TIME_LIMIT_S", 0.3)
 
 
 @pytest.fixture
@@ -353,9 +354,9 @@ def test_a_batch_larger_than_the_socket_takes_is_sent_in_pieces(make: Callable[.
         front.pool.submit(Decide(task=number, request=request, version=2, now=NOW, issued={}))
         tasks.append(number)
     front.turn()
-    (member,) = front.pool._members
-    assert member.outgoing
-    assert front.selector.get_key(member.stream).events & selectors.EVENT_WRITE
+    worker = front.pool._members[0].worker
+    assert worker.outgoing
+    assert front.selector.get_key(worker.stream).events & selectors.EVENT_WRITE
     gate.touch()
     assert all(isinstance(each, Denied) for each in front.run_until_answered(*tasks).values())
-    assert front.selector.get_key(member.stream).events == selectors.EVENT_READ
+    assert front.selector.get_key(worker.stream).events == selectors.EVENT_READ

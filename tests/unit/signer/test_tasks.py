@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import struct
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -10,20 +10,18 @@ from hypothesis import strategies as st
 from tests.support.authorities import NOW, server_request
 
 from cassiopeia.errors import PeerError
+from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.tasks import (
-    MAXIMUM_FRAME_OCTETS,
     Decide,
     Decided,
     Deferred,
     Denied,
-    FrameReader,
     Outcome,
     Ready,
     Sign,
     Signed,
     Task,
     Unusable,
-    frame,
     read_outcomes,
     read_tasks,
 )
@@ -57,34 +55,19 @@ _outcomes: st.SearchStrategy[Outcome] = st.one_of(
 )
 
 
-def read(stream: bytes, sizes: list[int]) -> list[bytes]:
-    """Feed a stream in pieces of these sizes, the rest at once."""
-    reader = FrameReader()
-    bodies = []
-    for size in sizes:
-        bodies += reader.feed(stream[:size])
-        stream = stream[size:]
-    return bodies + reader.feed(stream)
+def body_of(content: Sequence[Task | Outcome]) -> bytes:
+    (body,) = FrameReader().feed(frame(content))
+    return body
 
 
-@given(
-    batches=st.lists(st.lists(_tasks, max_size=4), max_size=4),
-    sizes=st.lists(st.integers(min_value=0, max_value=60), max_size=20),
-)
-def test_tasks_come_out_as_they_went_in_however_the_stream_is_cut(batches: list[list[Task]], sizes: list[int]) -> None:
-    stream = b"".join(frame(batch) for batch in batches)
-    assert [read_tasks(body) for body in read(stream, sizes)] == batches
+@given(st.lists(_tasks, max_size=4))
+def test_tasks_come_out_as_they_went_in(batch: list[Task]) -> None:
+    assert read_tasks(body_of(batch)) == batch
 
 
-@given(
-    batches=st.lists(st.lists(_outcomes, max_size=4), max_size=4),
-    sizes=st.lists(st.integers(min_value=0, max_value=60), max_size=20),
-)
-def test_outcomes_come_out_as_they_went_in_however_the_stream_is_cut(
-    batches: list[list[Outcome]], sizes: list[int]
-) -> None:
-    stream = b"".join(frame(batch) for batch in batches)
-    assert [read_outcomes(body) for body in read(stream, sizes)] == batches
+@given(st.lists(_outcomes, max_size=4))
+def test_outcomes_come_out_as_they_went_in(batch: list[Outcome]) -> None:
+    assert read_outcomes(body_of(batch)) == batch
 
 
 @given(st.binary(max_size=200))
@@ -93,7 +76,7 @@ def test_any_body_is_a_list_of_outcomes_or_a_fault_of_the_worker(body: bytes) ->
         outcomes = read_outcomes(body)
     except PeerError:
         return
-    assert read_outcomes(frame(outcomes)[4:]) == outcomes
+    assert read_outcomes(body_of(outcomes)) == outcomes
 
 
 @pytest.mark.parametrize(
@@ -113,15 +96,8 @@ def test_what_is_no_outcome_is_refused(body: bytes) -> None:
         read_outcomes(body)
 
 
-def test_a_frame_over_the_limit_is_refused_before_it_comes() -> None:
-    reader = FrameReader()
-    assert reader.feed(struct.pack(">I", MAXIMUM_FRAME_OCTETS)) == []
-    with pytest.raises(PeerError, match="over the limit"):
-        FrameReader().feed(struct.pack(">I", MAXIMUM_FRAME_OCTETS + 1))
-
-
 def test_a_task_is_known_from_an_outcome() -> None:
     """The tag is the name of the kind: what the front asks can't be taken for what a worker answers."""
     task = Decide(task=1, request=server_request(), version=2, now=NOW, issued={})
     with pytest.raises(PeerError):
-        read_outcomes(frame([task])[4:])
+        read_outcomes(body_of([task]))

@@ -29,6 +29,7 @@ from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.certificate import check_certificate, compose_certificate
 from cassiopeia.errors import OperatorError
+from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer import worker as worker_module
 from cassiopeia.signer.configuration import configuration_hash
 from cassiopeia.signer.tasks import (
@@ -36,13 +37,11 @@ from cassiopeia.signer.tasks import (
     Decided,
     Deferred,
     Denied,
-    FrameReader,
     Outcome,
     Ready,
     Sign,
     Signed,
     Unusable,
-    frame,
     read_outcomes,
 )
 
