@@ -351,7 +351,10 @@ class Signer:
                 self._doubt = ""
             except PeerError as error:
                 # It gets our head all the same, and can tell whether the signer is the one that it knows.
-                self._doubt = f"{error}: was this signer's disk put back to before its journal key was changed?"
+                self._doubt = (
+                    f"{error}: is this the journal that its copy is of, or was this signer's disk put back to before "
+                    "its journal key was changed?"
+                )
                 _log.error("%s", self._doubt)
         # A halt that this brought about is on the disk before anything else is said.
         self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello())))
