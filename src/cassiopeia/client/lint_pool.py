@@ -163,12 +163,18 @@ class LintPool:
             _log.error("lint worker %d is replaced: %s", member.worker.pid, fault)
         self._members.remove(member)
         status = member.worker.end()
+        self._starts_in_vain += 0 if member.ready else 1
+        # Also behind one that had worked: certificates that end workers must not keep the machine busy starting them.
+        delay_s = min(_RESTART_FIRST_S * 2 ** max(0, self._starts_in_vain - 1), _RESTART_LAST_S)
+        self._restart_at = time.monotonic() + delay_s
         if member.ready:
-            _log.error("lint worker %d is gone (status %d); others take its work", member.worker.pid, status)
+            _log.error(
+                "lint worker %d is gone (status %d); another starts in %.0f seconds, and its work is tried again",
+                member.worker.pid,
+                status,
+                delay_s,
+            )
         else:
-            self._starts_in_vain += 1
-            delay_s = min(_RESTART_FIRST_S * 2 ** (self._starts_in_vain - 1), _RESTART_LAST_S)
-            self._restart_at = time.monotonic() + delay_s
             _log.error(
                 "a lint worker does not start (status %d); again in %.0f seconds. Nothing is confirmed without a lint.",
                 status,

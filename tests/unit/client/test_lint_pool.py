@@ -88,6 +88,11 @@ class Keeper:
         self.selector.close()
 
 
+@pytest.fixture(autouse=True)
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 0.0)
+
+
 @pytest.fixture
 def keeper() -> Iterator[Keeper]:
     opened = Keeper()
@@ -162,6 +167,22 @@ def test_a_worker_that_was_killed_or_stopped_from_outside_is_replaced(
     assert second not in keeper.pids
 
 
+def test_another_worker_starts_in_place_of_a_dead_one_but_not_at_once(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.ask("lint")
+    monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 60.0)
+    [first] = keeper.pids
+    os.kill(first, signal.SIGKILL)
+    keeper.until(lambda: keeper.pids == [])
+    keeper.turn()
+    assert keeper.pids == []
+    assert "is gone (status -9); another starts in 60 seconds" in caplog.text
+    keeper.pool._restart_at = 0.0
+    keeper.turn()
+    assert len(keeper.pids) == 1
+
+
 @pytest.mark.parametrize("verb", ["lie", "other"])
 def test_a_worker_that_answers_nonsense_is_replaced(
     keeper: Keeper, verb: str, caplog: pytest.LogCaptureFixture
@@ -172,10 +193,7 @@ def test_a_worker_that_answers_nonsense_is_replaced(
     assert "is replaced: it " in caplog.text
 
 
-def test_while_no_worker_starts_everything_fails_and_nothing_passes(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 0.0)
+def test_while_no_worker_starts_everything_fails_and_nothing_passes(caplog: pytest.LogCaptureFixture) -> None:
     keeper = Keeper(program="raise SystemExit(3)")
     try:
         answers = keeper.ask("lint", "lint")
@@ -189,8 +207,7 @@ def test_while_no_worker_starts_everything_fails_and_nothing_passes(
         keeper.close()
 
 
-def test_a_worker_that_starts_after_all_ends_the_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 0.0)
+def test_a_worker_that_starts_after_all_ends_the_failures(tmp_path: Path) -> None:
     mended = tmp_path / "mended"
     keeper = Keeper(program=f"import os\nif not os.path.exists({str(mended)!r}): raise SystemExit(3)\n{PROGRAM}")
     try:
@@ -206,7 +223,6 @@ def test_a_worker_that_starts_after_all_ends_the_failures(monkeypatch: pytest.Mo
 def test_a_worker_that_never_says_it_is_ready_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint_pool, "_START_TIME_LIMIT_S", 0.1)
     monkeypatch.setattr(worker_process, "_STOP_TIME_LIMIT_S", 0.1)
-    monkeypatch.setattr(lint_pool, "_RESTART_FIRST_S", 0.0)
     keeper = Keeper(program="import signal; signal.pause()")
     try:
         assert isinstance(keeper.ask("lint")[0], LintFailure)
