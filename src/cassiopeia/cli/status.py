@@ -20,7 +20,7 @@ _SET_ASIDE_LINES = 20
 # A CRL that was stored a moment ago may be on its way into the directory.
 _PUBLISHING_S = 60
 _INDENT = " " * 9
-_DAYS_SHOWN = 9_999
+_TEN_YEARS_DAYS = 3_652
 
 
 @click.command()
@@ -151,7 +151,12 @@ def _disk(signer: SignerStatus) -> str:
     free, days = signer.report.get("free_octets"), ops.disk_days(signer)
     if not isinstance(free, int):
         return ""
-    left = "" if days is None else f", full in {min(days, _DAYS_SHOWN):,.0f} days"
+    if days is None:
+        left = ""
+    elif days > _TEN_YEARS_DAYS:
+        left = ", enough for more than ten years"
+    else:
+        left = f", full in {days:,.0f} days"
     return f"disk: {ops.show_octets(free)} free{left}"
 
 

@@ -80,6 +80,21 @@ def test_all_is_well(store: Store, now: dt.datetime) -> None:
     assert lines[8:] == ["well     nothing needs a person"]
 
 
+@pytest.mark.parametrize(
+    ("a_day", "told"),
+    [
+        (900_000, "full in 3,579 days"),
+        (850_000, "enough for more than ten years"),
+        (1, "enough for more than ten years"),
+    ],
+)
+def test_a_disk_that_lasts_for_years_is_not_counted_in_days(
+    store: Store, now: dt.datetime, a_day: int, told: str
+) -> None:
+    hear(store, now, octets_a_day=a_day)
+    assert f"         disk: 3 GiB free, {told}" in run("status").stdout.splitlines()
+
+
 def test_a_check_is_silent_while_all_is_well(store: Store, now: dt.datetime) -> None:
     hear(store, now)
     publish(store, now)
