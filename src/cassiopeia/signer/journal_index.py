@@ -19,7 +19,7 @@ from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
-INDEX_VERSION: Final = 1
+INDEX_VERSION: Final = 2
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
@@ -27,11 +27,10 @@ SERIAL_OCTETS: Final = 16
 TABLES: Final = ("certificate", "revocation", "revocation_request", "crl", "halt", "milestone")
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS certificate (
-    serial_number BLOB PRIMARY KEY, signing_ca TEXT NOT NULL, request_id BLOB NOT NULL, request_digest BLOB NOT NULL,
-    protocol INTEGER NOT NULL, position INTEGER NOT NULL, state TEXT NOT NULL, result_position INTEGER,
-    at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS certificate_by_position ON certificate (position);
+    position INTEGER PRIMARY KEY, serial_number BLOB NOT NULL UNIQUE, signing_ca TEXT NOT NULL,
+    request_id BLOB NOT NULL, request_digest BLOB NOT NULL, protocol INTEGER NOT NULL, state TEXT NOT NULL,
+    result_position INTEGER, at INTEGER NOT NULL
+) STRICT;
 CREATE INDEX IF NOT EXISTS certificate_by_request ON certificate (request_id);
 CREATE INDEX IF NOT EXISTS certificate_by_digest ON certificate (request_digest) WHERE protocol = 1;
 CREATE INDEX IF NOT EXISTS certificate_open ON certificate (state) WHERE state = 'intent';
@@ -335,12 +334,12 @@ class JournalIndex:
         self._execute(
             "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, 'intent', NULL, ?)",
             (
+                entry.index,
                 body.serial_number,
                 body.signing_ca,
                 body.request_id,
                 body.request_digest,
                 body.protocol,
-                entry.index,
                 _seconds(entry.time),
             ),
         )
