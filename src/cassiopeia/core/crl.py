@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -43,6 +43,10 @@ _CRL_EXTENSIONS: Final = 0xA0
 _KEY_IDENTIFIER: Final = 0x80
 _MAXIMUM_SERIAL_OCTETS: Final = 21  # RFC 5280 4.1.2.2 says 20, and to be lenient: the original's have 21
 _MAXIMUM_NUMBER_OCTETS: Final = 20  # RFC 5280 5.2.3
+_ENTRY_PARTS: Final = 3  # RFC 5280 5.1: serial number, date, extensions (which may be absent)
+_ENTRY_EXTENSIONS: Final = 10
+
+_Time = TypeVar("_Time", asn1.UTCTime, asn1.GeneralizedTime)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,6 +209,15 @@ def entry_serials(entries: bytes) -> Iterator[int]:
         start = end
 
 
+def read_revocations(entries: bytes) -> Iterator[tuple[Revocation, dt.datetime]]:
+    """What these entries say, and when each certificate was revoked; raises PeerError when they are not entries."""
+    start = 0
+    while start < len(entries):
+        _, _, end = der.read(entries, start)
+        yield _read_revocation(entries[start:end])
+        start = end
+
+
 def patch(
     crl: Crl | None,
     *,
@@ -274,8 +287,34 @@ def _read_extensions(rest: list[tuple[int, bytes]]) -> tuple[int, bytes]:
     return int.from_bytes(value, "big"), der.content(der.content(identifier, der.SEQUENCE), _KEY_IDENTIFIER)
 
 
+def _read_revocation(octets: bytes) -> tuple[Revocation, dt.datetime]:
+    parts = [each for _, each in der.elements(der.content(octets, der.SEQUENCE), at_most=_ENTRY_PARTS)]
+    if len(parts) < _ENTRY_PARTS - 1:
+        raise PeerError("an entry of the CRL has no date")
+    reason, invalidity_date = None, None
+    if len(parts) == _ENTRY_PARTS:
+        for _, each in der.elements(der.content(parts[2], der.SEQUENCE), at_most=_ENTRY_EXTENSIONS):
+            extension = der.content(each, der.SEQUENCE)
+            # Neither is critical, so that the value is what follows the identifier.
+            if extension.startswith(_REASON_CODE):
+                value = der.content(extension[len(_REASON_CODE) :], der.OCTET_STRING)
+                reason = int.from_bytes(der.content(value, der.ENUMERATED), "big")
+            elif extension.startswith(_INVALIDITY_DATE):
+                value = der.content(extension[len(_INVALIDITY_DATE) :], der.OCTET_STRING)
+                invalidity_date = _decode_time(asn1.GeneralizedTime, value).as_datetime()
+    number = int.from_bytes(der.content(parts[0], der.INTEGER), "big")
+    return Revocation(serial_number=number, reason=reason, invalidity_date=invalidity_date), _read_time(parts[1])
+
+
+def _decode_time(form: type[_Time], octets: bytes) -> _Time:
+    try:
+        return asn1.decode_der(form, octets)
+    except ValueError as error:
+        raise PeerError(f"a time of the CRL cannot be read: {error}") from error
+
+
 def _read_time(octets: bytes) -> dt.datetime:
     form: type[asn1.UTCTime | asn1.GeneralizedTime] = (
         asn1.UTCTime if octets[0] == der.UTC_TIME else asn1.GeneralizedTime
     )
-    return der.moment(asn1.decode_der(form, octets))
+    return der.moment(_decode_time(form, octets))

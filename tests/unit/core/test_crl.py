@@ -31,6 +31,7 @@ from cassiopeia.core.crl import (
     encode_revocation,
     entry_serials,
     read_crl,
+    read_revocations,
 )
 from cassiopeia.core.request import Revocation
 from cassiopeia.errors import InternalError, PeerError, Refused, SignatureInvalid
@@ -101,6 +102,32 @@ def test_entries_octet_for_octet() -> None:
         "300a0603551d1504030a0104"
         "30180603551d180411180f32303236313033313233303030305a"  # 20261031230000Z
     )
+
+
+def test_entries_say_again_what_was_put_into_them() -> None:
+    since = NOW - dt.timedelta(days=3)
+    said = [
+        (Revocation(serial_number=SERIAL), NOW),
+        (Revocation(serial_number=SERIAL + 1, reason=4), NOW.replace(year=2050)),
+        (Revocation(serial_number=SERIAL + 2, invalidity_date=since), NOW),
+        (Revocation(serial_number=1 << 167, reason=1, invalidity_date=since), NOW),
+    ]
+    octets = b"".join(encode_revocation(*each) for each in said)
+    assert list(read_revocations(octets)) == said
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        pytest.param("020101", "expected one DER element with tag 30", id="no-sequence"),
+        pytest.param("3003020101", "has no date", id="no-date"),
+        pytest.param("3012020101170d3939393939393939393939395a", "cannot be read", id="no-such-date"),
+        pytest.param("30050201010500", "cannot be read", id="no-date-at-all"),
+    ],
+)
+def test_what_says_no_revocation(octets: str, reason: str) -> None:
+    with pytest.raises(PeerError, match=reason):
+        list(read_revocations(bytes.fromhex(octets)))
 
 
 @pytest.mark.parametrize("reason", list(crl.REASONS))
