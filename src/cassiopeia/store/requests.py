@@ -57,7 +57,7 @@ class Requests:
         Whatever is in it can be kept: text that no database holds is made visible or cut, an oversized key proof or
         list of names is left out. Otherwise as `submit`.
         """
-        return self._insert(_keepable(wanted), request_id, refusal=refusal, now=now)
+        return self._insert(keepable(wanted), request_id, refusal=refusal, now=now)
 
     def find(self, request_id: bytes) -> RequestRecord | None:
         with self._database.read() as connection:
@@ -141,18 +141,7 @@ class Requests:
             inserted = connection.execute(
                 statement,
                 {
-                    "request_id": request_id.hex(),
-                    "digest": digest,
-                    "account": wanted.account,
-                    "profile": wanted.profile,
-                    "key_kind": wanted.key_kind,
-                    "key_proof": wanted.key_proof,
-                    "signature_hash": wanted.signature_hash,
-                    "wish_from": wanted.wish_from,
-                    "wish_to": wanted.wish_to,
-                    "attributes": _encode_pairs(wanted.attributes),
-                    "alt_names": _encode_pairs(wanted.alt_names),
-                    "ocsp_target_ca": wanted.ocsp_target_ca,
+                    **request_values(wanted, request_id=request_id, digest=digest),
                     "created_at": now,
                     "updated_at": now,
                     **_refusal_values(refusal),
@@ -173,6 +162,24 @@ class Requests:
 def find_request(connection: Connection, request_id: bytes) -> RequestRecord | None:
     row = connection.execute(_selection().where(request.c.request_id == request_id.hex())).one_or_none()
     return None if row is None else _record(row)
+
+
+def request_values(wanted: CertificateRequest, *, request_id: bytes, digest: bytes) -> dict[str, Any]:
+    """What a row of the request table says of a request, but for its state and its times."""
+    return {
+        "request_id": request_id.hex(),
+        "digest": digest,
+        "account": wanted.account,
+        "profile": wanted.profile,
+        "key_kind": wanted.key_kind,
+        "key_proof": wanted.key_proof,
+        "signature_hash": wanted.signature_hash,
+        "wish_from": wanted.wish_from,
+        "wish_to": wanted.wish_to,
+        "attributes": _encode_pairs(wanted.attributes),
+        "alt_names": _encode_pairs(wanted.alt_names),
+        "ocsp_target_ca": wanted.ocsp_target_ca,
+    }
 
 
 def certificate_request(row: Row[Any]) -> CertificateRequest:
@@ -263,7 +270,8 @@ def _check_texts(wanted: CertificateRequest) -> None:
         check_text(alt_name.value, field=alt_name.type, limit=_MAXIMUM_REFUSED_OCTETS)
 
 
-def _keepable(wanted: CertificateRequest) -> CertificateRequest:
+def keepable(wanted: CertificateRequest) -> CertificateRequest:
+    """Return as much of a request as any database can hold."""
     texts: dict[str, Any] = {
         field: storable(text, limit=MAXIMUM_NAME_LENGTH) for field, text in _short_texts(wanted).items()
     }
