@@ -18,7 +18,7 @@ from cassiopeia.journal.entry import Log
 from cassiopeia.journal.replay import Replay
 from cassiopeia.protocol.events import CertificateIssued, Event, LogReceived, RequestAbandoned, RevocationAnswered
 
-Kind = Literal["log", "signature", "certificate", "crl", "head", "abandoned", "signed"]
+Kind = Literal["log", "signature", "certificate", "crl", "head", "abandoned", "signed", "bought"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +26,8 @@ class Fact:
     """The signer let this out. `at` says when, as its hearer counts time; `name` is a request's id, or a sub-CA.
 
     `octets`: DER of the log, certificate or CRL, the signature of either, the signed head; nothing for an abandonment,
-    which has an `index`. `signed` is no word of the signer's: its CA key was used for these octets (a TBSCertificate).
+    which has an `index`. `bought` is a certificate over version 1, where nobody names a request;
+    `signed` is no word of the signer's: its CA key was used for these octets (a TBSCertificate).
     """
 
     kind: Kind
@@ -93,6 +94,8 @@ def check(logs: Iterable[Log], heard: Heard, *, keys: Collection[bytes], deep: b
             case "certificate":
                 issuance = replay.certificates.check_certificate(fact.octets)
                 assert issuance.request_id.hex() == fact.name
+            case "bought":
+                replay.certificates.check_certificate(fact.octets)
             case "crl":
                 replay.crls.check_crl(fact.octets, signing_ca=fact.name)
                 for serial in crl.entry_serials(crl.read_crl(fact.octets).entries):

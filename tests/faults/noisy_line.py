@@ -9,22 +9,18 @@ follow it) are what is added most.
 from __future__ import annotations
 
 import random
-import selectors
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from examples.null_modem import NullModem
+from tests.support.relay import Direction, Relay
 
 Kind = Literal["drop", "duplicate", "flip", "insert", "delay", "cut", "swallow"]
 KINDS: Final[tuple[Kind, ...]] = ("drop", "duplicate", "flip", "insert", "delay", "cut", "swallow")
-Direction = Literal["to_signer", "to_client"]
 
 _CHUNK_OCTETS = 4096
 _LONGEST_DELAY_S = 0.3
@@ -132,71 +128,36 @@ class Noises:
         return [fault for noise in self.by_direction.values() for fault in noise.happened]
 
 
-class NoisyLine:
+class NoisyLine(Relay):
     """A Unix socket at `path` whose connections lead to `signer`, with noise. Use as a context manager.
 
     A direction that has fallen silent stays so for its connection. When the client gives that up, the signer's end
     stays open, as it would when the client's machine has lost its power; the next connection is as good as new.
     """
 
+    chunk_octets = _CHUNK_OCTETS
+
     def __init__(self, path: Path, signer: Path, noises: Noises) -> None:
+        super().__init__(path, signer)
         self.noises = noises
-        self._signer = signer
-        self._stack = ExitStack()
-        self._listening = self._stack.enter_context(socket.socket(socket.AF_UNIX))
-        self._listening.bind(str(path))
-        self._listening.listen()
-        self._stopping, self._stop = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, name="noisy line", daemon=True)
+        self._silent: set[Direction] = set()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def connected(self) -> None:
+        self._silent.clear()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.close()
-        self._thread.join()
-        self._stopping.close()
-        self._stack.close()
+    def is_half_open(self, direction: Direction) -> bool:
+        return bool(self._silent) and direction == "to_signer"
 
-    def _serve(self) -> None:
-        """One connection at a time: there is one client."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listening, selectors.EVENT_READ)
-            selector.register(self._stopping, selectors.EVENT_READ)
-            while all(key.fileobj is not self._stopping for key, _ in selector.select()):
-                client, _ = self._listening.accept()
-                with client, suppress(OSError), socket.socket(socket.AF_UNIX) as signer:
-                    signer.connect(str(self._signer))
-                    if self._carry(client, signer):
-                        self._stack.enter_context(signer.dup())
-
-    def _carry(self, client: socket.socket, signer: socket.socket) -> bool:
-        """Until one side hangs up; whether the line is half open then."""
-        silent: set[Direction] = set()
-        with selectors.DefaultSelector() as selector:
-            selector.register(client, selectors.EVENT_READ, ("to_signer", signer))
-            selector.register(signer, selectors.EVENT_READ, ("to_client", client))
-            selector.register(self._stopping, selectors.EVENT_READ, ("", self._stopping))
-            while True:
-                for key, _ in selector.select():
-                    direction, other = key.data
-                    if not direction:
-                        return False
-                    assert isinstance(key.fileobj, socket.socket)
-                    octets = key.fileobj.recv(_CHUNK_OCTETS)
-                    if not octets:
-                        return bool(silent) and direction == "to_signer"
-                    for piece in self.noises.by_direction[direction].pieces(octets):
-                        if piece.fault == "cut":
-                            return False
-                        if piece.fault == "swallow":
-                            silent.add(direction)
-                        time.sleep(piece.pause_s)
-                        if direction not in silent:
-                            other.sendall(piece.octets)
+    def deliver(self, direction: Direction, octets: bytes, other: socket.socket) -> bool:
+        for piece in self.noises.by_direction[direction].pieces(octets):
+            if piece.fault == "cut":
+                return False
+            if piece.fault == "swallow":
+                self._silent.add(direction)
+            time.sleep(piece.pause_s)
+            if direction not in self._silent:
+                other.sendall(piece.octets)
+        return True
 
 
 class NoisyModem(NullModem):

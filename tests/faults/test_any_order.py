@@ -19,12 +19,15 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from tests.faults import disk, sqlite_faults
 from tests.faults.customer import Customer, configure, turn, watch_key
 from tests.faults.disk import Crash, Recorder
-from tests.faults.invariants import Heard, check, check_certificates
+from tests.faults.invariants import Fact, Heard, check, check_certificates
 from tests.faults.sqlite_faults import DO_IT, Operation, Verdict
+from tests.support.authorities import alt_names, server_request
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.signer import Front
 
 from cassiopeia.journal.entry import Log
+from cassiopeia.journal.head import read_head
+from cassiopeia.protocol.events import CertificateIssued, LogReceived
 from cassiopeia.signer.gate import Obstacle
 
 NUMBERS = st.integers(min_value=1, max_value=3)
@@ -40,6 +43,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.temporary = tempfile.TemporaryDirectory(prefix="any-order-")
         self.lives = itertools.count(1)
         self.asked: set[int] = set()
+        self.bought: dict[tuple[int, dt.datetime], bytes] = {}
+        self.backups: list[dict[str, bytes]] = []
         self.directory = Path(self.temporary.name) / "0"
         self.before: dict[str, bytes] = {}
         self.record()
@@ -104,6 +109,50 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(count):
             next(self.steps)()
 
+    @rule(number=NUMBERS, turns=st.integers(min_value=0, max_value=6))
+    def ask_by_version_1(self, number: int, turns: int) -> None:
+        """Somebody who names no request asks, and perhaps is gone before he hears anything."""
+        pair = self.front.connect(1)
+        names = alt_names(f"DNS,old{number}.example.org")
+        pair.client.submit(server_request(request_id=b"", account="", attributes=(), alt_names=names))
+        for _ in range(turns):
+            turn(self.front, *self.customers)
+            for event in self.front.answers(pair):
+                if isinstance(event, LogReceived):
+                    pair.client.confirm_log(event.handle)
+                if isinstance(event, CertificateIssued) and event.certificate is not None:
+                    # An identical request gets the same certificate again, for a day.
+                    assert self.bought.setdefault((number, self.front.now), event.certificate) == event.certificate
+        if pair in self.front.pairs:
+            self.front.vanish(pair)
+
+    @rule()
+    def back_up(self) -> None:
+        self.backups.append(disk.contents(self.recorder.operations, Crash.KILLED, before=self.before))
+
+    @rule(number=NUMBERS, which=st.integers(min_value=0, max_value=9))
+    @precondition(lambda self: self.backups)
+    def put_back_an_old_disk(self, number: int, which: int) -> None:
+        """For a while, until somebody finds the right one: whoever holds a newer head keeps it from issuing."""
+        right = disk.contents(self.recorder.operations, Crash.KILLED, before=self.before)
+        self.move_to(self.backups[which % len(self.backups)])
+        head = max(
+            (fact.octets for each in self.customers for fact in each.heard.of("head")),
+            key=lambda octets: read_head(octets).size,
+            default=b"",
+        )
+        if head and read_head(head).size > self.front.journal.size:
+            self.front.journal_desk.presented(head, now=self.front.now)
+            stranger = Customer(front=self.front)
+            stranger.ask(number + 100)
+            for _ in range(3):
+                turn(self.front, stranger)
+                stranger.confirm()
+            assert not stranger.heard.of("log")
+            assert not stranger.heard.of("certificate")
+        self.move_to(right)
+        self.look()
+
     @rule(who=WHO, heard=st.booleans())
     def lose_line(self, who: int, *, heard: bool) -> None:
         customer = self.customers[who]
@@ -135,7 +184,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(crash=st.sampled_from(Crash), seed=st.integers(min_value=0, max_value=99))
     def die(self, crash: Crash, seed: int) -> None:
-        found = disk.contents(self.recorder.operations, crash, seed=seed, before=self.before)
+        self.move_to(disk.contents(self.recorder.operations, crash, seed=seed, before=self.before))
+        self.look()
+
+    def move_to(self, found: dict[str, bytes]) -> None:
+        """Start the signer again, on a disk that holds this."""
         self.front.journal._database.close()
         self.directory = self.directory.with_name(str(next(self.lives)))
         self.directory.mkdir()
@@ -147,7 +200,6 @@ class AnyOrder(RuleBasedStateMachine):
         self.front.restart()
         configure(self.front)
         self.reconnect()
-        self.look()
 
     def reconnect(self) -> None:
         for each in self.customers:
@@ -156,9 +208,11 @@ class AnyOrder(RuleBasedStateMachine):
     def look(self) -> None:
         """The journal is sound, and has all that either of them heard."""
         journal = self.front.journal
+        logs = [Log(entry=octets, parts=parts) for _, octets, parts in journal.entries(1, journal.size)]
         for each in self.customers:
-            logs = [Log(entry=octets, parts=parts) for _, octets, parts in journal.entries(1, journal.size)]
             check(logs, each.heard, keys=[JOURNAL_PUBLIC_KEY])
+        bought = [Fact(kind="bought", octets=each) for each in self.bought.values()]
+        check(logs, Heard(facts=bought), keys=[JOURNAL_PUBLIC_KEY])
         both = Heard(facts=[fact for each in self.customers for fact in each.heard.facts])
         check_certificates(both.of("certificate"))
 
