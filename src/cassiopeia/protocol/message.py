@@ -30,6 +30,8 @@ class Role(enum.Enum):
     CLIENT = "client"
     SIGNER = "signer"
 
+    __hash__ = object.__hash__  # as that of a command
+
 
 class Command(enum.Enum):
     """What a message is: its code, its wire name and the versions that have it."""
@@ -38,6 +40,9 @@ class Command(enum.Enum):
         self.code = code
         self.wire_name = wire_name
         self.versions = versions
+
+    # A member is equal to itself alone. What `Enum` has hashes its name, in Python, and each message asks four tables.
+    __hash__ = object.__hash__
 
 
 class ClientCommand(Command):

@@ -41,6 +41,8 @@ class State(enum.Enum):
     OBEDIENCE = "the signer's word that an order is carried out"
     END = "nothing: the request is answered"
 
+    __hash__ = object.__hash__  # as that of a command
+
 
 # In these no request is open: the next message begins one, or nothing follows.
 RESTING: Final = frozenset({State.REQUEST, State.FULL_CRL_OR_END, State.END})
