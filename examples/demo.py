@@ -68,6 +68,7 @@ class Demo:
         self._verify()
         self._revoke()
         self._stop()
+        self._prove()
 
     def _make_authority(self) -> None:
         heading(
@@ -184,6 +185,18 @@ class Demo:
         if self._system.modem is not None:
             from_signer, from_client = self._system.modem.octets
             print(f"    octets on the serial line: {from_client:,} from the client, {from_signer:,} from the signer")
+
+    def _prove(self) -> None:
+        heading(
+            "8. The signer's journal is read again, and compared with all of it",
+            "Every hash, every signature and every rule; then what was published. A stranger who has the journal's public "
+            "key can do the same.",
+        )
+        options = ["--crl", "ca/client/public"]
+        for certificate in self._certificates.values():
+            options += ["--certificates", certificate.name]
+        print("    $ cassiopeia journal verify -c ca/signer/signer.toml --crl ca/client/public --certificates ...")
+        show(self._system.run("journal", "verify", "-c", "ca/signer/signer.toml", *options).stdout)
 
 
 def heading(title: str, explanation: str) -> None:
