@@ -17,6 +17,7 @@ from cassiopeia.client.lint_worker import lint
 from cassiopeia.config import ClientConfig, SignerConfig, load_client_config, load_signer_config
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.certificate import CheckedTbs
 from cassiopeia.core.request import request_digest
 from cassiopeia.journal import entry as entries
 from cassiopeia.link.credentials import client_tls, signer_tls
@@ -127,8 +128,7 @@ def _issue(
         with clock.measure("wire: records, deflate, TLS, both sides"):
             line.log(handles, flights, head)
         with clock.measure("client: compare"):
-            for flight in flights:
-                _compare(flight, authorities)
+            compared = [_compare(flight, authorities) for flight in flights]
         with clock.measure("client: lint (worker processes)"):
             for flight in flights:
                 lint(flight.decided.tbs_certificate, ())
@@ -152,7 +152,7 @@ def _issue(
         with clock.measure("wire: records, deflate, TLS, both sides"):
             line.release(handles, flights, head)
         with clock.measure("client: check the certificate"):
-            results = [_check(each, authorities) for each in flights]
+            results = [_check(*each) for each in zip(flights, compared, strict=True)]
         with clock.measure("client: save logs, write back"):
             store.results.finish_issued(results, now=_now())
 
@@ -236,12 +236,12 @@ def _intend(journal: Journal, job: SignJob, decided: Decided, configuration: byt
     )
 
 
-def _compare(flight: _Flight, authorities: dict[str, Authority]) -> None:
-    log = entries.decode_log(flight.intent.log)
-    entries.decode_body(entries.decode_entry(log.entry))
+def _compare(flight: _Flight, authorities: dict[str, Authority]) -> CheckedTbs:
+    entry, log = entries.read_log(flight.intent.log)
+    entries.decode_body(entry)
     part = entries.decode_part(entries.Requested, log.parts[0])
     entries.as_request(part, request_id=flight.job.request.request_id)
-    certificate.check_tbs(
+    return certificate.check_tbs(
         part.tbs_certificate,
         request=flight.job.request,
         subject_public_key_info=flight.key.subject_public_key_info,
@@ -249,19 +249,13 @@ def _compare(flight: _Flight, authorities: dict[str, Authority]) -> None:
     )
 
 
-def _check(flight: _Flight, authorities: dict[str, Authority]) -> IssuedResult:
-    der = certificate.compose_certificate(flight.decided.tbs_certificate, flight.signature)
-    checked = certificate.check_certificate(
-        der,
-        request=flight.job.request,
-        subject_public_key_info=flight.key.subject_public_key_info,
-        authority=authorities[flight.decided.signing_ca],
-    )
+def _check(flight: _Flight, compared: CheckedTbs) -> IssuedResult:
+    checked = certificate.complete_certificate(compared, flight.signature)
     return IssuedResult(
         job_id=flight.job.id,
         authority=flight.decided.signing_ca,
         serial_number=checked.serial_number,
-        certificate=der,
+        certificate=checked.der,
         subject=checked.subject,
         not_before=checked.not_before,
         not_after=checked.not_after,

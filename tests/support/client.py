@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.store import issued, lease_sign, request_id
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.client.journal_copy import JournalCopy
 from cassiopeia.client.lint import Lint
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.protocol.events import Event
 from cassiopeia.store.database import Store
@@ -55,11 +57,12 @@ class Certifying:
     front: Front
     version: int = 2
     lint: Lint | None = None
+    others: Sequence[Authority] = ()
     pair: Pair = field(init=False)
     presented: bytes | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        authorities = {self.front.authority.name: self.front.authority}
+        authorities = {each.name: each for each in (self.front.authority, *self.others)}
         self.journal = JournalCopy(store=self.store, pinned=(JOURNAL_PUBLIC_KEY,), clock=lambda: self.front.clock)
         self.issuance = Issuance(
             authorities=authorities,

@@ -36,7 +36,7 @@ REQUEST = CertificateRequest(
 
 
 def test_our_client_takes_it() -> None:
-    checked = check_tbs(TBS, request=REQUEST, subject_public_key_info=SPKI, authority=AUTHORITY)
+    checked = check_tbs(TBS, request=REQUEST, subject_public_key_info=SPKI, authority=AUTHORITY).says
     assert checked.serial_number == 0x0200000004B7146DBE4CC5B938E7073E75A82323AA
     assert checked.algorithm.name == "sha256WithRSAEncryption"
     assert checked.not_before == dt.datetime(2026, 11, 23, 8, 32, 13, tzinfo=dt.UTC)

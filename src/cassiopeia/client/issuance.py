@@ -19,6 +19,7 @@ from cassiopeia.client.lint import Decision, Lint, Verdict
 from cassiopeia.client.losses import Losses
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.certificate import CheckedTbs, IssuedCertificate
 from cassiopeia.core.request import request_digest
 from cassiopeia.errors import Inconsistent, PeerError, Refused, Unavailable
 from cassiopeia.journal import entry as entries
@@ -51,7 +52,7 @@ class _UnknownAuthority(PeerError):
 
 @dataclass(kw_only=True)
 class _Flight:
-    """One job between its request and its certificate. `tbs` is what the log says will be signed.
+    """One job between its request and its certificate. `tbs` is what the log says will be signed, and was compared.
 
     Its log is confirmed when it is `saved` and has `passed` the lint. `put_back` is how the job goes on once the signer
     has abandoned the intent, `refusal` why it ends then. `intent` is the place of the log's entry in the signer's
@@ -60,7 +61,7 @@ class _Flight:
 
     job: SignJob
     subject_public_key_info: bytes
-    tbs: bytes = b""
+    tbs: CheckedTbs | None = None
     intent: int = 0
     saved: bool = False
     passed: bool = False
@@ -301,12 +302,12 @@ class Issuance:
             self._answers.vetoes[handle] = str(error)
             return
         step("sign 9 compared")
-        if self._lint is None or flight.job.request.request_id in self._vetoed_too_late:
+        if self._lint is None or flight.tbs is None or flight.job.request.request_id in self._vetoed_too_late:
             flight.passed = True
         else:
             number = next(self._lint_numbers)
             self._linting[number] = handle
-            self._lint.submit(number, flight.job.request.profile, flight.tbs)
+            self._lint.submit(number, flight.job.request.profile, flight.tbs.octets)
         log_hash = entries.part_hash(log)
         self._answers.logs[handle] = SigningLog(job_id=flight.job.id, sha256=log_hash, entry=log)
 
@@ -362,12 +363,11 @@ class Issuance:
         if self._journal is not None:
             self._journal.head_saved()
 
-    def _compare(self, flight: _Flight, log: bytes) -> bytes:
+    def _compare(self, flight: _Flight, log: bytes) -> CheckedTbs:
         """The TBSCertificate in a log, if all of it is what was asked for; raises `PeerError` otherwise."""
         request = flight.job.request
         # 1. It is a whole intent, and about this request.
-        read = entries.decode_log(log)
-        entry = entries.decode_entry(read.entry)
+        entry, read = entries.read_log(log)
         if entry.kind != "intent" or len(read.parts) != 1:
             raise PeerError(f"the log is of the kind {entry.kind}, with {len(read.parts)} parts: it is no intent")
         intent: entries.Intent = entries.decode_body(entry)
@@ -384,28 +384,19 @@ class Issuance:
             subject_public_key_info=flight.subject_public_key_info,
             authority=authority,
         )
-        if int.from_bytes(intent.serial_number, "big") != tbs.serial_number:
+        if int.from_bytes(intent.serial_number, "big") != tbs.says.serial_number:
             raise PeerError("the log names another serial number than the certificate")
         # 3. It has its place in the journal that is known here.
         if self._journal is not None:
             self._journal.saw_log(entry, read)
         flight.intent = entry.index
-        return part.tbs_certificate
+        return tbs
 
     # Step 11: check the certificate before it is believed.
     def _take_certificate(self, flight: _Flight, issued: CertificateIssued) -> None:
         job = flight.job
         try:
-            if issued.certificate is None:
-                der = certificate.compose_certificate(flight.tbs, issued.signature or b"")
-            else:
-                der = issued.certificate
-            checked = certificate.check_certificate(
-                der,
-                request=job.request,
-                subject_public_key_info=flight.subject_public_key_info,
-                authority=self._authority(issued.signing_ca),
-            )
+            checked = self._checked(flight, issued)
         except PeerError as error:
             _log.error("%s the signer's certificate is not what was asked for: %s", _short(job), error)
             reason = f"bad certificate: {error}"
@@ -425,12 +416,27 @@ class Issuance:
                 job_id=job.id,
                 authority=issued.signing_ca,
                 serial_number=checked.serial_number,
-                certificate=der,
+                certificate=checked.der,
                 subject=checked.subject,
                 not_before=checked.not_before,
                 not_after=checked.not_after,
             )
         )
+
+    def _checked(self, flight: _Flight, issued: CertificateIssued) -> IssuedCertificate:
+        """The certificate, if it is the one that was asked for; raises `PeerError` otherwise."""
+        authority = self._authority(issued.signing_ca)
+        if issued.certificate is not None:  # version 1
+            return certificate.check_certificate(
+                issued.certificate,
+                request=flight.job.request,
+                subject_public_key_info=flight.subject_public_key_info,
+                authority=authority,
+            )
+        if flight.tbs is None or flight.tbs.authority is not authority:
+            raise PeerError(f"no log said that {authority.name} would sign")
+        # The signature alone has come, and goes onto the octets that were compared in step 9.
+        return certificate.complete_certificate(flight.tbs, issued.signature or b"")
 
     def _confirm(self, session: Session | None, handle: int, log: SigningLog, outcome: Outcome) -> None:
         flight = self._flights.get(handle)

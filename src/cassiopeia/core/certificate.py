@@ -1,8 +1,9 @@
 """Certificates: assembling the TBSCertificate, putting the signature on, and checking what came back.
 
 Owns the X.509 v3 certificate profile of this software (RFC 5280 4.1, 4.2; docs/certificates.md). Assembly takes only an
-`ApprovedRequest` and needs no CA key. `check_tbs` and `check_certificate` are the client's: they trust nobody but the
-sub-CA's certificate and know no profiles, and find out whether the certificate says what was asked for, and no more.
+`ApprovedRequest` and needs no CA key. `check_tbs`, `complete_certificate` and `check_certificate` are the client's:
+they trust nobody but the sub-CA's certificate and know no profiles, and find out whether the certificate says what was
+asked for, and no more.
 """
 
 from __future__ import annotations
@@ -66,9 +67,19 @@ class TbsCertificate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IssuedCertificate:
-    """A certificate that was checked: its signature, and that it is exactly what was asked for."""
+class CheckedTbs:
+    """A TBSCertificate (`octets`) that says what was asked of this sub-CA: what `check_tbs` found right."""
 
+    octets: bytes
+    says: TbsCertificate
+    authority: Authority
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuedCertificate:
+    """A certificate (`der`) that was checked: its signature, and that it is exactly what was asked for."""
+
+    der: bytes
     serial_number: int
     not_before: dt.datetime
     not_after: dt.datetime
@@ -166,7 +177,7 @@ def read_tbs(tbs_certificate: bytes) -> TbsCertificate:
 
 def check_tbs(
     tbs_certificate: bytes, *, request: CertificateRequest, subject_public_key_info: bytes, authority: Authority
-) -> TbsCertificate:
+) -> CheckedTbs:
     """Check that a TBSCertificate says what was asked for and nothing more; raises PeerError.
 
     The client does this before it lets the signer use the key. `subject_public_key_info` is that of the request's CSR
@@ -207,21 +218,41 @@ def check_tbs(
     begin, end = wished_begin(request.wish_from), wished_end(request.wish_to, begin=tbs.not_before)
     if (begin and tbs.not_before < begin) or (end and tbs.not_after > end):
         raise PeerError("the certificate's dates reach beyond those that were asked for")
-    return tbs
+    return CheckedTbs(octets=tbs_certificate, says=tbs, authority=authority)
+
+
+def complete_certificate(checked: CheckedTbs, signature: bytes) -> IssuedCertificate:
+    """Put the signature on what `check_tbs` has found right, if it is the sub-CA's; raises SignatureInvalid."""
+    octets = der.encode_signed(checked.octets, checked.says.algorithm.der, signature)
+    return _verified(octets, checked.says, checked.octets, signature, checked.authority)
 
 
 def check_certificate(
     certificate_der: bytes, *, authority: Authority, request: CertificateRequest, subject_public_key_info: bytes
 ) -> IssuedCertificate:
     """Check an answer of the signer: `check_tbs`, and the sub-CA's signature; raises PeerError."""
-    tbs_certificate, outer_algorithm, signature = split_certificate(certificate_der)
-    tbs = check_tbs(
-        tbs_certificate, request=request, subject_public_key_info=subject_public_key_info, authority=authority
+    checked = check_tbs(
+        split_certificate(certificate_der)[0],
+        request=request,
+        subject_public_key_info=subject_public_key_info,
+        authority=authority,
     )
+    return _check_signature(certificate_der, checked.says, authority)
+
+
+def _check_signature(certificate_der: bytes, tbs: TbsCertificate, authority: Authority) -> IssuedCertificate:
+    tbs_certificate, outer_algorithm, signature = split_certificate(certificate_der)
     if outer_algorithm != tbs.algorithm.der:
         raise PeerError("the certificate names two signature algorithms")  # RFC 5280 4.1.1.2
+    return _verified(certificate_der, tbs, tbs_certificate, signature, authority)
+
+
+def _verified(
+    certificate_der: bytes, tbs: TbsCertificate, tbs_certificate: bytes, signature: bytes, authority: Authority
+) -> IssuedCertificate:
     algorithms.verify(authority.public_key, tbs.algorithm, signature, tbs_certificate)
     return IssuedCertificate(
+        der=certificate_der,
         serial_number=tbs.serial_number,
         not_before=tbs.not_before,
         not_after=tbs.not_after,

@@ -338,9 +338,16 @@ def encode_log(log: Log) -> bytes:
 
 def decode_log(octets: bytes) -> Log:
     """Read an entry with its parts, and check that they belong to it; raises PeerError."""
-    log = structure.decode(Log, octets)
-    check_parts(decode_entry(log.entry), log.parts)
+    _, log = read_log(octets)
     return log
+
+
+def read_log(octets: bytes) -> tuple[JournalEntry, Log]:
+    """What `decode_log` gives, and the entry in it."""
+    log = structure.decode(Log, octets)
+    entry = decode_entry(log.entry)
+    check_parts(entry, log.parts)
+    return entry, log
 
 
 def check_parts(entry: JournalEntry, parts: tuple[bytes, ...]) -> None:

@@ -307,11 +307,16 @@ def test_a_veto_behind_which_the_session_ends_is_given_again(client: Certifying)
 # What else a signer may say.
 
 
-@pytest.mark.parametrize("damage", ["signature", "signing_ca"])
-def test_a_bad_signature_is_not_believed_and_the_request_comes_again(client: Certifying, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", [{"signature": b"\0" * 70}, {"signature": None}, {"signing_ca": "nobody_2026_1"}, {"signing_ca": "other"}]
+)
+def test_a_bad_signature_is_not_believed_and_the_request_comes_again(
+    store: Store, front: Front, damage: dict[str, Any]
+) -> None:
+    """Nor one that is said to be of another sub-CA than the log had named, though that one is known."""
+    client = Certifying(store=store, front=front, others=[dataclasses.replace(front.authority, name="other")])
     issued = first_certificate(client)
-    changes = {"signature": b"\0" * 70} if damage == "signature" else {"signing_ca": "nobody_2026_1"}
-    client.take(dataclasses.replace(issued, **changes))
+    client.take(dataclasses.replace(issued, **damage))
     record = find(client.store)
     assert (record.state, record.tries) == ("queued", 1)
     assert record.last_error.startswith("bad certificate: ")
