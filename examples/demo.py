@@ -189,8 +189,8 @@ class Demo:
     def _prove(self) -> None:
         heading(
             "8. The signer's journal is read again, and compared with all of it",
-            "Every hash, every signature and every rule; then what was published. A stranger who has the journal's public "
-            "key can do the same.",
+            "Every hash, every signature and every rule; then what was published. A stranger can do the same: all that "
+            "it takes is the journal's public key.",
         )
         options = ["--crl", "ca/client/public"]
         for certificate in self._certificates.values():
