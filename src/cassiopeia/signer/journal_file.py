@@ -33,6 +33,11 @@ CREATE TABLE IF NOT EXISTS subtree (
 """
 
 
+_REMEDY: Final = (
+    "is the disk full (see `df`), broken or not mounted, or the directory somebody else's? Mend that and start again"
+)
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """Open or make the file for this process alone, and let SQLite check it; raises OperatorError."""
     try:
@@ -50,11 +55,11 @@ def open_database(path: Path) -> sqlite3.Connection:
                 f"{path}: another signer is running on this journal, or a program has it open to read; "
                 f"stop it first (`fuser {path}` names it)"
             ) from error
-        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
+        raise OperatorError(f"{path}: cannot open the journal: {error}; {_REMEDY}") from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error
     except OSError as error:
-        raise OperatorError(f"{path}: cannot open the journal: {error}") from error
+        raise OperatorError(f"{path}: cannot open the journal: {error}; {_REMEDY}") from error
     return database
 
 
