@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import datetime as dt
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.client_loop import Client
+from tests.support.signer import Front
 
+from cassiopeia.client import worker as worker_module
 from cassiopeia.store.database import Store, open_store, upgrade
 
 
@@ -23,3 +28,31 @@ def store(tmp_path: Path, store_template: Path) -> Iterator[Store]:
     path.write_bytes(store_template.read_bytes())
     with open_store(f"sqlite:///{path}") as opened:
         yield opened
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    """The signer's desks, with a CRL, as of now."""
+    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
+    made.revocation.renew(now=made.now)
+    made.settle()
+    yield made
+    made.journal.close()
+
+
+@pytest.fixture
+def make(
+    store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Client]]:
+    """Make a client's loop, with changes of its configuration, that is impatient to ask and to connect."""
+    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
+    made: list[Client] = []
+
+    def start(**changes: Any) -> Client:
+        made.append(Client(store, front, tmp_path, **changes))
+        return made[-1]
+
+    yield start
+    for client in made:
+        client.close()

@@ -7,8 +7,7 @@ import datetime as dt
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,41 +16,14 @@ from tests.support import links
 from tests.support.authorities import default_ca
 from tests.support.client_loop import Client
 from tests.support.conversations import STATUS_REPORT
-from tests.support.signer import SIGNING_CA, Front
+from tests.support.signer import SIGNING_CA
 from tests.support.store import request_id
 
 from cassiopeia.client import worker as worker_module
 from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.protocol.events import HelloReceived, StatusRequested
 from cassiopeia.protocol.limits import Limits
-from cassiopeia.store.database import Store
 from cassiopeia.store.records import SigningLog
-
-
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
-
-
-@pytest.fixture
-def make(
-    store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Client]]:
-    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
-    monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
-    made: list[Client] = []
-
-    def start(**changes: Any) -> Client:
-        made.append(Client(store, front, tmp_path, **changes))
-        return made[-1]
-
-    yield start
-    for client in made:
-        client.close()
 
 
 def test_the_queue_is_worked_off(make: Callable[..., Client]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,36 +14,8 @@ from tests.support.signer import SIGNING_CA, Front
 from tests.support.store import request_id
 
 from cassiopeia.client import journal_copy
-from cassiopeia.client import worker as worker_module
 from cassiopeia.journal.entry import Log
 from cassiopeia.protocol.events import EntriesRequested, SignRequested
-from cassiopeia.store.database import Store
-
-
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
-
-
-@pytest.fixture
-def make(
-    store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Client]]:
-    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
-    monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
-    made: list[Client] = []
-
-    def start(**changes: Any) -> Client:
-        made.append(Client(store, front, tmp_path, **changes))
-        return made[-1]
-
-    yield start
-    for client in made:
-        client.close()
 
 
 def journal_of(front: Front) -> list[Log]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.authorities import PROFILES
 from tests.support.client_loop import Client
-from tests.support.signer import PROFILE, Front
+from tests.support.signer import PROFILE
 
 from cassiopeia.client import worker as worker_module
 from cassiopeia.client.worker import SignerClient
@@ -22,21 +22,8 @@ from cassiopeia.store.lint_streaks import HOLD_AFTER, LintVerdict
 
 
 @pytest.fixture
-def make(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
-    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
-    front = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
-    front.revocation.renew(now=front.now)
-    front.settle()
-    made: list[Client] = []
-
-    def start(**changes: Any) -> Client:
-        made.append(Client(store, front, tmp_path, **({"lint_workers": 1, "profiles": PROFILES} | changes)))
-        return made[-1]
-
-    yield start
-    for client in made:
-        client.close()
-    front.journal.close()
+def make(make: Callable[..., Client]) -> Callable[..., Client]:
+    return functools.partial(make, lint_workers=1, profiles=PROFILES)
 
 
 def hold(store: Store, finding: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from tests.support import links
 from tests.support.client import OWNER
 from tests.support.client_loop import Client
 from tests.support.conversations import STATUS_REPORT
-from tests.support.signer import SIGNING_CA, Front
+from tests.support.signer import SIGNING_CA
 from tests.support.store import request_id
 
 from cassiopeia.client import company as company_module
@@ -28,32 +27,10 @@ from cassiopeia.store.records import Postponement, SignJob
 from cassiopeia.termination import Termination
 
 
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
-
-
-@pytest.fixture
-def make(
-    store: Store, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Client]]:
-    monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
-    monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
+@pytest.fixture(autouse=True)
+def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(company_module, "_TURN_S", 0.05)
     monkeypatch.setattr(company_module, "_LOOK_EVERY_S", 0.01)
-    made: list[Client] = []
-
-    def start(**changes: Any) -> Client:
-        made.append(Client(store, front, tmp_path, **changes))
-        return made[-1]
-
-    yield start
-    for client in made:
-        client.close()
 
 
 def now() -> dt.datetime:
