@@ -48,13 +48,14 @@ _MODULES = (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiskFault:
     """What happens to the `nth` operation of this kind on files whose names end with `file`, and, with `on`, to all
-    that follow."""
+    that follow, until there is a file `until`."""
 
     kind: sqlite_faults.Kind
     do: Literal["io-error", "full", "torn", "kill-before", "kill-after"]
     file: str = ""
     nth: int = 1
     on: bool = False
+    until: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,6 +202,8 @@ class Misfortune:
             return DO_IT
         for fault in self._plan.disk:
             if fault.kind != operation.kind or not operation.path.endswith(fault.file):
+                continue
+            if fault.until and Path(fault.until).exists():
                 continue
             self._operations[fault] += 1
             count = self._operations[fault]

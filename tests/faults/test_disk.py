@@ -89,14 +89,15 @@ def test_a_client_bears_a_store_that_fails_once(system: FaultySystem, fault: Dis
 
 
 def test_a_client_waits_until_its_disk_has_room_again(system: FaultySystem) -> None:
-    full = DiskFault(kind="write", do="full", file=STORE_LOG, on=True)
+    """The same client, with what it has in hand: nobody starts it again."""
+    full = DiskFault(kind="write", do="full", file=STORE_LOG, on=True, until="room")
     system.run_signer()
     ask(system)
     system.arm()
-    system.run_client(Plan(disk=(full,), armed_by=ARMED, heard=HEARD))
+    system.run_client(Plan(disk=(full,), armed_by=ARMED, heard=HEARD), "--drain")
     system.wait_until(lambda: system.log("client").count("disk is full") > 2, "the client has tried three times")
-    system.kill("client")
-    system.run_client(Plan(heard=HEARD), "--drain")
+    assert {system.find(each).state for each in system.requests[-3:]} == {"queued"}
+    (system.directory / "room").touch()
     finish(system)
 
 
