@@ -1,6 +1,8 @@
 """Rules for the whole suite: no test is skipped unseen, and nothing that a test started outlives the session.
 
 In CI (the environment variable `CI` is set) a skip is a failure: there, everything that a test needs is installed.
+`pytest.xfail()` in the middle of a test is a failure everywhere: it is a skip that looks like a result. (The mark
+`xfail` lets the test run to its end, and is one.)
 Every process that a test starts inherits a mark in its environment; one that still carries it when all tests are over
 was forgotten: it is ended, and the session fails.
 """
@@ -37,9 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _fail_a_skip(report)
+    if call.excinfo is not None and call.excinfo.errisinstance(pytest.xfail.Exception):
+        report.outcome = "failed"
+        report.longrepr = f"pytest.xfail() hides that nothing was tested; call pytest.skip(): {call.excinfo.value}"
+        del report.wasxfail  # or the failure would count as expected
     return report
 
 

@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SKIPPED_TEST = (
     "import pytest\n\n@pytest.mark.parametrize('n', [1])\ndef test_it(n):\n    pytest.skip('no such program')\n"
 )
+IMPERATIVE_XFAIL = "import pytest\n\ndef test_it():\n    pytest.xfail('no right to mount')\n"
+IMPERATIVE_XFAIL_IN_FIXTURE = (
+    "import pytest\n\n@pytest.fixture\ndef disk():\n    pytest.xfail('no right to mount')\n\n"
+    "def test_it(disk):\n    pass\n"
+)
+MARKED_XFAIL = "import pytest\n\n@pytest.mark.xfail(strict=True)\ndef test_it():\n    assert False\n"
 SKIPPED_MODULE = "import pytest\n\npytest.importorskip('a_module_that_is_not_there')\n\ndef test_it():\n    pass\n"
 FORGETFUL_TEST = (
     "import subprocess\n\n"
@@ -51,6 +57,23 @@ def test_a_skip_is_a_skip_elsewhere(tmp_path: Path) -> None:
 
     assert result.returncode == 0
     assert "1 skipped" in result.stdout
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+@pytest.mark.parametrize("text", [IMPERATIVE_XFAIL, IMPERATIVE_XFAIL_IN_FIXTURE])
+def test_a_test_that_calls_itself_an_expected_failure_fails(tmp_path: Path, text: str, ci: str) -> None:
+    result = run_suite(tmp_path, text, ci=ci)
+
+    assert result.returncode == 1
+    assert "call pytest.skip(): no right to mount" in result.stdout
+    assert "xfailed" not in result.stdout
+
+
+def test_a_test_that_is_marked_runs_to_its_expected_failure(tmp_path: Path) -> None:
+    result = run_suite(tmp_path, MARKED_XFAIL, ci="true")
+
+    assert result.returncode == 0
+    assert "1 xfailed" in result.stdout
 
 
 def test_a_process_left_running_fails_the_session_and_is_ended(tmp_path: Path) -> None:

@@ -175,8 +175,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     options = ["-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     mounted = subprocess.run(["mount", *options], check=False, capture_output=True).returncode == 0
     if not mounted:
-        # A directory of its own does as well for what holds on every disk; filling it is up to the caller.
-        pytest.xfail("this needs the right to mount: run as root, outside of a container without CAP_SYS_ADMIN")
+        pytest.skip("this needs the right to mount: run as root, outside of a container without CAP_SYS_ADMIN")
     try:
         yield place
     finally:
