@@ -109,14 +109,14 @@ class IssuanceDesk:
         intent = exchange.intent
         if intent is None:
             raise InternalError("a log was confirmed before it was sent")
-        if not self._hash_is_right(exchange, log_hash):
+        if not self._hash_is_right(exchange, intent, log_hash):
             self._fail(exchange, Unavailable(_LOG_MISMATCH, code="log-mismatch", retry_after_s=1))
             return
         if session.version > 1:
             self._journal_desk.note_log(session, intent.position)
-        if self._release_if_issued(exchange, intent):
-            return
         state = self._journal.index.state(intent.serial_number)
+        if state == "issued" and self._release_again(exchange, intent):
+            return
         if state is None or state == "abandoned":
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
@@ -289,7 +289,8 @@ class IssuanceDesk:
                 exchanges.append(exchange)
                 return
         # Signed for another session while this confirmation waited for the disk: never a second signature.
-        if self._release_if_issued(exchange, intent):
+        state = self._journal.index.state(intent.serial_number)
+        if state == "issued" and self._release_again(exchange, intent):
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
@@ -309,10 +310,8 @@ class IssuanceDesk:
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
 
-    def _release_if_issued(self, exchange: _Exchange, intent: Intent) -> bool:
-        """Give out the certificate if there is one. After a rebuild its signature may be lost: it is made again."""
-        if self._journal.index.state(intent.serial_number) != "issued":
-            return False
+    def _release_again(self, exchange: _Exchange, intent: Intent) -> bool:
+        """Give out the certificate that there is. After a rebuild its signature may be lost: it is made again."""
         stored = self._journal.index.find_serial(intent.serial_number)
         if stored is None or not stored.signature:
             return False
@@ -322,6 +321,10 @@ class IssuanceDesk:
     def _release(self, exchange: _Exchange, stored: Intent) -> None:
         step("sign 10 result durable")
         session = exchange.session
+        # Version 2 has all but the signature from the log.
+        whole = (
+            certificate.compose_certificate(stored.tbs_certificate, stored.signature) if session.version == 1 else b""
+        )
 
         def release() -> None:
             session.send_certificate(
@@ -329,7 +332,7 @@ class IssuanceDesk:
                 signing_ca=stored.signing_ca,
                 signature=stored.signature,
                 index=stored.result_position,
-                certificate=certificate.compose_certificate(stored.tbs_certificate, stored.signature),
+                certificate=whole,
                 head=self._journal_desk.newest_head(session),
             )
             if session.version > 1:
@@ -348,10 +351,11 @@ class IssuanceDesk:
             return False
         return True
 
-    def _hash_is_right(self, exchange: _Exchange, log_hash: bytes) -> bool:
-        if exchange.session.version == 1 and not log_hash:
-            return True  # the original sends no hash
-        return log_hash == hashlib.sha256(exchange.log_sent).digest()
+    def _hash_is_right(self, exchange: _Exchange, intent: Intent, log_hash: bytes) -> bool:
+        if exchange.session.version > 1:
+            return log_hash == intent.log_hash
+        # The original sends no hash.
+        return not log_hash or log_hash == hashlib.sha256(exchange.log_sent).digest()
 
     def _abandon(self, intent: Intent, *, code: str, reason: str, now: dt.datetime) -> int:
         """End an intent; return the index of the entry that says so."""

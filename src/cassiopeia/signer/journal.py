@@ -184,14 +184,20 @@ class Journal:
     def entries(
         self, first: int, at_most: int, *, bare: Collection[int] = ()
     ) -> Iterator[tuple[int, bytes, tuple[bytes, ...]]]:
-        """Entries on the disk from `first` on: index, octets, parts (empty where removed, and in those of `bare`)."""
+        """Entries on the disk from `first` on: index, octets, parts (empty where removed).
+
+        Those of `bare` have one part each, which is left empty, too.
+        """
         last = min(self.size, first + at_most - 1)
         for position, octets in self._execute(
             "SELECT position, entry FROM entry WHERE position BETWEEN ? AND ? ORDER BY position", (first, last)
         ):
+            if position in bare:
+                yield position, octets, (b"",)
+                continue
             count = len(entries.decode_entry(octets).parts)
             parts: dict[int, bytes] = {}
-            if count and position not in bare:
+            if count:
                 parts = dict(self._execute("SELECT ordinal, octets FROM part WHERE position = ?", (position,)))
             yield position, octets, tuple(parts.get(ordinal, b"") for ordinal in range(count))
 
