@@ -13,7 +13,6 @@ from cryptography.hazmat import asn1
 
 from cassiopeia.errors import InternalError, PeerError
 
-BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
 BIT_STRING: Final = 0x03
 OCTET_STRING: Final = 0x04
