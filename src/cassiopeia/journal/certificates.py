@@ -70,10 +70,6 @@ class Certificates:
     def find_serial(self, serial_number: bytes) -> Issuance | None:
         return self._by_serial.get(serial_number)
 
-    def find_request(self, request_id: bytes) -> Issuance | None:
-        """The newest intent under this request id."""
-        return self._by_request.get(request_id)
-
     def count(self, state: IssuanceState) -> int:
         return sum(each.state == state for each in self)
 

@@ -173,12 +173,6 @@ def verify_order(
     return order, arguments
 
 
-def signers_of(octets: bytes, operators: Collection[bytes]) -> tuple[bytes, ...]:
-    """Those of these keys (DER SubjectPublicKeyInfo) that have signed; raises PeerError, also for a wrong signature."""
-    signed = read_signed(octets)
-    return tuple(each for each in operators if _has_signed(each, signed))
-
-
 def _check_signatures(signed: SignedOrder, *, operators: Collection[bytes], quorum: int) -> None:
     if not operators:
         raise Refused(

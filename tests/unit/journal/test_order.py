@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.operators import BOOT_ID, OPERATORS, PUBLIC_KEYS, TRUE_TIME, confirm_clock, signed
 
-from cassiopeia.errors import PeerError, Refused, SignatureInvalid
+from cassiopeia.errors import PeerError, Refused
 from cassiopeia.journal import order as order_module
 from cassiopeia.journal.head import HEAD_TAG
 from cassiopeia.journal.order import (
@@ -23,7 +23,6 @@ from cassiopeia.journal.order import (
     read_order,
     read_signed,
     sign_order,
-    signers_of,
     verify_order,
 )
 from cassiopeia.protocol import structure
@@ -181,13 +180,6 @@ def test_an_operator_who_signs_again_signs_once() -> None:
     again = sign_order(octets, OPERATORS[0])
     assert len(read_signed(again).signatures) == 2
     assert verify(again)
-
-
-def test_who_has_signed_is_known() -> None:
-    octets = signed(confirm_clock(), 2, 0)
-    assert signers_of(octets, PUBLIC_KEYS) == (PUBLIC_KEYS[0], PUBLIC_KEYS[2])
-    with pytest.raises(SignatureInvalid):
-        signers_of(forged(octets, sequence=9), PUBLIC_KEYS)
 
 
 def test_an_order_can_be_read_before_it_is_signed() -> None:
