@@ -40,7 +40,7 @@ def _log(octets: bytes) -> bytes:
 
 
 def _copied(octets: bytes) -> bytes:
-    whole = entry.with_previous(octets, entry.NO_ENTRY)
+    whole = entry.put_previous(octets, entry.NO_ENTRY)
     if len(entry.without_previous(whole)) > len(whole):
         raise AssertionError("an entry has grown by what was left out")
     return structure.encode(structure.decode(entry.JournalEntry, octets))

@@ -81,7 +81,7 @@ def test_any_body_is_that_of_its_kind_or_a_peer_error(kind: str, data: st.DataOb
 def test_a_copy_without_hashes_becomes_the_same_chain(drawn: list[str]) -> None:
     whole, previous_hash = chain(drawn), entry.NO_ENTRY
     for each in whole:
-        again = entry.with_previous(entry.without_previous(each), previous_hash)
+        again = entry.put_previous(entry.without_previous(each), previous_hash)
         assert again == each
         previous_hash = merkle.leaf_hash(again)
 
@@ -99,7 +99,7 @@ def test_a_copy_with_one_changed_octet_is_not_under_the_head(data: st.DataObject
     previous_hash, frontier = entry.NO_ENTRY, merkle.Frontier()
     for each in copied:
         try:
-            previous_hash = merkle.leaf_hash(entry.with_previous(each, previous_hash))
+            previous_hash = merkle.leaf_hash(entry.put_previous(each, previous_hash))
         except PeerError:
             return
         frontier.append(previous_hash)

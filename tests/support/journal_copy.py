@@ -38,7 +38,7 @@ class JournalCopy:
             previous = merkle.leaf_hash(self.entries[-1]) if self.entries else entries.NO_ENTRY
             position = len(self.entries) + 1
             if log.entry:
-                self.entries.append(entries.with_previous(log.entry, previous))
+                self.entries.append(entries.put_previous(log.entry, previous))
             else:
                 self.withheld.append(position)
                 self.entries.append(self.known[position])

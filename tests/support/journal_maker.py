@@ -232,11 +232,13 @@ class JournalMaker:
         self.crls.append(crl.compose_crl(tbs, signature))
         return self.add(dataclasses.replace(body, **changes), signature)
 
-    def new_epoch(self, key: Ed25519PrivateKey | None = None, *, head: bytes | None = None, **changes: Any) -> int:
+    def new_epoch(
+        self, key: Ed25519PrivateKey | None = None, *, head: bytes | None = None, skipped: int = 0, **changes: Any
+    ) -> int:
         head = self.signed_head() if head is None else head
         self.journal_key = key or self.journal_key
-        self.epoch += 1
-        self.floor = raise_floor(self.floor, self.number)
+        self.epoch += 1 + skipped
+        self.floor = raise_floor(self.floor, self.number, epochs=1 + skipped)
         body = entries.Epoch(number=self.epoch, public_key=heads.public_octets(self.journal_key), head=head)
         return self.add(dataclasses.replace(body, **changes))
 

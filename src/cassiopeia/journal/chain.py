@@ -75,9 +75,6 @@ class Chain:
             keys=self._keys,
         )
 
-    def root(self) -> bytes:
-        return self._frontier.root()
-
     def complete(self, copied: Log) -> tuple[JournalEntry, Log]:
         """The next entry with the hash of the one before it put in; nothing is appended yet."""
         try:
@@ -111,8 +108,7 @@ class Chain:
             raise PeerError("it does not follow the entry before it")
         if index == 1 and entry.kind != "key":
             raise PeerError("the first entry is not a journal key")
-        if entry.epoch != self._epoch + (entry.kind == "epoch"):
-            raise PeerError(f"this is an entry of epoch {entry.epoch}, behind one of epoch {self._epoch}")
+        entries.check_epoch(entry, self._epoch)
 
     def _take_key(self, entry: JournalEntry) -> None:
         if entry.kind == "key":

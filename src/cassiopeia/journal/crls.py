@@ -24,13 +24,13 @@ NUMBERS_SKIPPED: Final = 1 << 16
 """A journal that was made again from a copy may have lost CRLs that went out: their numbers are never used again."""
 
 
-def raise_floor(floor: int, newest: int) -> int:
+def raise_floor(floor: int, newest: int, *, epochs: int = 1) -> int:
     """The one rule of CRL numbers and epochs: numbers of the new epoch are above this.
 
     `floor` is what this gave for the epoch before (0 for the first), `newest` the highest number of the sub-CA so far
-    (0: none).
+    (0: none). `epochs` is by how much the number of the epoch rises: each that was lost may have had CRLs of its own.
     """
-    return max(floor, newest) + NUMBERS_SKIPPED
+    return max(floor, newest) + epochs * NUMBERS_SKIPPED
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,7 +42,6 @@ class RevocationList:
     ends: list[int] = field(default_factory=lambda: [0])  # octets taken by the first n entries
     floor: int = 0
     newest: entries.SignedCrl | None = None
-    newest_signature: bytes = b""
     tbs_hashes: dict[int, bytes] = field(default_factory=dict)  # by CRL number
     indices: dict[int, int] = field(default_factory=dict)  # of the entries, by CRL number
 
@@ -78,11 +77,11 @@ class Crls:
         """The entry that revoked this certificate; 0 while none has."""
         return self._revoked.get(serial_number, 0)
 
-    def epoch(self) -> None:
-        """The journal goes on from a copy here."""
+    def epoch(self, epochs: int) -> None:
+        """The journal goes on from a copy here, and the number of its epoch rises by so many."""
         for each in self._lists.values():
-            each.floor = raise_floor(each.floor, each.number)
-        self._first_floor = raise_floor(self._first_floor, 0)
+            each.floor = raise_floor(each.floor, each.number, epochs=epochs)
+        self._first_floor = raise_floor(self._first_floor, 0, epochs=epochs)
 
     def revocation(self, entry: JournalEntry, body: entries.Revocations) -> None:
         revocations = self._list(body.signing_ca)
@@ -121,16 +120,9 @@ class Crls:
             self.unchecked_signatures += 1
         else:
             self._check_octets(revocations, authority, body, signature)
-        revocations.newest, revocations.newest_signature = body, signature
+        revocations.newest = body
         revocations.tbs_hashes[body.number] = body.tbs_hash
         revocations.indices[body.number] = entry.index
-
-    def full(self, signing_ca: str) -> bytes | None:
-        """DER of the sub-CA's newest CRL; None while there is none, or something that it takes is not in this copy."""
-        revocations, authority = self._lists.get(signing_ca), self._find_authority(signing_ca)
-        if revocations is None or revocations.newest is None or not revocations.newest_signature or authority is None:
-            return None
-        return crl.compose_crl(_assemble(revocations, authority, revocations.newest), revocations.newest_signature)
 
     def check_crl(self, octets: bytes, *, signing_ca: str) -> int:
         """Return the index of the entry that signed this CRL (DER); raises PeerError when none of this journal did."""

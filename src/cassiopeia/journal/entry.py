@@ -24,6 +24,8 @@ VERSION: Final = 1
 SALT_OCTETS: Final = 16
 NO_ENTRY: Final = bytes(merkle.HASH_OCTETS)
 """What the first entry names as the hash of the one before it."""
+MAXIMUM_EPOCHS_SKIPPED: Final = 1_000
+"""Epochs are skipped when a journal was made again, and lost before anybody had copied that: far fewer than this."""
 LOST_PAST: Final = "lost-past"
 """Code of the halt of a signer whose journal is shorter than a head that it signed; only a new epoch ends it."""
 
@@ -66,7 +68,8 @@ class Key:
 class Epoch:
     """kind `epoch`: the journal was made again from a copy up to the entry before this one.
 
-    `public_key` signs from here on. `head` is the newest signed head that the copy came with.
+    `public_key` signs from here on. `head` is the newest signed head that the copy came with; it may be of an epoch
+    that the copy has nothing of, and then `number` is above that one, too.
     """
 
     number: int
@@ -306,13 +309,6 @@ def without_previous(octets: bytes) -> bytes:
     return put_previous(octets, b"")
 
 
-def with_previous(octets: bytes, previous_hash: bytes) -> bytes:
-    """Turn `without_previous` back; raises PeerError."""
-    whole = put_previous(octets, previous_hash)
-    structure.decode(JournalEntry, whole)
-    return whole
-
-
 def put_previous(octets: bytes, previous_hash: bytes) -> bytes:
     """Put a hash between what stands before and behind it; raises PeerError, but does not read the rest.
 
@@ -357,6 +353,13 @@ def check_parts(entry: JournalEntry, parts: tuple[bytes, ...]) -> None:
     for octets, expected in zip(parts, entry.parts, strict=True):
         if octets and part_hash(octets) != expected:
             raise PeerError(f"a part of entry {entry.index} is not the one that the entry names")
+
+
+def check_epoch(entry: JournalEntry, before: int) -> None:
+    """Raise PeerError unless an entry of this epoch may follow one of the epoch `before`."""
+    allowed = range(before + 1, before + 2 + MAXIMUM_EPOCHS_SKIPPED) if entry.kind == "epoch" else [before]
+    if entry.epoch not in allowed:
+        raise PeerError(f"this is an entry of epoch {entry.epoch}, behind one of epoch {before}")
 
 
 def requested(request: CertificateRequest, *, salt: bytes, tbs_certificate: bytes) -> Requested:

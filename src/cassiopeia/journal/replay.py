@@ -35,6 +35,7 @@ class KeyPeriod:
     """A key that signs heads from the entry `first` on: introduced by the key before it, or (`chained` False) not."""
 
     first: int
+    epoch: int
     public_key: bytes
     chained: bool
 
@@ -148,7 +149,7 @@ class Replay:
         if keys is not None:
             self._check_trust(said.size, keys)
         # 3. Over these very entries.
-        if said.epoch != 1 + sum(not each.chained for each in self.keys if 1 < each.first <= said.size):
+        if said.epoch != period.epoch:
             raise Inconsistent(
                 0, f"the signed head over {said.size} entries names epoch {said.epoch}, which is another"
             )
@@ -177,9 +178,7 @@ class Replay:
             self.signer_id, self.started = entry.signer_id, entry.time
         if entry.signer_id != self.signer_id:
             raise PeerError(f"this is an entry of signer {entry.signer_id}, not {self.signer_id}")
-        expected = self.epoch + (entry.kind == "epoch")
-        if entry.epoch != expected:
-            raise PeerError(f"this is an entry of epoch {entry.epoch}, not {expected}")
+        entries.check_epoch(entry, self.epoch)
         # Operators may turn the clock back: that is what an entry of the kind `clock` says.
         may_fall = self._time_may_fall or entry.kind == "clock"
         if self.last_time is not None and entry.time < self.last_time and not may_fall:
@@ -208,7 +207,9 @@ class Replay:
             heads.verify(signer, body.signature, heads.KEY_TAG + statement)
         except SignatureInvalid as error:
             raise PeerError("the new journal key is not signed by the one before it") from error
-        self.keys.append(KeyPeriod(first=entry.index, public_key=body.public_key, chained=bool(self.keys)))
+        self.keys.append(
+            KeyPeriod(first=entry.index, epoch=self.epoch, public_key=body.public_key, chained=bool(self.keys))
+        )
 
     def _epoch(self, entry: JournalEntry, body: entries.Epoch, _log: Log) -> None:
         if body.number != entry.epoch:
@@ -216,24 +217,27 @@ class Replay:
         heads.load_public_key(body.public_key)
         if body.head:
             self._check_last_head(body)
+        self.crls.epoch(entry.epoch - self.epoch)
         self.epoch = entry.epoch
-        self.keys.append(KeyPeriod(first=entry.index, public_key=body.public_key, chained=False))
-        self.crls.epoch()
+        self.keys.append(KeyPeriod(first=entry.index, epoch=self.epoch, public_key=body.public_key, chained=False))
         self._settling = True
         self.halts.pop(LOST_PAST, None)
         # Parts that the copy did not have are gone for good.
         self._explained_to = entry.index
 
     def _check_last_head(self, body: entries.Epoch) -> None:
-        """The newest head of the epoch before: what it covers is here, or was lost and is known to be."""
+        """The newest head of the time before: what it covers is here, or was lost and is known to be."""
         said = heads.read_head(body.head)
-        if said.size <= self.size:
+        if said.size <= self.size and said.epoch <= self.epoch:
             self.check_head(body.head)
             return
         # The lost entries may have introduced another key, with which the signer goes on.
         heads.verify_head(body.head, [self.keys[-1].public_key, body.public_key])
-        if (said.signer_id, said.epoch) != (self.signer_id, self.epoch):
+        if said.signer_id != self.signer_id or not self.epoch <= said.epoch < body.number:
             raise PeerError("the head that it ends with is that of another signer or epoch")
+        # An epoch that was lost whole began behind the same copy.
+        if said.size <= self.size:
+            raise PeerError("the head that it ends with is that of a journal which went on from fewer entries")
 
     def _configuration(self, _entry: JournalEntry, body: entries.Configuration, log: Log) -> None:
         self.configuration_hash = body.configuration_hash

@@ -161,15 +161,19 @@ class Journal:
     def outlived(self, head: JournalHead) -> bool:
         """Whether this head is of an earlier epoch, and no newer than the one with which that epoch is known to end.
 
-        The copy that the next epoch began with may have been some entries shorter: those are lost, and known to be. A
-        head over the copied entries alone is contained, or it is one of another journal.
+        The copy that the next epoch began with may have been some entries shorter, or have had nothing of this epoch:
+        those entries are lost, and known to be. A head over the copied entries alone is contained, or it is one of
+        another journal. Where a later epoch was lost whole, nobody knows how far the one before it went.
         """
-        position = self.index.epoch_begin(head.epoch + 1)
+        position = self.index.epoch_end(head.epoch)
         if position is None:
             return False
         ((octets,),) = self._execute("SELECT entry FROM entry WHERE position = ?", (position,))
         ended: entries.Epoch = entries.decode_body(entries.decode_entry(octets))
-        return bool(ended.head) and position <= head.size <= heads.read_head(ended.head).size
+        if not ended.head:
+            return False
+        newest = heads.read_head(ended.head)
+        return head.epoch == newest.epoch and position <= head.size <= newest.size
 
     def own_head(self, octets: bytes) -> JournalHead:
         """Read a signed head of this signer; raises PeerError when none of its keys has signed it."""
@@ -349,10 +353,15 @@ class Journal:
         self._append(entries.Key(public_key=public_key, signature=self._key.sign(statement)), now=now)
         self._key, self._public_key = new, public_key
 
-    def record_epoch(self, *, head: bytes, now: dt.datetime) -> None:
-        """The journal was made again from a copy that came with this signed head (empty: none)."""
-        number = self._epoch + 1
-        self._append(entries.Epoch(number=number, public_key=self._public_key, head=head), now=now, epoch=number)
+    def record_epoch(self, *, head: bytes, now: dt.datetime, number: int = 0, public_key: bytes = b"") -> None:
+        """The journal was made again from a copy that came with this signed head (empty: none).
+
+        It is the epoch `number`, or the next. `public_key` is another than the journal's own only where another epoch
+        follows at once: for heads that were signed with a key that is lost.
+        """
+        number = number or self._epoch + 1
+        body = entries.Epoch(number=number, public_key=public_key or self._public_key, head=head)
+        self._append(body, now=now, epoch=number)
         self._epoch = number
 
     def append_copy(self, octets: bytes, parts: Sequence[bytes]) -> None:

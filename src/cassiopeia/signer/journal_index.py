@@ -273,12 +273,13 @@ class JournalIndex:
 
     def crl_floor(self, signing_ca: str) -> int:
         """The next CRL of this sub-CA has a number above this one and above the newest."""
-        floor = 0
-        for position, _, _ in self._milestones("epoch"):
+        floor, before = 0, 1
+        for position, number, _ in self._milestones("epoch"):
             ((highest,),) = self._execute(
                 "SELECT COALESCE(MAX(number), 0) FROM crl WHERE signing_ca = ? AND position < ?", (signing_ca, position)
             )
-            floor = raise_floor(floor, highest)
+            floor = raise_floor(floor, highest, epochs=number - before)
+            before = number
         return floor
 
     def halts(self) -> dict[str, int]:
@@ -286,12 +287,12 @@ class JournalIndex:
         return dict(self._execute("SELECT code, position FROM halt ORDER BY position"))
 
     def epoch(self) -> int:
-        """1 until the journal is made again from a copy, and one more each time."""
+        """1 until the journal is made again from a copy, and more each time."""
         return max((number for _, number, _ in self._milestones("epoch")), default=1)
 
-    def epoch_begin(self, number: int) -> int | None:
-        """The entry that opened this epoch; None for the first, and for one that has not begun."""
-        return next((position for position, each, _ in self._milestones("epoch") if each == number), None)
+    def epoch_end(self, number: int) -> int | None:
+        """The entry of the kind `epoch` by which this epoch was over, or was skipped; None while none has said so."""
+        return next((position for position, each, _ in self._milestones("epoch") if each > number), None)
 
     def public_keys(self) -> list[bytes]:
         """Every key (DER SubjectPublicKeyInfo) that ever signed heads of this journal, in order."""

@@ -1,7 +1,8 @@
 """A lost journal is made again, from the client's copy of it: `cassiopeia signer rebuild`.
 
 The copy is replayed and verified, taken over entry by entry, and closed by an entry of the kind `epoch`. Behind that
-stands what the signer may have done after the copy's end, as far as the client knows it:
+stands what the signer may have done after the copy's end, as far as the client knows it. That may be the work of whole
+epochs: the signer was made again before, and lost again before the client had copied that. Their numbers are skipped.
 
 1. A log that the client saved may have been signed. It counts as confirmed, so that a retry gives the same octets; a
    certificate that the client holds is the result. An intent whose log nobody saved was never signed: it is abandoned.
@@ -15,11 +16,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import shutil
 import sqlite3
 import tempfile
-from collections.abc import Collection, Iterable
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from cassiopeia.core import crl, der
 from cassiopeia.errors import Inconsistent, OperatorError, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
+from cassiopeia.journal import merkle
 from cassiopeia.journal.certificates import SERIAL_OCTETS
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.readable import moment, serial_text
@@ -74,29 +75,37 @@ def rebuild(
     The export must end with a head signed by the key of signer.toml or by one of `trusted` (DER SubjectPublicKeyInfo).
     """
     path = config.state / FILE_NAME
-    _check_place(path, replace=replace)
+    replaced = _check_place(path, replace=replace)
     key = load_journal_key(config.journal_key)
-    building = Path(tempfile.mkdtemp(dir=_made(config.state), prefix=".rebuild."))
-    try:
-        journal = Journal(building, signer_id=config.signer_id, key=key)
+    with (
+        _state_directory(config.state),
+        tempfile.TemporaryDirectory(dir=config.state, prefix=".rebuild.", ignore_cleanup_errors=True) as name,
+    ):
+        building = Path(name)
         try:
-            done = _Rebuild(journal, now=now).run(items, {heads.public_octets(key), *trusted})
-        finally:
-            journal.close()
-        _verify(building / FILE_NAME)
-        done.kept_aside = _install(building / FILE_NAME, path, now=now)
-    except PeerError as error:
-        raise OperatorError(f"the journal cannot be made from this export: {error}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            journal = Journal(building, signer_id=config.signer_id, key=key)
+            try:
+                run = _Rebuild(journal, own_key=heads.public_octets(key), replaced=replaced, now=now)
+                done = run.run(items, trusted)
+            finally:
+                journal.close()
+            _verify(building / FILE_NAME)
+            done.kept_aside = _install(building / FILE_NAME, path, now=now)
+        except PeerError as error:
+            raise OperatorError(f"the journal cannot be made from this export: {error}") from error
     return done
 
 
 class _Rebuild:
-    """One run: what was read of the export, and the new journal as far as it is written."""
+    """One run: what was read of the export, and the new journal as far as it is written.
 
-    def __init__(self, journal: Journal, *, now: dt.datetime) -> None:
+    `replaced` is the epoch of the journal whose place it takes.
+    """
+
+    def __init__(self, journal: Journal, *, own_key: bytes, replaced: int, now: dt.datetime) -> None:
         self._journal = journal
+        self._own_key = own_key
+        self._replaced = replaced
         self._now = now
         self._replay = Replay()
         self._logs: list[SavedLog] = []
@@ -104,10 +113,10 @@ class _Rebuild:
         self._end = End(head=b"")
         self._done = Rebuilt()
 
-    def run(self, items: Iterable[Item], keys: Collection[bytes]) -> Rebuilt:
+    def run(self, items: Iterable[Item], trusted: Collection[bytes]) -> Rebuilt:
         # 1. The copy, as it is.
         self._read(items)
-        newest = self._check_end(keys)
+        newest, lost_key = self._check_end(trusted)
         if self._replay.last_time is not None and self._now < self._replay.last_time:
             raise OperatorError(
                 f"this machine's clock shows {moment(self._now)}, and the journal ends on "
@@ -115,7 +124,7 @@ class _Rebuild:
             )
         self._done.copied = self._replay.size
         # 2. From here on it is a new epoch, and this machine's clock.
-        self._journal.record_epoch(head=newest, now=self._now)
+        self._open_epoch(newest, lost_key)
         if self._journal.index.clock_offset_s():
             self._journal.record_clock(machine_time=self._now, true_time=self._now)
         # 3. What the copy lacks.
@@ -124,7 +133,7 @@ class _Rebuild:
             self._restore_revocations(each)
         self._journal.commit()
         self._done.entries = self._journal.size
-        self._done.epoch = self._replay.epoch + 1
+        self._done.epoch = self._journal.index.epoch()
         self._done.missing_parts = self._replay.missing_parts
         return self._done
 
@@ -146,12 +155,15 @@ class _Rebuild:
                     pass  # the header says what the entries say
         self._replay.finish()
 
-    def _check_end(self, keys: Collection[bytes]) -> bytes:
-        """Whose journal it is; returns the newest signed head that is known."""
+    def _check_end(self, trusted: Collection[bytes]) -> tuple[bytes, bytes]:
+        """Whose journal it is; returns the newest signed head that is known.
+
+        Behind it comes the key that has signed it, if the lost entries introduced that key and it is lost, too.
+        """
         if not self._end.head:
             raise OperatorError("the export has no signed head: nothing says that it is this signer's journal")
         try:
-            self._replay.check_head(self._end.head, keys)
+            self._replay.check_head(self._end.head, {self._own_key, *trusted})
         except Inconsistent as error:
             raise OperatorError(
                 f"the export's signed head is not trusted ({error}): if this signer's journal key was lost with its "
@@ -159,23 +171,36 @@ class _Rebuild:
             ) from error
         newest = self._end.newest or self._end.head
         said = heads.read_head(newest)
-        try:
-            heads.verify_head(newest, {self._replay.keys[-1].public_key, *keys})
-        except SignatureInvalid as error:
-            raise PeerError(f"the newest signed head: {error}") from error
-        if (said.signer_id, said.epoch) != (self._replay.signer_id, self._replay.epoch):
+        signed_by = _signer_of(newest, (self._own_key, self._replay.keys[-1].public_key, *trusted))
+        if said.signer_id != self._replay.signer_id or said.epoch < self._replay.epoch:
             raise PeerError("the newest signed head is one of another signer or epoch")
         if said.size <= self._replay.size:
+            if said.epoch > self._replay.epoch:
+                raise OperatorError(
+                    f"the newest signed head of the export is one of epoch {said.epoch} over {said.size} entries, and "
+                    f"its copy has {self._replay.size} of epoch {self._replay.epoch}: the signer was made again from "
+                    "the copy in another store, which was shorter; export from that store"
+                )
             self._replay.check_head(newest)
         self._done.newest_head = said.size
-        return newest
+        is_lost = said.size > self._replay.size and signed_by not in {self._own_key, self._replay.keys[-1].public_key}
+        return newest, signed_by if is_lost else b""
+
+    def _open_epoch(self, newest: bytes, lost_key: bytes) -> None:
+        """Begin an epoch whose number nobody has seen: neither the client, nor who made the journal that was here."""
+        number = 1 + max(self._replay.epoch, heads.read_head(newest).epoch, self._replaced)
+        self._journal.record_epoch(head=newest, number=number, public_key=lost_key, now=self._now)
+        if lost_key:
+            # Clients hold heads that it signed, so it has to be known; from here on it signs no more.
+            self._journal.record_epoch(head=b"", now=self._now)
 
     # What the signer may have done behind the copy's end.
 
     def _settle_intents(self) -> None:
-        saved = [_Saved.read(each) for each in self._logs]
-        # 1. Intents of the copy: what was saved may have been signed, the rest never was.
+        # An intent that an epoch has written down again has two logs: the newest is that of the newest epoch.
+        saved = sorted(map(_Saved.read, self._logs), key=_Saved.rank)
         by_serial = {each.body.serial_number: each for each in saved}
+        # 1. Intents of the copy: what was saved may have been signed, the rest never was.
         newer = {each.body.request_id for each in saved if self._find(each.body.serial_number) is None}
         for issuance in self._replay.certificates:
             if issuance.state not in {"open", "confirmed"}:
@@ -189,16 +214,16 @@ class _Rebuild:
                 self._abandon(intent)
                 continue
             if issuance.state == "open":
-                self._journal.record_confirmation(
-                    intent, log_hash=entries.part_hash(found.octets) if found else b"", now=self._now
-                )
+                log_hash = entries.part_hash(found.octets) if found else b""
+                if found is not None and found.place != (issuance.epoch, issuance.index):
+                    log_hash = intent.log_hash  # what was saved is the log that this was written down again from
+                self._journal.record_confirmation(intent, log_hash=log_hash, now=self._now)
                 self._done.confirmed += 1
             if found is not None and found.signature:
                 self._journal.record_result(intent, signature=found.signature, now=self._now)
         # 2. Intents that came after the copy's end; of several for one request the newest is the one that lived.
         behind = sorted(
-            (each for each in saved if self._find(each.body.serial_number) is None),
-            key=lambda each: (bool(each.signature), each.entry.epoch, each.entry.index),
+            (each for each in by_serial.values() if self._find(each.body.serial_number) is None), key=_Saved.rank
         )
         living = {each.body.request_id: each for each in behind}
         for lives in (False, True):
@@ -274,6 +299,14 @@ class _Saved:
     body: entries.Intent
     part: bytes
 
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.entry.epoch, self.entry.index
+
+    def rank(self) -> tuple[bool, int, int]:
+        """What has a certificate comes behind what has none, then by the order in which the signer wrote it."""
+        return bool(self.signature), *self.place
+
     @classmethod
     def read(cls, saved: SavedLog) -> _Saved:
         log = entries.decode_log(saved.log)
@@ -289,10 +322,24 @@ class _Saved:
         )
 
 
-def _check_place(path: Path, *, replace: bool) -> None:
-    """Whether the journal may be put here: no signer runs, and nothing is lost that was not meant to be replaced."""
+def _signer_of(head: bytes, keys: Iterable[bytes]) -> bytes:
+    """Which of these keys has signed this head; raises PeerError when none has."""
+    for key in keys:
+        try:
+            heads.verify_head(head, [key])
+        except SignatureInvalid:
+            continue
+        return key
+    raise PeerError("the newest signed head: no known journal key has signed this head")
+
+
+def _check_place(path: Path, *, replace: bool) -> int:
+    """Whether the journal may be put here: no signer runs, and nothing is lost that was not meant to be replaced.
+
+    Returns the epoch of the journal that is here: its CRLs may have gone out, too. 0 for none that can be read.
+    """
     if not path.exists():
-        return
+        return 0
     if not replace:
         raise OperatorError(
             f"{path}: there is a journal already; if the client's copy is to take its place, say --replace (the old "
@@ -301,19 +348,34 @@ def _check_place(path: Path, *, replace: bool) -> None:
     try:
         # Read-only: what is kept aside stays as it was found, its write-ahead log too.
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=0)) as database:
-            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            newest = database.execute("SELECT entry, hash FROM entry ORDER BY position DESC LIMIT 1").fetchone()
     except sqlite3.DatabaseError as error:
-        # A journal that SQLite cannot read is one of the reasons to be here.
         if "locked" in str(error):
             raise OperatorError(f"{path}: the signer is running on this journal; stop it first") from error
+        return 0  # a journal that SQLite cannot read is one of the reasons to be here
+    if newest is None or merkle.leaf_hash(newest[0]) != newest[1]:
+        return 0
+    try:
+        return entries.decode_entry(newest[0]).epoch
+    except PeerError as error:
+        raise OperatorError(f"{path}: {error}: use the release of the software that wrote it") from error
 
 
-def _made(directory: Path) -> Path:
+@contextmanager
+def _state_directory(directory: Path) -> Iterator[None]:
+    """Make this directory, and take it away again after an error, unless it was there."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise OperatorError(f"{directory}: cannot make this directory: {error.strerror}") from error
-    return directory
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            if not any(each.iterdir()):
+                each.rmdir()
+        raise
 
 
 def _verify(path: Path) -> None:

@@ -116,8 +116,6 @@ def test_it_is_known_who_is_revoked_since_when(made: JournalMaker) -> None:
 
     assert done.crls.revoked_at(made.serial(second)) == entry
     assert done.crls.revoked_at(made.serial(first)) == 0
-    assert done.crls.full(NAME) is None
-    assert done.crls.full("assured_2026_1") is None
 
 
 def test_a_crl_that_the_journal_does_not_know_is_named(made: JournalMaker) -> None:

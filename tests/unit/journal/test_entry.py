@@ -92,19 +92,19 @@ class TestCopies:
         assert sum(map(len, whole)) - sum(map(len, copied)) >= 5 * merkle.HASH_OCTETS
         previous_hash, again = entry.NO_ENTRY, []
         for each in copied:
-            again.append(entry.with_previous(each, previous_hash))
+            again.append(entry.put_previous(each, previous_hash))
             previous_hash = merkle.leaf_hash(again[-1])
         assert again == whole
 
     def test_a_wrong_hash_makes_another_entry(self) -> None:
         whole = structure.encode(journal_entry())
-        other = entry.with_previous(entry.without_previous(whole), b"q" * 32)
+        other = entry.put_previous(entry.without_previous(whole), b"q" * 32)
         assert merkle.leaf_hash(other) != merkle.leaf_hash(whole)
 
     @pytest.mark.parametrize("octets", [b"", b"0\0", log()])
     def test_what_is_no_entry_is_a_peer_error(self, octets: bytes) -> None:
         with pytest.raises(PeerError):
-            entry.with_previous(octets, entry.NO_ENTRY)
+            entry.put_previous(octets, entry.NO_ENTRY)
         with pytest.raises(PeerError):
             entry.without_previous(octets)
 

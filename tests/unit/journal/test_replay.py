@@ -13,6 +13,7 @@ from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal import merkle
+from cassiopeia.journal.crls import NUMBERS_SKIPPED
 from cassiopeia.journal.entry import LOST_PAST, Log
 from cassiopeia.journal.replay import Replay
 from cassiopeia.protocol import structure
@@ -77,11 +78,9 @@ def test_what_came_of_the_journal_is_found_in_it() -> None:
         issuance = done.certificates.check_certificate(der)
         assert issuance.index == intent
         assert done.certificates.find_serial(made.serial(intent)) is issuance
-        assert done.certificates.find_request(made.requests[intent].request_id) is issuance
     name = made.authority.name
     indices = [done.crls.check_crl(der, signing_ca=name) for der in made.crls]
     assert [done.crls.lists[name].indices[each] for each in (1, 2, 65539)] == indices
-    assert done.crls.full(name) == made.crls[-1]
     assert done.crls.lists[name].revoked == 2
     assert done.authorities[name].certificate == made.ca.der
 
@@ -229,9 +228,12 @@ def epoch_of_another_number(made: JournalMaker) -> None:
     made.new_epoch(number=3)
 
 
-def epoch_skipped(made: JournalMaker) -> None:
-    made.epoch = 2
-    made.new_epoch()
+def epoch_again(made: JournalMaker) -> None:
+    made.new_epoch(skipped=-1)
+
+
+def too_many_epochs_skipped(made: JournalMaker) -> None:
+    made.new_epoch(skipped=entries.MAXIMUM_EPOCHS_SKIPPED + 1)
 
 
 def epoch_with_a_foreign_head(made: JournalMaker) -> None:
@@ -247,6 +249,19 @@ def epoch_with_a_head_of_another_epoch(made: JournalMaker) -> None:
     made.new_epoch(head=changed_head(made, size=made.size + 5, epoch=2))
 
 
+def epoch_with_a_head_of_an_epoch_before(made: JournalMaker) -> None:
+    made.new_epoch()
+    made.new_epoch(head=changed_head(made, size=made.size + 5, epoch=1))
+
+
+def epoch_with_a_head_of_another_signer(made: JournalMaker) -> None:
+    made.new_epoch(skipped=1, head=changed_head(made, size=made.size + 5, epoch=2, signer_id=2))
+
+
+def epoch_with_a_head_that_forked(made: JournalMaker) -> None:
+    made.new_epoch(skipped=1, head=changed_head(made, epoch=2))
+
+
 def epoch_without_a_key(made: JournalMaker) -> None:
     made.new_epoch(public_key=b"nonsense")
 
@@ -260,7 +275,7 @@ def epoch_without_a_key(made: JournalMaker) -> None:
         (gap, "the journal has a gap"),
         (other_chain, "it does not follow entry 3"),
         (lambda made: made.add(entries.Resume(code="x"), signer_id=2), "an entry of signer 2, not 1"),
-        (lambda made: made.add(entries.Resume(code="x"), epoch=2), "an entry of epoch 2, not 1"),
+        (lambda made: made.add(entries.Resume(code="x"), epoch=2), "an entry of epoch 2, behind one of epoch 1"),
         (lambda made: made.add(entries.Resume(code="x"), version=2), "version 2 are not known here"),
         (lambda made: made.add(entries.Resume(code="x"), kind="feast"), "kind 'feast' are not known here"),
         (time_falls, "is before that of the entry before it"),
@@ -276,10 +291,14 @@ def epoch_without_a_key(made: JournalMaker) -> None:
         (order_again, "the order 3 comes after the order 3"),
         (removal_ahead, "which was still to come"),
         (epoch_of_another_number, "it opens epoch 3, not 2"),
-        (epoch_skipped, "an entry of epoch 3, not 2"),
+        (epoch_again, "an entry of epoch 1, behind one of epoch 1"),
+        (too_many_epochs_skipped, "an entry of epoch 1003, behind one of epoch 1"),
         (epoch_with_a_foreign_head, "that of another journal"),
         (epoch_with_a_head_of_nobody, "no known journal key has signed this head"),
         (epoch_with_a_head_of_another_epoch, "is that of another signer or epoch"),
+        (epoch_with_a_head_of_an_epoch_before, "is that of another signer or epoch"),
+        (epoch_with_a_head_of_another_signer, "is that of another signer or epoch"),
+        (epoch_with_a_head_that_forked, "of a journal which went on from fewer entries"),
         (epoch_without_a_key, "a journal key cannot be read"),
     ],
 )
@@ -324,6 +343,21 @@ def test_an_epoch_may_end_with_a_head_over_entries_that_are_lost() -> None:
     assert replay(made).epoch == 2
 
 
+def test_an_epoch_that_nobody_copied_is_skipped() -> None:
+    made = sound()
+    before = made.signed_head()
+    made.new_epoch(skipped=1, head=changed_head(made, size=made.size + 5, epoch=2))
+    made.crl()
+
+    done = replay(made)
+
+    assert (done.epoch, [each.epoch for each in done.keys]) == (3, [1, 3])
+    assert [done.check_head(each).epoch for each in (before, made.signed_head())] == [1, 3]
+    assert done.crls.lists[made.authority.name].number == 2 * NUMBERS_SKIPPED + 1
+    with pytest.raises(Inconsistent, match="names epoch 2, which is another"):
+        done.check_head(changed_head(made, epoch=2))
+
+
 def test_a_part_that_nobody_removed_has_to_be_there() -> None:
     made = sound()
     intent = made.issue()
@@ -362,7 +396,6 @@ def test_what_depends_on_missing_parts_is_counted_as_not_checked() -> None:
     done = replay(made)
 
     assert done.unchecked_signatures == 2
-    assert done.crls.full(made.authority.name) is None
     assert replay(made, deep=False).unchecked_signatures == 0
 
 
@@ -377,5 +410,4 @@ def test_nothing_is_verified_without_the_sub_ca() -> None:
     done = replay(made)
 
     assert done.unchecked_signatures == 2
-    assert done.crls.full(made.authority.name) is None
     assert done.crls.check_crl(made.crls[0], signing_ca=made.authority.name) == made.size

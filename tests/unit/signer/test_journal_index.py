@@ -230,11 +230,22 @@ def test_an_epoch_ends_the_halt_for_a_lost_past_and_no_other(journal: Journal) -
 
 def test_epochs_count_from_one(journal: Journal) -> None:
     index = journal.index
-    assert (index.epoch(), index.epoch_begin(1), index.epoch_begin(2)) == (1, None, None)
+    assert (index.epoch(), index.epoch_end(1), index.epoch_end(2)) == (1, None, None)
     for _ in range(2):
         journal.record_epoch(head=b"", now=NOW)
-    assert (index.epoch(), index.epoch_begin(2), index.epoch_begin(3)) == (3, 2, 3)
+    assert (index.epoch(), index.epoch_end(1), index.epoch_end(2), index.epoch_end(3)) == (3, 2, 3, None)
     assert index.public_keys() == [JOURNAL_PUBLIC_KEY] * 3
+
+
+def test_an_epoch_that_is_skipped_is_over_and_has_used_numbers(journal: Journal) -> None:
+    index = journal.index
+    journal.record_crl(crl_record(5), now=NOW)
+    journal.record_epoch(head=b"", number=4, now=NOW)
+    assert [index.epoch(), *map(index.epoch_end, (1, 2, 3, 4))] == [4, 3, 3, 3, None]
+    assert index.crl_floor(SIGNING_CA) == 5 + 3 * NUMBERS_SKIPPED
+    assert index.crl_floor(ANOTHER_CA) == 3 * NUMBERS_SKIPPED
+    journal.record_epoch(head=b"", now=NOW)
+    assert (index.epoch(), index.crl_floor(ANOTHER_CA)) == (5, 4 * NUMBERS_SKIPPED)
 
 
 def test_keys_come_in_order(journal: Journal) -> None:

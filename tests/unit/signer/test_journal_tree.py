@@ -239,6 +239,40 @@ def test_a_head_that_an_epoch_ended_with_is_outlived(tmp_path: Path) -> None:
     first.close()
 
 
+def test_a_head_of_an_epoch_that_nobody_copied_is_outlived(tmp_path: Path) -> None:
+    """Made again, lost before it was copied, and made again: a client holds a head of the epoch in between."""
+    first = open_journal(tmp_path / "first")
+    record_start(first)
+    first.commit()
+    copied = [(octets, parts) for _, octets, parts in first.entries(1, 2)]
+    record_start(first)
+    first.commit()
+    beyond = heads.read_head(first.signed_head())
+    first.close()
+    journals: list[Journal] = []
+    for name, number in (("lost", 2), ("made", 3)):
+        again = Journal(tmp_path / name, signer_id=1, key=JOURNAL_KEY)
+        for octets, parts in copied:
+            again.append_copy(octets, parts)
+        again.record_epoch(head=journals[0].signed_head() if journals else b"", number=number, now=NOW)
+        for _ in range(3):
+            record_start(again)
+        again.commit()
+        journals.append(again)
+    lost, made = journals
+    ended = heads.read_head(lost.signed_head())
+    assert (ended.epoch, ended.size) == (2, 6)
+    assert all(made.outlived(dataclasses.replace(ended, size=size)) for size in (3, 4, 5, 6))
+    record_start(lost)
+    lost.commit()
+    # What nobody knew of, what was copied, and the epoch before, of which nobody knows how it ended.
+    assert not made.outlived(heads.read_head(lost.signed_head()))
+    assert not made.outlived(dataclasses.replace(ended, size=2))
+    assert not made.outlived(beyond)
+    lost.close()
+    made.close()
+
+
 def test_an_epoch_that_began_without_any_head_outlives_none(journal: Journal) -> None:
     before = heads.read_head(journal.signed_head())
     journal.record_epoch(head=b"", now=NOW)

@@ -10,22 +10,16 @@ from pathlib import Path
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 from tests.support.journal_sites import signer_site
+from tests.support.rebuilding import PUBLIC_KEYS, export, make, opened, replayed, saved
 
 from cassiopeia.config import SignerConfig, load_signer_config
-from cassiopeia.core import certificate
 from cassiopeia.errors import OperatorError
-from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
-from cassiopeia.journal.replay import Replay
-from cassiopeia.journal.transcript import End, Header, Item, SavedCrl, SavedLog
+from cassiopeia.journal.transcript import End, Item, SavedCrl
 from cassiopeia.signer import rebuild as rebuilding
-from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_file import FILE_NAME
-from cassiopeia.signer.journal_reader import read_journal
-from cassiopeia.signer.rebuild import Rebuilt, rebuild
+from cassiopeia.signer.rebuild import rebuild
 
-PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
 NAME = "unassured_2026_2"
 
 
@@ -39,36 +33,6 @@ def made() -> JournalMaker:
 @pytest.fixture
 def config(tmp_path: Path) -> SignerConfig:
     return load_signer_config(signer_site(tmp_path / "signer", JournalMaker()))
-
-
-def saved(made: JournalMaker, intent: int, *, signed: bool = False) -> SavedLog:
-    signature = certificate.split_certificate(made.certificates[intent])[2] if signed else b""
-    return SavedLog(log=entries.encode_log(made.logs[intent - 1]), signature=signature)
-
-
-def export(made: JournalMaker, *beside: Item, copied: int | None = None, end: End | None = None) -> Iterator[Item]:
-    """As the client's: its copy ends after `copied` entries, and it knows the newest head."""
-    size = made.size if copied is None else copied
-    yield Header(signer_id=made.signer_id, keys=())
-    yield from made.logs[:size]
-    yield from beside
-    yield end or End(head=made.signed_head(size), newest=made.signed_head())
-
-
-def make(config: SignerConfig, items: Iterator[Item], *, later: dt.timedelta = dt.timedelta(days=30)) -> Rebuilt:
-    return rebuild(config, items, trusted=[], now=JournalMaker().now + later, replace=False)
-
-
-def replayed(config: SignerConfig) -> Replay:
-    replay = Replay()
-    for log in read_journal(config.state / FILE_NAME):
-        replay.append(log)
-    replay.finish(complete=True)
-    return replay
-
-
-def opened(config: SignerConfig, key: int = 1) -> Journal:
-    return Journal(config.state, signer_id=1, key=journal_key(key))
 
 
 def test_a_whole_copy_gives_the_same_journal_and_a_new_epoch(made: JournalMaker, config: SignerConfig) -> None:
@@ -357,7 +321,16 @@ def log_of_a_refusal(made: JournalMaker) -> Iterator[Item]:
     return export(made, saved(made, made.refusal()), copied=3)
 
 
-def head_of_another_epoch(made: JournalMaker) -> Iterator[Item]:
+def head_of_an_epoch_before(made: JournalMaker) -> Iterator[Item]:
+    made.new_epoch()
+    return export(made, end=End(head=made.signed_head(), newest=made.signed_head(epoch=1)))
+
+
+def head_of_another_signer(made: JournalMaker) -> Iterator[Item]:
+    return export(made, end=End(head=made.signed_head(), newest=made.signed_head(signer_id=2)))
+
+
+def head_of_a_shorter_copy(made: JournalMaker) -> Iterator[Item]:
     return export(made, end=End(head=made.signed_head(), newest=made.signed_head(epoch=2)))
 
 
@@ -399,7 +372,9 @@ def two_at_once(made: JournalMaker) -> Iterator[Item]:
         (crl_with_a_long_number, "and the export has no such certificate"),
         (half_a_log, "is not the whole log of an intent"),
         (log_of_a_refusal, "is not the whole log of an intent"),
-        (head_of_another_epoch, "one of another signer or epoch"),
+        (head_of_an_epoch_before, "one of another signer or epoch"),
+        (head_of_another_signer, "one of another signer or epoch"),
+        (head_of_a_shorter_copy, "made again from the copy in another store, which was shorter; export from that"),
         (newest_of_another_journal, "is that of another journal"),
         (newest_of_nobody, "the newest signed head: no known journal key has signed this head"),
         (entry_of_another, "is one of signer 2, not 1"),
@@ -411,6 +386,15 @@ def test_an_export_that_cannot_be_right_leaves_nothing(
 ) -> None:
     with pytest.raises(OperatorError, match=complaint):
         make(config, items(made))  # type: ignore[operator] # one of the functions above
+
+    assert not config.state.exists()
+
+
+def test_a_directory_that_was_there_stays(made: JournalMaker, config: SignerConfig) -> None:
+    config.state.mkdir()
+
+    with pytest.raises(OperatorError, match="has no signed head"):
+        make(config, export(made, end=End(head=b"")))
 
     assert list(config.state.iterdir()) == []
 
