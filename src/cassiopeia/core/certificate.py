@@ -240,6 +240,14 @@ def check_certificate(
     return _check_signature(certificate_der, checked.says, authority)
 
 
+def check_existing(certificate_der: bytes, *, authority: Authority) -> IssuedCertificate:
+    """Check a certificate that exists, whoever asked for what: that the sub-CA has signed it; raises PeerError."""
+    tbs = read_tbs(split_certificate(certificate_der)[0])
+    if tbs.issuer != authority.subject:
+        raise PeerError(f"the certificate's issuer is not {authority.name}")
+    return _check_signature(certificate_der, tbs, authority)
+
+
 def _check_signature(certificate_der: bytes, tbs: TbsCertificate, authority: Authority) -> IssuedCertificate:
     tbs_certificate, outer_algorithm, signature = split_certificate(certificate_der)
     if outer_algorithm != tbs.algorithm.der:

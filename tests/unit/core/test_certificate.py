@@ -32,6 +32,7 @@ from cassiopeia.core import certificate, der
 from cassiopeia.core.certificate import (
     assemble_tbs,
     check_certificate,
+    check_existing,
     check_tbs,
     compose_certificate,
     read_tbs,
@@ -438,6 +439,18 @@ def test_the_signature_is_that_of_the_sub_ca() -> None:
         check_certificate(compose_certificate(tbs, signature[:-1] + bytes((signature[-1] ^ 1,))), **arguments)  # type: ignore[arg-type] # a bag of arguments
     with pytest.raises(PeerError, match="two signature algorithms"):
         check_certificate(der.encode_signed(tbs, bytes.fromhex("300506032b6570"), signature), **arguments)  # type: ignore[arg-type] # a bag of arguments
+
+
+def test_a_certificate_that_exists_is_known_by_its_signature_alone() -> None:
+    approved = approve(server_request())
+    der_octets = issue(approved)
+    checked = check_existing(der_octets, authority=default_authority())
+    assert (checked.serial_number, checked.subject) == (approved.serial_number, "CN=www.example.org")
+    other = dataclasses.replace(default_authority(), name="orga_2026_1", subject=b"\x30\x00")
+    with pytest.raises(PeerError, match="issuer is not orga_2026_1"):
+        check_existing(der_octets, authority=other)
+    with pytest.raises(SignatureInvalid):
+        check_existing(der_octets[:-1] + bytes((der_octets[-1] ^ 1,)), authority=default_authority())
 
 
 def test_the_subject_is_told_in_words() -> None:
