@@ -35,6 +35,7 @@ COMMANDS = [
     ["profile", "import"],
     ["profile", "check"],
     ["profile", "release"],
+    ["journal", "recover"],
     ["journal", "prove"],
     ["journal", "check-proof"],
     ["journal", "rotate-key"],

@@ -20,7 +20,8 @@ from cassiopeia.protocol import structure
 from cassiopeia.signer.journal import Journal
 from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.journal_copies import SeenHead
-from cassiopeia.store.records import CrlRecord, IssuedResult, SigningLog, SignJob
+from cassiopeia.store.records import CrlRecord, IssuedResult, SigningLog, SignJob, serial_text
+from cassiopeia.store.recovery import PastRevocation, put_revocations
 
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
 
@@ -168,3 +169,14 @@ def _work(store: Store, made: JournalMaker) -> None:
             not_after=NOW + dt.timedelta(days=90),
         )
         store.results.finish_issued([result], now=NOW)
+    revocations = [
+        PastRevocation(
+            authority=default_authority().name,
+            serial_number=serial_text(said.serial_number),
+            revoked_at=date,
+            reason=said.reason,
+            invalidity_date=None,
+        )
+        for said, date in crl.read_revocations(b"".join(made.revoked))
+    ]
+    put_revocations(store.database, revocations)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from cassiopeia.cli.journal_recover import recover
 from cassiopeia.cli.journal_source import open_source, read_public_key
 from cassiopeia.cli.options import json_option, print_json, visible, write_out
 from cassiopeia.errors import OperatorError
@@ -66,6 +67,9 @@ def journal() -> None:
     Reads the signer's own journal while the signer stands still (-c signer.toml), the client's copy at any time
     (-c client.toml), or an exported file (--file).
     """
+
+
+journal.add_command(recover)
 
 
 @journal.command()

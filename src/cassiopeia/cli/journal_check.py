@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,8 +20,12 @@ from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, SavedCrl, SavedLog
 from cassiopeia.journal.verification import Verification
 
+if TYPE_CHECKING:
+    from cassiopeia.client.journal_compare import Lacks
+
 _CERTIFICATE_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 _CRL_SUFFIXES: Final = frozenset({".crl", ".pem", ".der"})
+_RECOVER: Final = "run `cassiopeia journal recover`, which takes them in"
 _PEM_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 _PEM_CRL: Final = b"-----BEGIN X509 CRL-----"
 
@@ -62,10 +66,11 @@ def check(source: Source, *, certificates: Sequence[Path], crls: Sequence[Path],
     verification = Verification(replay=replay, ahead=frozenset(_serials(beside)))
     _check_heads(report, verification, end, source)
     # 3. What came of it.
+    lacks = None
     if source.client is not None:
         from cassiopeia.client.journal_compare import compare  # noqa: PLC0415 - the signer's machine has no store
 
-        compare(source.client, verification)
+        lacks = compare(source.client, verification)
     else:
         for each in beside:
             if isinstance(each, SavedCrl):
@@ -74,11 +79,16 @@ def check(source: Source, *, certificates: Sequence[Path], crls: Sequence[Path],
         verification.certificate(der, where=str(path))
     for path, der in _found(crls, _CRL_SUFFIXES, _PEM_CRL):
         verification.crl(der, where=str(path))
-    _describe_comparison(report, verification, source)
+    _describe_comparison(report, verification)
     report.wrong = [str(each) for each in verification.findings]
-    if verification.found:
-        report.verdict = f"{_number(verification.found)} things are wrong, the first: {report.wrong[0]}"
-        if verification.found == 1:
+    found = verification.found
+    if lacks is not None:
+        lost = _describe_lacks(report, lacks)
+        report.wrong += lost
+        found += len(lost)
+    if found:
+        report.verdict = f"{_number(found)} things are wrong, the first: {report.wrong[0]}"
+        if found == 1:
             report.verdict = report.wrong[0]
     return report
 
@@ -182,7 +192,7 @@ def _check_heads(report: Report, verification: Verification, end: End, source: S
         report.say("", "no key that you trust was named: give --key to know that this journal is the signer's")
 
 
-def _describe_comparison(report: Report, verification: Verification, source: Source) -> None:
+def _describe_comparison(report: Report, verification: Verification) -> None:
     if verification.certificates or verification.crls or verification.not_ours:
         report.say(
             "compared",
@@ -193,8 +203,27 @@ def _describe_comparison(report: Report, verification: Verification, source: Sou
         report.say("compared", "with no certificates and no CRLs: name some with --certificates and --crl")
     if verification.ahead_of_copy:
         report.say("", f"{_number(verification.ahead_of_copy)} of them are newer than this copy of the journal")
-    if source.client is not None and (unseen := verification.unseen()):
-        report.say("", f"{_number(unseen)} certificates of the journal are not in the store")
+
+
+def _describe_lacks(report: Report, lacks: Lacks) -> list[str]:
+    """Say what the store has not; return what of it somebody has to mend."""
+    if lacks.wait:
+        report.say("not here yet", f"{_number(lacks.wait)} certificates, whose requests wait in the queue")
+    if lacks.version_1:
+        report.say("not here", f"{_number(lacks.version_1)} certificates of clients of version 1, which keep their own")
+    if lacks.bare:
+        report.say("not here", f"{_number(lacks.bare)} certificates, and the journal has their octets no longer")
+    wrong = []
+    if lacks.lost:
+        wrong.append(
+            f"{_number(lacks.lost)} certificates of the journal are not in the store, as after a restore of an older "
+            f"database: {_RECOVER}"
+        )
+    if lacks.unrevoked:
+        wrong.append(
+            f"{_number(lacks.unrevoked)} certificates were revoked, and the store does not know it: {_RECOVER}"
+        )
+    return wrong
 
 
 def _serials(beside: Sequence[SavedLog | SavedCrl]) -> Iterator[bytes]:

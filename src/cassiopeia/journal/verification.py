@@ -13,7 +13,7 @@ from typing import Final
 from cassiopeia.core import certificate, crl
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import head as heads
-from cassiopeia.journal.certificates import SERIAL_OCTETS
+from cassiopeia.journal.certificates import SERIAL_OCTETS, Issuance
 from cassiopeia.journal.head import JournalHead
 from cassiopeia.journal.readable import serial_text
 from cassiopeia.journal.replay import Replay
@@ -109,9 +109,11 @@ class Verification:
         except PeerError as error:
             self._wrong(0, f"{where}: {error}")
 
-    def unseen(self) -> int:
+    def unseen(self) -> tuple[Issuance, ...]:
         """Certificates that the journal issued and `certificate` was not shown."""
-        return sum(each.state == "issued" and each.serial_number not in self.seen for each in self.replay.certificates)
+        return tuple(
+            each for each in self.replay.certificates if each.state == "issued" and each.serial_number not in self.seen
+        )
 
     def _wrong(self, index: int, reason: str) -> None:
         self.found += 1

@@ -141,7 +141,7 @@ def test_of_several_signers_one_is_chosen(made: JournalMaker, tmp_path: Path) ->
 
 
 def test_a_store_is_compared_page_by_page(made: JournalMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cassiopeia.client.journal_compare._ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("cassiopeia.store.recovery._ROWS_AT_ONCE", 2)
     for _ in range(5):
         made.issue()
     config = load_client_config(client_site(tmp_path / "client", made))
@@ -152,4 +152,4 @@ def test_a_store_is_compared_page_by_page(made: JournalMaker, tmp_path: Path, mo
 
     compare(config, verification)
 
-    assert (verification.certificates, verification.found, verification.unseen()) == (5, 0, 0)
+    assert (verification.certificates, verification.found, verification.unseen()) == (5, 0, ())
