@@ -6,16 +6,13 @@ The machine is played by `tests.faults.launcher`, which starts the real program 
 from __future__ import annotations
 
 import datetime as dt
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from examples.system import System
 from tests.acceptance.conftest import QUICK_KEYS
-from tests.faults import launcher
+from tests.faults.launcher import Launch, Launcher, Plan
 from tests.support.acceptance import (
     SERVER,
     QuickSystem,
@@ -33,7 +30,6 @@ from tests.support.acceptance import (
 )
 from tests.support.warm_commands import WarmCommands
 
-ROOT = Path(__file__).resolve().parents[2]
 DAY = dt.timedelta(days=1)
 OPERATORS = ("anna", "ben")
 
@@ -57,16 +53,22 @@ def system(short_path: Path, commands: WarmCommands) -> Iterator[System]:
             made.stop(name)
 
 
-def start_signer(system: System, *, wrong_by: dt.timedelta) -> None:
+@pytest.fixture
+def launcher() -> Iterator[Launcher]:
+    with Launcher() as made:
+        yield made
+
+
+def start_signer(system: System, launcher: Launcher, *, wrong_by: dt.timedelta) -> None:
     """Start the signer on a machine whose clock is wrong."""
     seen = len(system.log("signer"))
-    plan = launcher.encode(launcher.Plan(clock_s=wrong_by.total_seconds()))
-    command = [sys.executable, "-m", "tests.faults.launcher", plan, "signer", "run", "-c", "ca/signer/signer.toml"]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
-    with (system.directory / "signer.log").open("ab") as log:
-        system.processes["signer"] = subprocess.Popen(
-            [*command, "--verbose"], cwd=system.directory, stdout=log, stderr=log, env=environment
-        )
+    launch = Launch(
+        directory=str(system.directory),
+        arguments=["signer", "run", "-c", "ca/signer/signer.toml", "--verbose"],
+        plan=Plan(clock_s=wrong_by.total_seconds()),
+    )
+    started = launcher.start(launch, log=system.directory / "signer.log")
+    system.processes["signer"] = started  # type: ignore[assignment] # it does what is asked of the other
     system.wait_until(lambda: "running: signer 1" in system.log("signer")[seen:], "the signer runs")
 
 
@@ -99,8 +101,8 @@ def order_time(system: System) -> str:
     return draft.stdout
 
 
-def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: System) -> None:
-    start_signer(system, wrong_by=-365 * DAY)
+def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: System, launcher: Launcher) -> None:
+    start_signer(system, launcher, wrong_by=-365 * DAY)
     waiting = request_one(system)
     numbers = crl_numbers(system)
     system.wait_until(lambda: state(system).startswith("halted"), "the client hears that the signer has halted")
@@ -123,17 +125,17 @@ def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: Syst
 
     # The machine's clock is as wrong as before: what was ordered holds without another order.
     system.stop("signer")
-    start_signer(system, wrong_by=-365 * DAY)
+    start_signer(system, launcher, wrong_by=-365 * DAY)
     assert verify(system, issue(system, "--profile", SERVER, "--dns", "b.example.org", _csr(system))).endswith("OK\n")
     log = system.log("signer")
     assert log.count("[ERROR]") == log.count("halted (clock-implausible)") == 1
     assert "Traceback" not in log + system.log("client")
 
 
-def test_a_clock_that_leapt_stops_issuing_alone(system: System) -> None:
+def test_a_clock_that_leapt_stops_issuing_alone(system: System, launcher: Launcher) -> None:
     """CRLs are signed on; those of a time that has not come are not published."""
     numbers = crl_numbers(system)
-    start_signer(system, wrong_by=20 * DAY)
+    start_signer(system, launcher, wrong_by=20 * DAY)
     waiting = request_one(system)
     system.wait_until(lambda: state(system).startswith("halted"), "the client hears that the signer has halted")
     assert "20 days ahead of the newest journal entry" in state(system)

@@ -314,7 +314,6 @@ def _decode_time(form: type[_Time], octets: bytes) -> _Time:
 
 
 def _read_time(octets: bytes) -> dt.datetime:
-    form: type[asn1.UTCTime | asn1.GeneralizedTime] = (
-        asn1.UTCTime if octets[0] == der.UTC_TIME else asn1.GeneralizedTime
-    )
-    return der.moment(_decode_time(form, octets))
+    if octets[0] == der.UTC_TIME:
+        return der.moment(_decode_time(asn1.UTCTime, octets))
+    return der.moment(_decode_time(asn1.GeneralizedTime, octets))
