@@ -15,6 +15,7 @@ from cassiopeia.errors import Inconsistent, OperatorError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import readable
 from cassiopeia.journal.entry import JournalEntry, Log
+from cassiopeia.journal.head import JournalHead
 from cassiopeia.journal.proof import Proof, ProvedEntry, encode_proof
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, SavedCrl, SavedLog
@@ -181,11 +182,11 @@ def _check_heads(report: Report, verification: Verification, end: End, source: S
         report.say("signed head", "there is none over these entries")
     elif (said := verification.head(end.head, source.keys)) is not None:
         by = f"by a key that {source.trusted_by} vouches for" if source.keys else "by the key that it names itself"
-        report.say("signed head", f"over {_number(said.size)} entries, of {readable.moment(said.time)}, {by}")
+        report.say("signed head", f"{_head(said)}, {by}")
         if behind := verification.replay.size - said.size:
             report.say("", f"the last {_number(behind)} entries came after it")
     if end.newest and (said := verification.newest(end.newest, source.keys)) is not None:
-        report.say("newest head", f"over {_number(said.size)} entries, of {readable.moment(said.time)}")
+        report.say("newest head", _head(said))
         if (ahead := said.size - verification.replay.size) > 0:
             report.say("", f"{_number(ahead)} entries more than are here")
     if not source.keys:
@@ -252,6 +253,10 @@ def _from_pem(path: Path, octets: bytes, pem: bytes) -> list[bytes]:
         return [x509.load_pem_x509_crl(octets).public_bytes(Encoding.DER)]
     except ValueError as error:
         raise OperatorError(f"{path}: this cannot be read: {error}") from error
+
+
+def _head(said: JournalHead) -> str:
+    return f"of epoch {said.epoch}, over {_number(said.size)} entries, of {readable.moment(said.time)}"
 
 
 def _number(count: int) -> str:

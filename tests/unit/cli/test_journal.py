@@ -99,7 +99,7 @@ def test_a_sound_journal_is_verified(made: JournalMaker, sites: dict[str, tuple[
     assert "3 issued, 1 confirmed and not signed yet, 1 waiting for the client's word, 1 abandoned" in shown
     assert "unassured_2026_2: number 65539, 2 revoked" in shown
     assert "every hash, every part that is here, every rule, every signature" in shown
-    assert f"signed head   over {made.size} entries" in shown
+    assert f"signed head   of epoch 2, over {made.size} entries" in shown
 
 
 def test_a_client_compares_all_that_it_has(sites: dict[str, tuple[str, str]]) -> None:
@@ -119,7 +119,7 @@ def test_what_could_not_be_checked_is_said(tmp_path: Path) -> None:
     assert "halted        clock-back, since entry 7" in shown
     assert "not here      1 parts: removed, or never copied" in shown
     assert "not checked   1 signatures, for want of those parts" in shown
-    assert "newest head   over 7 entries" in shown
+    assert "newest head   of epoch 1, over 7 entries" in shown
     assert "entries more than are here" not in shown
     assert "no signatures (--quick)" in done("journal", "verify", "--file", path, "--quick")
 
@@ -251,7 +251,7 @@ def test_a_copy_that_lags_is_not_wrong(tmp_path: Path) -> None:
 
     shown = done("journal", "verify", "-c", config)
 
-    assert "newest head   over 12 entries" in shown
+    assert "newest head   of epoch 1, over 12 entries" in shown
     assert "5 entries more than are here" in shown
     assert "3 of them are newer than this copy of the journal" in shown
 
