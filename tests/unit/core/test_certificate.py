@@ -34,6 +34,7 @@ from cassiopeia.core.certificate import (
     check_certificate,
     check_existing,
     check_tbs,
+    complete_certificate,
     compose_certificate,
     read_tbs,
     split_certificate,
@@ -451,6 +452,22 @@ def test_a_certificate_that_exists_is_known_by_its_signature_alone() -> None:
         check_existing(der_octets, authority=other)
     with pytest.raises(SignatureInvalid):
         check_existing(der_octets[:-1] + bytes((der_octets[-1] ^ 1,)), authority=default_authority())
+
+
+def test_what_was_compared_is_completed_by_the_signature_alone() -> None:
+    request = server_request()
+    octets = issue(approve(request))
+    tbs, _, signature = split_certificate(octets)
+    arguments = {"request": request, "subject_public_key_info": subject_public_key_info(request)}
+    compared = check_tbs(tbs, authority=default_authority(), **arguments)  # type: ignore[arg-type] # a bag of arguments
+    assert compared.octets == tbs
+    completed = complete_certificate(compared, signature)
+    assert completed.der == octets
+    assert completed == check_certificate(octets, authority=default_authority(), **arguments)  # type: ignore[arg-type] # a bag of arguments
+    with pytest.raises(SignatureInvalid):
+        complete_certificate(compared, signature[:-1] + bytes((signature[-1] ^ 1,)))
+    with pytest.raises(SignatureInvalid):
+        complete_certificate(dataclasses.replace(compared, octets=tbs[:-1] + bytes((tbs[-1] ^ 1,))), signature)
 
 
 def test_the_subject_is_told_in_words() -> None:
