@@ -31,16 +31,14 @@ class Lacks:
 
 def compare(client: ClientConfig, verification: Verification) -> Lacks:
     """Show all of it to the verification; return what is lacking."""
+    for path in sorted(client.publish_directory.glob("*.crl")):
+        verification.crl(path.read_bytes(), where=str(path), may_be_ahead=True)
     with open_store(client.store_url) as store:
-        unrevoked = _compare_certificates(store, verification)
         for header in store.crls.headers():
             record = store.crls.get(header.authority)
             if record is not None:
                 verification.crl(record.der, where=f"the store's CRL of {header.authority}", may_be_ahead=True)
-        lacks = _lacks(store, verification, unrevoked)
-    for path in sorted(client.publish_directory.glob("*.crl")):
-        verification.crl(path.read_bytes(), where=str(path), may_be_ahead=True)
-    return lacks
+        return _lacks(store, verification, _compare_certificates(store, verification))
 
 
 def _compare_certificates(store: Store, verification: Verification) -> int:

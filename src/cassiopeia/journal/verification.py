@@ -47,6 +47,8 @@ class Verification:
     found: int = 0
     """How many things are wrong; of the first hundred it is kept what."""
     seen: set[bytes] = field(default_factory=set)
+    revoked_ahead: set[bytes] = field(default_factory=set)
+    """Serial numbers that CRLs list which are newer than this copy: show those before the certificates."""
 
     def __post_init__(self) -> None:
         self._subjects = {each.subject: name for name, each in self.replay.authorities.items()}
@@ -88,7 +90,7 @@ class Verification:
             self._wrong(0, f"{where}: {error}")
             return
         self.seen.add(serial)
-        if revoked and not self.replay.crls.revoked_at(serial):
+        if revoked and not self.replay.crls.revoked_at(serial) and serial not in self.revoked_ahead:
             self._wrong(issuance.ended, f"{where}: {serial_text(tbs.serial_number)} is revoked, and no entry says so")
 
     def crl(self, der: bytes, *, where: str, may_be_ahead: bool = False) -> None:
@@ -104,6 +106,7 @@ class Verification:
             if may_be_ahead and shown.number > (known.number if known else 0):
                 crl.check_crl(der, authority=self.replay.authorities[name])
                 self.ahead_of_copy += 1
+                self.revoked_ahead.update(map(_serial, crl.entry_serials(shown.entries)))
                 return
             self.replay.crls.check_crl(der, signing_ca=name)
         except PeerError as error:

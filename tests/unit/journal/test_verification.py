@@ -56,6 +56,19 @@ def test_a_certificate_that_nobody_showed_is_unseen(made: JournalMaker) -> None:
     assert [each.index for each in verification(made).unseen()] == [issued]
 
 
+def test_a_crl_may_be_ahead_of_a_copy_with_what_it_revokes(made: JournalMaker) -> None:
+    issued = made.issue()
+    until = made.size
+    made.revocation(issued)
+    made.crl()
+    compared = verification(made, until)
+
+    compared.crl(made.crls[0], where="the store", may_be_ahead=True)
+    compared.certificate(made.certificates[issued], where="the store", revoked=True)
+
+    assert (compared.found, compared.ahead_of_copy) == (0, 1)
+
+
 def test_who_takes_a_certificate_for_revoked_has_to_have_it_from_the_journal(made: JournalMaker) -> None:
     issued = made.issue()
     compared = verification(made)
