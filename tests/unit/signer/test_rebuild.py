@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -397,6 +398,20 @@ def test_a_directory_that_was_there_stays(made: JournalMaker, config: SignerConf
         make(config, export(made, end=End(head=b"")))
 
     assert list(config.state.iterdir()) == []
+
+
+def test_a_journal_that_was_put_in_its_place_stays(
+    made: JournalMaker, config: SignerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_directory: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(rebuilding.files, "sync_directory", fail)
+
+    with pytest.raises(OSError, match="Input/output error"):
+        make(config, export(made))
+
+    assert replayed(config).size == made.size + 1
 
 
 def test_a_clock_that_is_behind_is_set_first(made: JournalMaker, config: SignerConfig) -> None:
