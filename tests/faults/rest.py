@@ -46,6 +46,16 @@ def check_at_rest(
     `rebuilt`: the journal was made again from a client's copy that was behind: what was heard need not be in it, only
     what was kept.
     """
+    try:
+        return _check(system, refused, set_aside, known_from, drained=drained, rebuilt=rebuilt)
+    except Exception as error:
+        error.add_note(system.logs())
+        raise
+
+
+def _check(
+    system: FaultySystem, refused: int, set_aside: int, known_from: int, *, drained: bool, rebuilt: bool
+) -> Replay:
     with tempfile.TemporaryDirectory() as directory:
         shutil.copytree(system.directory / STATE, directory, dirs_exist_ok=True)
         logs = list(read_journal(Path(directory)))

@@ -148,6 +148,10 @@ class FaultySystem(System):
             raise CommandFailed(f"{name} was to fail, and ended with status {status}\n{self._logs()}")
         return status
 
+    def logs(self) -> str:
+        """What every program has printed."""
+        return self._logs()
+
     def check_logs(self) -> None:
         """No process met what it did not expect; what it did expect is an error line at most."""
         for log in self.directory.glob("*.log"):

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.launcher import DiskFault, Plan
 from tests.faults.noisy_line import Noises
 from tests.faults.rest import HEARD, check_at_rest
-from tests.faults.system import FaultySystem
+from tests.faults.system import SIGNER_ID, FaultySystem
 from tests.faults.test_killed import steps_of
 from tests.faults.test_noisy_line import through
 
@@ -92,6 +92,8 @@ def finish(system: FaultySystem) -> None:
             system.store.requests.retry(each.request_id, now=now)
         else:
             system.store.certificates.retry_revocation(system.store.certificates.look_up(each.serial_number), now=now)
+    # What was put off again and again would be asked for in minutes.
+    system.store.queue.hurry(SIGNER_ID, now=now)
     system.run_signer()
     system.run_client(Plan(heard=HEARD), "--drain")
     system.wait_for_end("client")
