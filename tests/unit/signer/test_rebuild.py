@@ -13,6 +13,7 @@ from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 from tests.support.journal_sites import signer_site
 from tests.support.rebuilding import PUBLIC_KEYS, export, make, opened, replayed, saved
 
+from cassiopeia import files
 from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.errors import OperatorError
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
@@ -406,7 +407,7 @@ def test_a_journal_that_was_put_in_its_place_stays(
     def fail(_directory: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(rebuilding.files, "sync_directory", fail)
+    monkeypatch.setattr(files, "sync_directory", fail)
 
     with pytest.raises(OSError, match="Input/output error"):
         make(config, export(made))
