@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 from tests.support.authorities import certification_request, default_authority, server_request
 from tests.support.journal_maker import JournalMaker, journal_key
-from tests.support.store import NOW, issued, lease_revoke, lease_sign
+from tests.support.store import NOW, issue, issued, lease_revoke, lease_sign
 
 from cassiopeia.client import journal_recovery
 from cassiopeia.client.journal_recovery import Material, Recovered
@@ -54,7 +54,9 @@ def recover(
     newest: bytes = b"",
     authorities: dict[str, Authority] | None = None,
     key: int = 1,
+    again: JournalMaker | None = None,
 ) -> Recovered:
+    """Recover; `again` is what is read when the journal is read for the second time."""
     head = made.signed_head() if head is None else head
 
     def items(replay: Replay) -> Iterator[Item]:
@@ -63,7 +65,9 @@ def recover(
             yield each
         yield End(head=head, newest=newest)
 
-    material = Material(items=items, logs=lambda: iter(made.logs), keys=[heads.public_octets(journal_key(key))])
+    material = Material(
+        items=items, logs=lambda: iter((again or made).logs), keys=[heads.public_octets(journal_key(key))]
+    )
     return journal_recovery.recover(store, material, authorities or {}, now=NOW)
 
 
@@ -292,6 +296,39 @@ def test_another_certificate_of_that_number_is_told_and_stays(store: Store, made
     assert done.problems == [f"{made.serial(second).hex()}: the store has another certificate under this number"]
     assert (done.known, done.taken) == (2, 0)
     assert certificate_of(store, made, second).der == made.certificates[first]
+
+
+def test_what_is_no_certificate_is_told_and_stays(store: Store, made: JournalMaker) -> None:
+    intent = made.issue()
+    whole, made.certificates[intent] = made.certificates[intent], b"damaged"
+    finish(store, made, intent)
+
+    (problem,) = recover(store, made).problems
+
+    assert problem.startswith(f"{made.serial(intent).hex()}: the store has something else: ")
+    assert certificate_of(store, made, intent).der != whole
+
+
+def test_certificates_of_another_signer_are_no_business_of_this_journal(store: Store, made: JournalMaker) -> None:
+    made.issue()
+    (foreign,) = issue(store, 1)
+
+    done = recover(store, made)
+
+    assert (done.known, done.taken, done.problems) == (0, 1, [])
+    assert store.certificates.look_up(f"{foreign.serial_number:x}").der == foreign.certificate
+
+
+def test_a_journal_that_is_another_one_when_it_is_read_again(store: Store, made: JournalMaker) -> None:
+    other = JournalMaker()
+    other.begin()
+    other.result(other.intent(serial_number=b"\1" * 16))
+    made.issue()
+
+    done = recover(store, made, again=other)
+
+    assert done.taken == 0
+    assert "has another serial number than the journal says" in done.problems[0]
 
 
 def test_two_who_recover_at_once_write_it_once(
