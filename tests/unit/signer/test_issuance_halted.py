@@ -10,7 +10,7 @@ from tests.support.conversations import Pair
 from tests.support.issuing import assert_failed, certificate_of, journaled, kinds, log_of, wanted
 from tests.support.signer import NOW, SIGNING_CA, Front
 
-from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned
+from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned, RequestFailed
 from cassiopeia.signer.gate import Obstacle
 from cassiopeia.signer.issuance import INTENT_LIFE_S
 from cassiopeia.signer.tasks import Deferred
@@ -126,15 +126,26 @@ def test_a_refusal_behind_a_halt_is_one(front: Front) -> None:
     assert kinds(front) == ["refusal"]
 
 
-def test_a_veto_that_comes_together_with_its_request_is_passed_over(front: Front) -> None:
-    """The request has its answer before the veto is looked at."""
+def test_a_veto_that_comes_together_with_its_request_is_answered(front: Front) -> None:
     front.obstacle = FULL
     pair = front.connect()
     handle = pair.client.submit(wanted())
     pair.client.abandon(handle, "changed my mind")
     front.settle()
-    assert_failed(front.answers(pair)[0], "disk-full")
+    assert front.answers(pair) == [RequestAbandoned(handle=handle)]
     assert kinds(front) == []
+
+
+def test_a_veto_of_a_request_that_was_answered_at_once_is_passed_over(front: Front) -> None:
+    """The second one has its answer before its veto is looked at."""
+    pair = front.connect()
+    pair.client.submit(wanted())
+    twin = pair.client.submit(wanted())
+    pair.client.abandon(twin, "changed my mind")
+    front.carry()
+    (answer,) = front.answers(pair)
+    assert isinstance(answer, RequestFailed)
+    assert (answer.handle, answer.code) == (twin, "busy")
 
 
 def test_intents_end_all_the_same(front: Front) -> None:
