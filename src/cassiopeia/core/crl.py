@@ -302,6 +302,8 @@ def _read_revocation(octets: bytes) -> tuple[Revocation, dt.datetime]:
             elif extension.startswith(_INVALIDITY_DATE):
                 value = der.content(extension[len(_INVALIDITY_DATE) :], der.OCTET_STRING)
                 invalidity_date = _decode_time(asn1.GeneralizedTime, value).as_datetime()
+            else:
+                raise PeerError("an entry of the CRL has an extension that no CRL of ours has")
     number = int.from_bytes(der.content(parts[0], der.INTEGER), "big")
     return Revocation(serial_number=number, reason=reason, invalidity_date=invalidity_date), _read_time(parts[1])
 

@@ -123,6 +123,9 @@ def test_entries_say_again_what_was_put_into_them() -> None:
         pytest.param("3003020101", "has no date", id="no-date"),
         pytest.param("3012020101170d3939393939393939393939395a", "cannot be read", id="no-such-date"),
         pytest.param("30050201010500", "cannot be read", id="no-date-at-all"),
+        pytest.param(
+            "3020020101170d3236313132333132333031355a300c300a0603551d1d04030a0101", "no CRL of ours", id="extension"
+        ),
     ],
 )
 def test_what_says_no_revocation(octets: str, reason: str) -> None:
