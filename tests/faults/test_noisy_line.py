@@ -11,7 +11,7 @@ from tests.faults.noisy_line import Kind, Noise, Noises, NoisyLine, NoisyModem
 from tests.faults.rest import HEARD, check_at_rest
 from tests.faults.system import CLIENT, SIGNER, FaultySystem, replace
 
-SHORT_SEEDS, LONG_SEEDS = 3, 60
+SHORT_SEEDS, LONG_SEEDS = 2, 60
 SOCKET = "ca/run/noisy.sock"
 
 
