@@ -3,8 +3,8 @@
 Signed heads come with many answers; each session's heads are compared with those of all sessions before, and the
 entries behind them are fetched in batches and chained to those that the copy has. A signer whose journal is not the one
 that was copied (an old disk, a lost write, another signer) raises the alarm: it gets no new certificates to sign and no
-log confirmed, while revocations and CRLs go on. Owns what it takes to tell; `store.journal_copies` keeps the entries,
-`journal.chain` judges them, `journal_share` knows what need not travel twice.
+log confirmed; revocations are still offered to it. Owns what it takes to tell; `store.journal_copies` keeps the
+entries, `journal.chain` judges them, `journal_share` knows what need not travel twice.
 """
 
 from __future__ import annotations
@@ -462,8 +462,8 @@ class JournalCopy:
         self._reason = reason
         self.alarm = f"the journal of signer {self._signer_id} is not the one that this client has copied: {reason}"
         _log.error(
-            "%s. It gets no new certificates to sign; revocations and CRLs go on. Are [journal] keys of client.toml "
-            "right? If they are, what to do stands in docs/runbook.md",
+            "%s. It gets no new certificates to sign; revocations are still offered to it. Are [journal] keys of "
+            "client.toml right? If they are, what to do stands in docs/runbook.md",
             self.alarm,
         )
 

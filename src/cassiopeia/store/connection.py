@@ -165,6 +165,12 @@ def _our_errors(url: URL) -> Iterator[None]:
             f"the store at {describe_url(url)} does not answer: {_reason(error)}", code="store"
         ) from error
     except DBAPIError as error:
+        if type(error.orig) is sqlite3.DatabaseError:
+            # SQLITE_CORRUPT, SQLITE_NOTADB: neither waiting nor a repetition helps.
+            raise OperatorError(
+                f"the store at {describe_url(url)} cannot be read: {_reason(error)}; keep the file, and restore the "
+                "newest backup (docs/runbook.md)"
+            ) from error
         raise InternalError(f"the store refused a statement: {_reason(error)}") from error
     except SQLAlchemyError as error:
         if isinstance(error, StatementError) and isinstance(error.orig, CassiopeiaError):

@@ -134,8 +134,19 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_text("Dear SQLite, I am not one of yours." * 100)
-    with pytest.raises(OperatorError, match=r"letter\.txt: .*not a database"):
+    with pytest.raises(OperatorError, match=r"letter\.txt cannot be read: .*not a database; .* newest backup"):
         open_store(sqlite_url(path))
+
+
+def test_a_database_that_is_damaged_while_it_is_used_is_named(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "store.sqlite")
+    upgrade(url)
+    with open_store(url) as store:
+        store.database.close()
+        content = (tmp_path / "store.sqlite").read_bytes()
+        (tmp_path / "store.sqlite").write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+        with pytest.raises(OperatorError, match=r"cannot be read: .*malformed; keep the file"):
+            store.signers.list()
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
