@@ -5,7 +5,6 @@ Needs the `openssl` program (Debian: apt install openssl).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from tests.support.acceptance import (
     start,
     wait_for_crls,
 )
+from tests.support.bytecode import compiled_once
 from tests.support.warm_commands import WarmCommands
 
 SHORT_NAME = "ca-"
@@ -29,16 +29,7 @@ QUICK_KEYS = ("--unproved-profiles", "--key-algorithm", "P-256")
 
 @pytest.fixture(scope="package", autouse=True)
 def _commands_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where writing bytecode is switched off, every command would compile all that it imports."""
-    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        yield
-        return
-    base = tmp_path_factory.getbasetemp()
-    # The workers of pytest-xdist have a directory each, beside each other.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("PYTHONDONTWRITEBYTECODE")
-        environment.setenv("PYTHONPYCACHEPREFIX", str(shared / "bytecode"))
+    with compiled_once(tmp_path_factory):
         yield
 
 

@@ -5,7 +5,6 @@ Needs the `openssl` program (Debian: apt install openssl). `--faults=long` makes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from tests.faults.launcher import Launcher
 from tests.faults.system import FaultySystem, copied, make_authority
+from tests.support.bytecode import compiled_once
 
 # The name of a Unix socket has room for a hundred octets.
 SHORT_NAME = "fa-"
@@ -25,16 +25,7 @@ def long(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture(scope="package", autouse=True)
 def _programs_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where writing bytecode is switched off, every program would compile all that it imports."""
-    if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        yield
-        return
-    base = tmp_path_factory.getbasetemp()
-    # The workers of pytest-xdist have a directory each, beside each other.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("PYTHONDONTWRITEBYTECODE")
-        environment.setenv("PYTHONPYCACHEPREFIX", str(shared / "bytecode"))
+    with compiled_once(tmp_path_factory):
         yield
 
 

@@ -19,6 +19,7 @@ IMPERATIVE_XFAIL_IN_FIXTURE = (
     "import pytest\n\n@pytest.fixture\ndef disk():\n    pytest.xfail('no right to mount')\n\n"
     "def test_it(disk):\n    pass\n"
 )
+# Not a test of ours left open: a suite in which the rule against imperative xfail must let the strict mark pass.
 MARKED_XFAIL = "import pytest\n\n@pytest.mark.xfail(strict=True)\ndef test_it():\n    assert False\n"
 SKIPPED_MODULE = "import pytest\n\npytest.importorskip('a_module_that_is_not_there')\n\ndef test_it():\n    pass\n"
 FORGETFUL_TEST = (

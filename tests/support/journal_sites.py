@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from tests.support.authorities import default_authority
+from tests.support.client_store import CLIENT
 from tests.support.journal_maker import JournalMaker, journal_key
 
 from cassiopeia.core import crl
@@ -43,29 +44,6 @@ peers = ["peers/client.pem"]
 
 [journal]
 key = "journal.key"
-"""
-
-CLIENT = """
-authorities = "authorities.toml"
-profiles = "profiles"
-
-[client]
-name = "client"
-
-[store]
-url = "sqlite:///store.sqlite"
-
-[link]
-connect = "unix:signer.sock"
-certificate = "link.pem"
-key = "link.key"
-peers = ["peers/signer.pem"]
-
-[publish]
-directory = "public"
-
-[journal]
-keys = ["journal.pem"]
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import selectors
 import socket
 import threading
@@ -13,7 +14,7 @@ from typing import Literal, Self
 Direction = Literal["to_signer", "to_client"]
 
 
-class Relay:
+class Relay(abc.ABC):
     """Use as a context manager: whoever connects to `path` is connected to `signer`, and hangs up with it.
 
     One connection at a time: there is one client.
@@ -42,12 +43,12 @@ class Relay:
         self._stopping.close()
         self._stack.close()
 
-    def connected(self) -> None:
+    def connected(self) -> None:  # noqa: B027 - most lines need not know
         """There is a new connection."""
 
+    @abc.abstractmethod
     def deliver(self, direction: Direction, octets: bytes, other: socket.socket) -> bool:
         """Give `other` what it shall have of these octets; False breaks the connection."""
-        raise NotImplementedError
 
     def is_half_open(self, direction: Direction) -> bool:  # noqa: ARG002 - for those that know better
         """Whether the signer does not hear that the side which spoke in this direction has hung up."""

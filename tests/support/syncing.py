@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ from cassiopeia.store.database import Store
 from cassiopeia.store.records import CrlJob, CrlRecord, Outcome, RevokeJob
 
 DAY = dt.timedelta(days=1)
+
+
+@contextmanager
+def front_with_crl(directory: Path, *, now: dt.datetime = NOW) -> Iterator[Front]:
+    """The signer's desks, with a CRL, at a moment."""
+    made = Front(directory=directory, now=now)
+    made.revocation.renew(now=now)
+    made.settle()
+    yield made
+    made.journal.close()
 
 
 class Syncing:

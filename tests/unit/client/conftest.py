@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.client_loop import Client
 from tests.support.signer import Front
+from tests.support.syncing import front_with_crl
 
 from cassiopeia.client import worker as worker_module
 from cassiopeia.store.database import Store, open_store, upgrade
@@ -32,12 +33,8 @@ def store(tmp_path: Path, store_template: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    """The signer's desks, with a CRL, as of now."""
-    made = Front(directory=tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0))
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
+    with front_with_crl(tmp_path / "journal", now=dt.datetime.now(dt.UTC).replace(microsecond=0)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.support.client import OWNER, record_certificates, submit
 from tests.support.conversations import RSA_WITH_SHA256, joined
 from tests.support.signer import SIGNING_CA, Front
 from tests.support.store import issued, lease_sign
-from tests.support.syncing import DAY, Syncing, make_crl, put
+from tests.support.syncing import DAY, Syncing, front_with_crl, make_crl, put
 
 from cassiopeia.client.publish import Publisher
 from cassiopeia.core import crl
@@ -30,11 +30,8 @@ from cassiopeia.store.database import Store
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal")
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
+    with front_with_crl(tmp_path / "journal") as made:
+        yield made
 
 
 @pytest.fixture

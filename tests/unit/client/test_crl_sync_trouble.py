@@ -11,7 +11,7 @@ import pytest
 from tests.support.authorities import NOW
 from tests.support.client import OWNER, record_certificates
 from tests.support.signer import SIGNING_CA, Front
-from tests.support.syncing import DAY, Syncing, make_crl, put
+from tests.support.syncing import DAY, Syncing, front_with_crl, make_crl, put
 
 from cassiopeia.client import crl_sync as crl_sync_module
 from cassiopeia.core import crl
@@ -22,11 +22,8 @@ from cassiopeia.store.records import RevokeJob
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal")
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
+    with front_with_crl(tmp_path / "journal") as made:
+        yield made
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tests.support.authorities import NOW, default_authority, entries, p256_key, sign
 from tests.support.client import OWNER, record_certificates
 from tests.support.signer import SIGNING_CA, Front
-from tests.support.syncing import DAY, Syncing
+from tests.support.syncing import DAY, Syncing, front_with_crl
 
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.publish import Publisher
@@ -27,11 +27,8 @@ from cassiopeia.store.database import Store
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path / "journal")
-    made.revocation.renew(now=made.now)
-    made.settle()
-    yield made
-    made.journal.close()
+    with front_with_crl(tmp_path / "journal") as made:
+        yield made
 
 
 @pytest.fixture
