@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, line, memory, shares, throughput
+from bench import crl, journal, line, memory, shares, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -12,6 +12,7 @@ PARTS = {
     "crl": crl.main,
     "memory": memory.main,
     "shares": shares.main,
+    "journal": journal.main,
 }
 
 
