@@ -22,9 +22,9 @@ from tests.support.journal_entries import (
 )
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import PeerError
-from cassiopeia.journal import entry, head, merkle
-from cassiopeia.protocol import structure
+from cassiopeia.journal import entry, head
 
 
 def _entry(octets: bytes) -> bytes:

@@ -20,9 +20,9 @@ from tests.support.conversations import (
     sample,
 )
 
+from cassiopeia.core import structure
 from cassiopeia.core.request import RevocationRequest
 from cassiopeia.errors import PeerError, Refused
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import (
     ClientCommand,

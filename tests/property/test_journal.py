@@ -12,9 +12,9 @@ from tests.support.journal_entries import BODIES, chain, signed_head
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 from tests.support.strategies import instances, octet_strings
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import PeerError, SignatureInvalid
-from cassiopeia.journal import entry, head, merkle
-from cassiopeia.protocol import structure
+from cassiopeia.journal import entry, head
 
 STRUCTURES: list[type[Any]] = [
     entry.JournalEntry,

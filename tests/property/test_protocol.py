@@ -20,7 +20,7 @@ from tests.support.conversations import (
 )
 from tests.support.strategies import cuts, instances, moments, numbers, octet_strings, pieces, texts, tuples
 
-from cassiopeia.core import der
+from cassiopeia.core import der, structure
 from cassiopeia.core.request import (
     CertificateRequest,
     Revocation,
@@ -28,7 +28,7 @@ from cassiopeia.core.request import (
     SubjectAttribute,
 )
 from cassiopeia.errors import PeerError, Refused
-from cassiopeia.protocol import compression, payload, structure
+from cassiopeia.protocol import compression, payload
 from cassiopeia.protocol.message import (
     ClientCommand,
     Command,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.head import JournalHead
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.events import EntriesReceived, LogReceived
 
 

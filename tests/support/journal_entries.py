@@ -10,9 +10,9 @@ from typing import Any
 from tests.support.conversations import NOW, RSA_WITH_SHA256, certificate_request
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.journal import entry, head, merkle
-from cassiopeia.protocol import structure
+from cassiopeia.journal import entry, head
 
 SIGNER_ID = 1
 SIGNING_CA = "unassured_2026_2"

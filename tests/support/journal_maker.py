@@ -19,15 +19,13 @@ from tests.support.authorities import (
     sign,
 )
 
-from cassiopeia.core import algorithms, certificate, crl
+from cassiopeia.core import algorithms, certificate, crl, merkle, structure
 from cassiopeia.core.policy import decide
 from cassiopeia.core.request import CertificateRequest, Revocation, request_digest
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.crls import raise_floor
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 
 CONFIGURATION_HASH = b"c" * 32
 BOOT_ID = b"b" * 16

@@ -11,13 +11,12 @@ from tests.support.authorities import default_authority
 from tests.support.client_store import CLIENT
 from tests.support.journal_maker import JournalMaker, journal_key
 
-from cassiopeia.core import crl
+from cassiopeia.core import crl, structure
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.chain import Chain, no_entries
 from cassiopeia.journal.entry import JournalEntry
 from cassiopeia.journal.transcript import End, Header, encode_item
-from cassiopeia.protocol import structure
 from cassiopeia.signer.journal import Journal
 from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.journal_copies import SeenHead

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from cassiopeia.journal import merkle
+from cassiopeia.core import merkle
 
 INPUTS = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 LEAF_HASHES = [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from cassiopeia.core import certificate, crl, csr
+from cassiopeia.core import certificate, crl, csr, structure
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import OperatorError, PeerError, Refused
@@ -25,7 +25,6 @@ from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.readable import serial_text
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Item
-from cassiopeia.protocol import structure
 from cassiopeia.store import recovery
 from cassiopeia.store.database import Store
 from cassiopeia.store.recovery import PastIssuance, PastRevocation, Recovery

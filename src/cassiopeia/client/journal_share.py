@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import merkle
 from cassiopeia.journal.chain import Chain, Link
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 from cassiopeia.store.journal_copies import JournalCopies
 
 # Some 20 MB. A copy that is so far behind is fetched whole, in another session, rather than held in memory.

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from cassiopeia.config import HIGHEST_SIGNER_ID
+from cassiopeia.core import structure
 from cassiopeia.core.validity import ONE_SECOND
 from cassiopeia.errors import OperatorError, PeerError, SignatureInvalid
 from cassiopeia.journal.order import ConfirmClock, draft_order, read_order
 from cassiopeia.journal.timestamp import verify_timestamp
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 from cassiopeia.store.database import Store
 
 _LABEL: Final = "CASSIOPEIA ORDER"

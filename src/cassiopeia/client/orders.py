@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from cassiopeia.client import patience
+from cassiopeia.core import structure
 from cassiopeia.errors import SignatureInvalid
 from cassiopeia.journal.timestamp import verify_timestamp
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import Event, OrderObeyed, RequestFailed, RequestRefused, TimestampReceived
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import Inconsistent, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,11 +14,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from cassiopeia.core import der
+from cassiopeia.core import der, merkle, structure
 from cassiopeia.core.request import CertificateRequest, KeyKind, SubjectAltName, SubjectAttribute
 from cassiopeia.errors import PeerError
-from cassiopeia.journal import merkle
-from cassiopeia.protocol import structure
 
 VERSION: Final = 1
 SALT_OCTETS: Final = 16

@@ -15,8 +15,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, SignatureInvalid
-from cassiopeia.protocol import structure
 
 HEAD_TAG: Final = b"cassiopeia/2 journal head\0"
 KEY_TAG: Final = b"cassiopeia/2 journal key\0"

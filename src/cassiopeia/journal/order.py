@@ -16,9 +16,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, Refused, SignatureInvalid
 from cassiopeia.journal.head import public_octets, verify
-from cassiopeia.protocol import structure
 
 ORDER_TAG: Final = b"cassiopeia/2 order\0"
 CONFIRM_CLOCK: Final = "confirmClock"

@@ -13,14 +13,14 @@ from typing import Final
 
 import msgspec
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle, readable
+from cassiopeia.journal import readable
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.head import JournalHead, SignedHead
-from cassiopeia.protocol import structure
 
 FORMAT: Final = "cassiopeia journal proof"
 VERSION: Final = 1

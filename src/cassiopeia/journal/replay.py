@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cassiopeia.core import merkle
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import Inconsistent, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.certificates import Certificates
 from cassiopeia.journal.crls import Crls
 from cassiopeia.journal.documents import read_authorities

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from cassiopeia.core import structure
 from cassiopeia.errors import SignatureInvalid
 from cassiopeia.journal.head import TIMESTAMP_TAG, verify
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.payload import Timestamp
 
 

@@ -14,14 +14,14 @@ from typing import Final
 
 import msgspec
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle, readable
+from cassiopeia.journal import readable
 from cassiopeia.journal.entry import Log
 from cassiopeia.journal.head import SignedHead
-from cassiopeia.protocol import structure
 
 FORMAT: Final = "cassiopeia journal"
 VERSION: Final = 1

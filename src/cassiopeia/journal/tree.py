@@ -6,8 +6,8 @@ entry. Then each root, and each path, takes as many steps as the size has bits.
 
 from __future__ import annotations
 
+from cassiopeia.core.merkle import EMPTY_ROOT, HASH_OCTETS, node_hash
 from cassiopeia.errors import InternalError
-from cassiopeia.journal.merkle import EMPTY_ROOT, HASH_OCTETS, node_hash
 
 
 class Tree:

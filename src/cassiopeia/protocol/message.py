@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cassiopeia.core import structure
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
 from cassiopeia.errors import InternalError, PeerError, Refused
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 
 HASH_OCTETS: Final = 32
 REQUEST_ID_OCTETS: Final = 32

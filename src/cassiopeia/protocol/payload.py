@@ -15,9 +15,9 @@ from typing import Final
 
 from cryptography.hazmat import asn1
 
-from cassiopeia.core import der
+from cassiopeia.core import der, structure
 from cassiopeia.errors import PeerError
-from cassiopeia.protocol import compression, structure
+from cassiopeia.protocol import compression
 
 DEFLATE_CAPABILITY: Final = "deflate"
 

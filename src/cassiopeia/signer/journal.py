@@ -21,14 +21,13 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import InternalError, OperatorError, PeerError, SignatureInvalid, StateUnknown
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import JournalEntry
 from cassiopeia.journal.head import JournalHead
-from cassiopeia.protocol import structure
 from cassiopeia.signer import journal_file, journal_index
 from cassiopeia.signer.journal_index import CrlRecord, Intent, IntentState, JournalIndex
 

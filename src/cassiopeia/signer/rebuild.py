@@ -27,11 +27,10 @@ from urllib.parse import quote
 
 from cassiopeia import files
 from cassiopeia.config import SignerConfig
-from cassiopeia.core import crl, der
+from cassiopeia.core import crl, der, merkle
 from cassiopeia.errors import Inconsistent, OperatorError, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.certificates import SERIAL_OCTETS
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.readable import moment, serial_text

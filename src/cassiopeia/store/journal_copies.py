@@ -15,12 +15,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select, update
 
-from cassiopeia.core import der
+from cassiopeia.core import der, structure
 from cassiopeia.errors import InternalError, OperatorError, PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.chain import Link, no_entries
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import certificate, crl, journal_chunk, journal_copy, request, signing_log

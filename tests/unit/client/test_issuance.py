@@ -25,11 +25,11 @@ from tests.support.signer import Front
 from tests.support.store import lease_sign, lease_suspects, logs_of, request_id
 
 from cassiopeia.client.issuance import Issuance
+from cassiopeia.core import structure
 from cassiopeia.core.certificate import assemble_tbs
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.events import (
     CertificateIssued,
     Event,

@@ -15,10 +15,10 @@ from tests.support.journal_maker import JournalMaker, journal_key
 from tests.support.signer import Front
 from tests.support.store import NOW, request_id
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, Refused
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import Log
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned, TimestampReceived
 from cassiopeia.store.database import Store
 

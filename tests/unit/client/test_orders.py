@@ -10,9 +10,9 @@ from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 from tests.support.store import NOW, after
 
 from cassiopeia.client.orders import OrderCourier
+from cassiopeia.core import structure
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal.timestamp import statement
-from cassiopeia.protocol import structure
 from cassiopeia.protocol.events import Event, OrderReceived, RequestRefused, StatusReceived, TimestampRequested
 from cassiopeia.protocol.payload import Timestamp
 from cassiopeia.store.database import Store

@@ -9,11 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.authorities import make_ca
 from tests.support.journal_maker import JournalMaker
 
-from cassiopeia.core import certificate
+from cassiopeia.core import certificate, structure
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.replay import Replay
-from cassiopeia.protocol import structure
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
+from cassiopeia.core import structure
 from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.chain import Chain, Link, no_entries
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 
 KEYS = [heads.public_octets(journal_key(number)) for number in range(5)]
 

@@ -20,9 +20,9 @@ from tests.support.journal_entries import (
 )
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import PeerError, SignatureInvalid
-from cassiopeia.journal import entry, head, merkle
-from cassiopeia.protocol import structure
+from cassiopeia.journal import entry, head
 
 
 class TestEntries:

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.conversations import NOW
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import head
-from cassiopeia.protocol import structure
 
 HEAD = head.JournalHead(signer_id=1, epoch=1, size=8, root_hash=b"r" * 32, time=NOW)
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"o" * 32)

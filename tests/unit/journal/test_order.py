@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.operators import BOOT_ID, OPERATORS, PUBLIC_KEYS, TRUE_TIME, confirm_clock, signed
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, Refused
 from cassiopeia.journal import order as order_module
 from cassiopeia.journal.head import HEAD_TAG
@@ -25,7 +26,6 @@ from cassiopeia.journal.order import (
     sign_order,
     verify_order,
 )
-from cassiopeia.protocol import structure
 
 
 def verify(octets: bytes, **changes: Any) -> tuple[Order, ConfirmClock]:

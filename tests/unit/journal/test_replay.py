@@ -9,14 +9,13 @@ from collections.abc import Callable
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
 from cassiopeia.journal.entry import LOST_PAST, Log
 from cassiopeia.journal.replay import Replay
-from cassiopeia.protocol import structure
 
 PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
 

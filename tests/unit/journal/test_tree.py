@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cassiopeia.core import merkle
 from cassiopeia.errors import InternalError
-from cassiopeia.journal import merkle
 from cassiopeia.journal.tree import Tree
 
 LEAVES = [merkle.leaf_hash(bytes([number])) for number in range(37)]

@@ -7,8 +7,9 @@ import pytest
 from cryptography.hazmat import asn1
 from tests.support.conversations import HEAD, ISSUED, NOW, REVOKED_ANSWER, RSA_WITH_SHA256, TIMESTAMP
 
+from cassiopeia.core import structure
 from cassiopeia.errors import PeerError
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 
 UTC_NOW = bytes.fromhex("170d3236313132333038333231335a")
 UTC_NEXT = bytes.fromhex("170d3236313230333038333231335a")

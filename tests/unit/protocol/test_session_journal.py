@@ -8,9 +8,9 @@ import pytest
 from tests.support.conversations import HEAD, Pair, hello, joined
 from tests.support.journal_entries import log
 
-from cassiopeia.core import der
+from cassiopeia.core import der, structure
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
-from cassiopeia.protocol import compression, payload, structure
+from cassiopeia.protocol import compression, payload
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import ClientCommand, SignerCommand
 from cassiopeia.protocol.record import FRAGMENT_OCTETS, Version2Writer

@@ -19,9 +19,10 @@ from tests.support.conversations import (
 )
 from tests.support.journal_entries import intent_log
 
+from cassiopeia.core import structure
 from cassiopeia.core.request import RevocationRequest, SubjectAttribute
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import ClientCommand, SignerCommand
 from cassiopeia.protocol.record import FRAGMENT_OCTETS, Version2Writer

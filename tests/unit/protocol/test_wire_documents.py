@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from cassiopeia.core import request as core_request
+from cassiopeia.core import structure
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
 from cassiopeia.journal import entry, head, order
-from cassiopeia.protocol import payload, record, structure
+from cassiopeia.protocol import payload, record
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import ClientCommand, SignerCommand
 from cassiopeia.protocol.transitions import State, as_markdown

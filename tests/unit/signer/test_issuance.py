@@ -11,10 +11,10 @@ from tests.support.authorities import NOW, default_authority, subject_public_key
 from tests.support.issuing import REQUEST_ID, assert_failed, intent_in, journaled, kinds, log_of, wanted
 from tests.support.signer import BOOT_ID, CONFIGURATION_HASH, SIGNING_CA, Front
 
+from cassiopeia.core import merkle
 from cassiopeia.core.certificate import check_certificate, check_tbs, compose_certificate
 from cassiopeia.core.request import request_digest
 from cassiopeia.errors import StateUnknown
-from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import as_request
 from cassiopeia.protocol.events import (
     CertificateIssued,

@@ -25,13 +25,12 @@ from tests.support.journal_records import (
 )
 from tests.support.signer import JOURNAL_KEY, NOW, PROFILE, SIGNING_CA, open_journal, record_intent, record_issued
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import PeerError, StateUnknown
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.entry import JournalEntry
-from cassiopeia.protocol import structure
 from cassiopeia.signer.journal import Journal
 
 HOUR = dt.timedelta(hours=1)

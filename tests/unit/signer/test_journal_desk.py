@@ -15,13 +15,14 @@ from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.journal_records import OTHER_KEY, record_all, record_start
 from tests.support.signer import BOOT_ID, JOURNAL_KEY, NOW, SIGNING_CA, Front, record_intent, record_issued
 
+from cassiopeia.core import structure
 from cassiopeia.core.request import Revocation, RevocationRequest
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.journal.head import JournalHead
-from cassiopeia.protocol import payload, structure
+from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
     CertificateIssued,
     EntriesReceived,

@@ -13,10 +13,9 @@ from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.journal_records import OTHER_KEY, opened_file, record_all, record_start
 from tests.support.signer import JOURNAL_KEY, NOW, open_journal, record_intent, record_issued
 
+from cassiopeia.core import merkle, structure
 from cassiopeia.errors import OperatorError, StateUnknown
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import merkle
-from cassiopeia.protocol import structure
 from cassiopeia.signer.journal import Journal
 
 DAMAGED = (

@@ -13,9 +13,9 @@ from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.journal_records import OTHER_KEY, opened_file, record_start
 from tests.support.signer import JOURNAL_KEY, NOW, open_journal, record_intent
 
+from cassiopeia.core import merkle
 from cassiopeia.errors import InternalError, PeerError
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import merkle
 from cassiopeia.journal.head import JournalHead
 from cassiopeia.signer.journal import Journal
 

@@ -14,9 +14,9 @@ from tests.support.journal_sites import signer_site
 from tests.support.rebuilding import PUBLIC_KEYS, export, make, opened, replayed, saved
 
 from cassiopeia.config import SignerConfig, load_signer_config
+from cassiopeia.core import merkle
 from cassiopeia.errors import OperatorError
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import merkle
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
 from cassiopeia.journal.transcript import End, SavedLog
 from cassiopeia.signer.journal_file import FILE_NAME

@@ -12,12 +12,12 @@ import pytest
 from tests.support.journal_maker import JournalMaker
 from tests.support.store import NOW, after, issued, lease_sign
 
+from cassiopeia.core import structure
 from cassiopeia.errors import InternalError, OperatorError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.chain import Chain, Link, no_entries
 from cassiopeia.journal.entry import JournalEntry, Log
-from cassiopeia.protocol import structure
 from cassiopeia.store import journal_copies
 from cassiopeia.store.database import Store
 from cassiopeia.store.journal_copies import CopyState, SeenHead

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from cassiopeia.core import structure
 from cassiopeia.errors import InternalError, PeerError
-from cassiopeia.protocol import structure
 
 NOW = dt.datetime(2026, 11, 23, 8, 32, 13, tzinfo=dt.UTC)
 

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
+from cassiopeia.core import merkle
 from cassiopeia.errors import PeerError, SignatureInvalid
-from cassiopeia.journal import merkle
 
 LEAVES = [merkle.leaf_hash(bytes([number])) for number in range(20)]
 ROOT = merkle.frontier_of(LEAVES).root()
