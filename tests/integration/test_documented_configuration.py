@@ -14,12 +14,13 @@ from tests.support.journal_keys import write_journal_pem
 from tests.support.operators import public_pem
 
 from cassiopeia import config
+from cassiopeia.config import authorities, client, signer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 SHAPES = {
-    "signer.toml": config._SignerFile,
-    "client.toml": config._ClientFile,
-    "authorities.toml": config._AuthoritiesFile,
+    "signer.toml": signer._SignerFile,
+    "client.toml": client._ClientFile,
+    "authorities.toml": authorities._AuthoritiesFile,
     "further table of signer.toml": None,
 }
 # `passphrase_credential` is the alternative to `passphrase_file`: one file cannot show both.
@@ -62,7 +63,7 @@ def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "authorities.toml"
     path.write_text(examples()["authorities.toml"], encoding="utf-8")
 
-    file = config.read_toml(path, config._AuthoritiesFile)
+    file = config.read_toml(path, authorities._AuthoritiesFile)
 
     assert [each.name for each in file.authority] == ["assured_2026_2"]
 

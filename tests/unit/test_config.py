@@ -20,6 +20,7 @@ from cassiopeia.config import (
     load_client_config,
     load_profiles,
     load_signer_config,
+    toml,
 )
 from cassiopeia.errors import ConfigurationError, InternalError
 from cassiopeia.link.address import SerialAddress, TcpAddress, UnixAddress
@@ -517,7 +518,7 @@ def test_a_missing_profile_directory_is_named(tmp_path: Path) -> None:
 
 def test_a_type_that_toml_cannot_give_is_our_own_bug() -> None:
     with pytest.raises(InternalError):
-        config._decode_path(complex, "1")
+        toml._decode_path(complex, "1")
 
 
 def test_reading_configuration_needs_only_what_the_signer_has() -> None:

@@ -1,0 +1,216 @@
+"""`signer.toml`: what a signer is, where it finds its keys, whom it listens to and what bounds it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from cassiopeia.config.toml import Paths, SignerId, Table, Text, beside, link_address, read_ed25519, read_toml
+from cassiopeia.errors import ConfigurationError
+from cassiopeia.link.stream import Address
+from cassiopeia.protocol.limits import Limits
+
+_Credential = Annotated[
+    str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version1Config:
+    """Version 1 of the protocol: its own certificate, its own pins, and the only profiles that it may ask for."""
+
+    certificate: Path
+    key: Path
+    peers: tuple[Path, ...]
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignerConfig:
+    """`signer.toml`. Paths are absolute; `workers` 0 means one a core.
+
+    The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential `passphrase_credential`.
+    `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
+    after `retention_days` (0: never) it no longer holds what is about persons.
+    `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
+    """
+
+    source: Path
+    signer_id: int
+    state: Path
+    workers: int
+    authorities: Path
+    profiles: Path
+    passphrase_file: Path | None
+    passphrase_credential: str
+    listen: Address
+    certificate: Path
+    key: Path
+    peers: tuple[Path, ...]
+    sessions: int
+    version_1: Version1Config | None
+    limits: Limits
+    crl_lifetime_days: int
+    crl_resign_hours: int
+    journal_key: Path
+    retention_days: int
+    disk_reserve_octets: int
+    clock_leap_days: int
+    operators: tuple[bytes, ...]
+    quorum: int
+
+
+def load_signer_config(path: Path) -> SignerConfig:
+    """Read `signer.toml`; raises ConfigurationError."""
+    file = read_toml(path, _SignerFile)
+    _check_passphrase_source(path, file.keys)
+    if file.crl.resign_hours >= file.crl.lifetime_days * 24:
+        raise ConfigurationError(
+            "CRLs must be signed anew before they end: make this smaller than lifetime_days",
+            source=str(path),
+            key="crl.resign_hours",
+        )
+    if file.journal is None:
+        raise ConfigurationError(
+            'name the key that signs the journal, as key = "journal.key"; '
+            "openssl genpkey -algorithm ED25519 -out journal.key makes one (mode 600)",
+            source=str(path),
+            key="journal.key",
+        )
+    operators = tuple(
+        read_ed25519(path, each, key=f"orders.operators[{index}]") for index, each in enumerate(file.orders.operators)
+    )
+    _check_operators(path, operators, quorum=file.orders.quorum)
+    version_1 = file.link.version_1
+    return SignerConfig(
+        source=path.absolute(),
+        signer_id=file.signer.id,
+        state=beside(path, file.signer.state),
+        workers=file.signer.workers,
+        authorities=beside(path, file.signer.authorities),
+        profiles=beside(path, file.signer.profiles),
+        passphrase_file=None if file.keys.passphrase_file is None else beside(path, file.keys.passphrase_file),
+        passphrase_credential=file.keys.passphrase_credential or "",
+        listen=link_address(path, file.link.listen, key="link.listen"),
+        certificate=beside(path, file.link.certificate),
+        key=beside(path, file.link.key),
+        peers=tuple(beside(path, each) for each in file.link.peers),
+        sessions=file.link.sessions,
+        version_1=None
+        if version_1 is None
+        else Version1Config(
+            certificate=beside(path, version_1.certificate),
+            key=beside(path, version_1.key),
+            peers=tuple(beside(path, each) for each in version_1.peers),
+            profiles=version_1.profiles,
+        ),
+        limits=Limits(
+            open_requests=file.limits.open_requests,
+            request_octets=file.limits.request_octets,
+            request_seconds=file.limits.request_seconds,
+        ),
+        crl_lifetime_days=file.crl.lifetime_days,
+        crl_resign_hours=file.crl.resign_hours,
+        journal_key=beside(path, file.journal.key),
+        retention_days=file.journal.retention_days,
+        disk_reserve_octets=file.disk.reserve_mib * 1024 * 1024,
+        clock_leap_days=file.clock.leap_days,
+        operators=operators,
+        quorum=file.orders.quorum,
+    )
+
+
+class _Signer(Table, frozen=True, kw_only=True):
+    id: SignerId
+    state: Path = Path("state")
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    authorities: Path = Path("authorities.toml")
+    profiles: Path = Path("profiles")
+
+
+class _Keys(Table, frozen=True, kw_only=True):
+    passphrase_file: Path | None = None
+    # systemd.exec(5): the name becomes a file name below $CREDENTIALS_DIRECTORY.
+    passphrase_credential: _Credential | None = None
+
+
+class _Version1(Table, frozen=True, kw_only=True):
+    certificate: Path
+    key: Path
+    peers: Paths
+    profiles: tuple[Text, ...] = ()
+
+
+class _SignerLink(Table, frozen=True, kw_only=True):
+    listen: Text
+    certificate: Path
+    key: Path
+    peers: Paths
+    sessions: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    version_1: _Version1 | None = None
+
+
+class _Limits(Table, frozen=True, kw_only=True):
+    open_requests: Annotated[int, msgspec.Meta(ge=1, le=4096)] = Limits().open_requests
+    request_octets: Annotated[int, msgspec.Meta(ge=16_384, le=Limits().message_octets)] = Limits().request_octets
+    request_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = Limits().request_seconds
+
+
+class _Crl(Table, frozen=True, kw_only=True):
+    # 10 days are what browser rules allow, 30 what no browser has to see (root structure, "Revocation").
+    lifetime_days: Annotated[int, msgspec.Meta(ge=1, le=30)] = 10
+    resign_hours: Annotated[int, msgspec.Meta(ge=1, le=720)] = 24
+
+
+class _SignerJournal(Table, frozen=True, kw_only=True):
+    key: Path
+    retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
+
+
+class _Disk(Table, frozen=True, kw_only=True):
+    reserve_mib: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 64
+
+
+class _Clock(Table, frozen=True, kw_only=True):
+    leap_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 3
+
+
+class _Orders(Table, frozen=True, kw_only=True):
+    operators: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] = ()
+    quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
+class _SignerFile(Table, frozen=True, kw_only=True):
+    signer: _Signer
+    keys: _Keys
+    link: _SignerLink
+    journal: _SignerJournal | None = None  # it must be there; its lack has a message of its own
+    limits: _Limits = _Limits()
+    crl: _Crl = _Crl()
+    disk: _Disk = _Disk()
+    clock: _Clock = _Clock()
+    orders: _Orders = _Orders()
+
+
+def _check_passphrase_source(path: Path, keys: _Keys) -> None:
+    if (keys.passphrase_file is None) == (keys.passphrase_credential is None):
+        raise ConfigurationError(
+            "give either passphrase_file or passphrase_credential", source=str(path), key="keys.passphrase_file"
+        )
+
+
+def _check_operators(path: Path, operators: tuple[bytes, ...], *, quorum: int) -> None:
+    for index, each in enumerate(operators):
+        if each in operators[:index]:
+            raise ConfigurationError(
+                "this key stands there twice; each operator has one", source=str(path), key=f"orders.operators[{index}]"
+            )
+    if operators and quorum > len(operators):
+        raise ConfigurationError(
+            f"so many must sign, and {len(operators)} keys are named: name more of them, or ask for fewer",
+            source=str(path),
+            key="orders.quorum",
+        )
