@@ -22,7 +22,7 @@ from tests.support.journal_entries import (
 )
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry, head
 
@@ -75,7 +75,7 @@ READERS: list[Callable[[bytes], bytes]] = [
     _head,
     _signed_head,
     _frontier,
-    lambda octets: head.public_octets(head.load_public_key(octets)),
+    lambda octets: ed25519.public_octets(ed25519.load_public_key(octets)),
 ]
 
 

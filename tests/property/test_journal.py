@@ -12,7 +12,7 @@ from tests.support.journal_entries import BODIES, chain, signed_head
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 from tests.support.strategies import instances, octet_strings
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import entry, head
 
@@ -48,7 +48,7 @@ def test_an_entry_is_read_as_it_was_written(value: entry.JournalEntry, kind: str
 
 @pytest.mark.parametrize(
     "read",
-    [entry.decode_entry, entry.decode_log, entry.without_previous, head.read_head, head.load_public_key],
+    [entry.decode_entry, entry.decode_log, entry.without_previous, head.read_head, ed25519.load_public_key],
     ids=lambda read: read.__name__,
 )
 @given(data=st.data())

@@ -13,13 +13,13 @@ from tests.support.conversations import TIMESTAMP
 from tests.support.copying import PINNED, Copying
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
+from cassiopeia.core import ed25519
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.protocol.events import TimestampReceived
 from cassiopeia.store.database import Store, open_store, upgrade
 
-KEYS = (PINNED, heads.public_octets(journal_key(3)))
+KEYS = (PINNED, ed25519.public_octets(journal_key(3)))
 _SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -9,14 +9,14 @@ from tests.support.journal_maker import JournalMaker, journal_key
 from tests.support.store import NOW
 
 from cassiopeia.client.journal_copy import JournalCopy
+from cassiopeia.core import ed25519
 from cassiopeia.errors import Unavailable
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.entry import Log
 from cassiopeia.protocol.events import EntriesRequested, Event
 from cassiopeia.store.database import Store
 
-PINNED = heads.public_octets(journal_key(1))
+PINNED = ed25519.public_octets(journal_key(1))
 
 
 class Copying:

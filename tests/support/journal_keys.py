@@ -7,10 +7,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from cassiopeia.journal import head
+from cassiopeia.core import ed25519
 
 JOURNAL_KEY = Ed25519PrivateKey.from_private_bytes(b"j" * 32)
-JOURNAL_PUBLIC_KEY = head.public_octets(JOURNAL_KEY)
+JOURNAL_PUBLIC_KEY = ed25519.public_octets(JOURNAL_KEY)
 
 
 def write_journal_key(path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.authorities import (
     sign,
 )
 
-from cassiopeia.core import algorithms, certificate, crl, merkle, structure
+from cassiopeia.core import algorithms, certificate, crl, ed25519, merkle, structure
 from cassiopeia.core.policy import decide
 from cassiopeia.core.request import CertificateRequest, Revocation, request_digest
 from cassiopeia.journal import entry as entries
@@ -93,7 +93,7 @@ class JournalMaker:
 
     def key(self, new: Ed25519PrivateKey | None = None, *, signer: Ed25519PrivateKey | None = None) -> int:
         new = new or self.journal_key
-        public_key = heads.public_octets(new)
+        public_key = ed25519.public_octets(new)
         statement = entries.key_statement(
             signer_id=self.signer_id,
             index=self.size + 1,
@@ -237,7 +237,7 @@ class JournalMaker:
         self.journal_key = key or self.journal_key
         self.epoch += 1 + skipped
         self.floor = raise_floor(self.floor, self.number, epochs=1 + skipped)
-        body = entries.Epoch(number=self.epoch, public_key=heads.public_octets(self.journal_key), head=head)
+        body = entries.Epoch(number=self.epoch, public_key=ed25519.public_octets(self.journal_key), head=head)
         return self.add(dataclasses.replace(body, **changes))
 
     def signed_head(self, size: int | None = None, **changes: Any) -> bytes:

@@ -11,7 +11,7 @@ from tests.support.authorities import default_authority
 from tests.support.client_store import CLIENT
 from tests.support.journal_maker import JournalMaker, journal_key
 
-from cassiopeia.core import crl, structure
+from cassiopeia.core import crl, ed25519, structure
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.chain import Chain, no_entries
@@ -84,7 +84,7 @@ def client_site(directory: Path, made: JournalMaker, *, copied: int | None = Non
         _work(store, made)
         if not made.logs:
             return config
-        chain = Chain(no_entries(made.signer_id), [heads.public_octets(made.journal_key)])
+        chain = Chain(no_entries(made.signer_id), [ed25519.public_octets(made.journal_key)])
         logs = made.logs[:copied]
         for log in logs:
             chain.append(structure.decode(JournalEntry, log.entry), log)
@@ -115,7 +115,7 @@ def seen_head(octets: bytes) -> SeenHead:
 
 def export_file(path: Path, made: JournalMaker, *items: object, newest: bytes = b"") -> Path:
     """Write what an export of this journal would have; `items` go between the entries and the head."""
-    header = Header(signer_id=made.signer_id, keys=(heads.public_octets(made.journal_key),))
+    header = Header(signer_id=made.signer_id, keys=(ed25519.public_octets(made.journal_key),))
     written = [header, *made.logs, *items, End(head=made.signed_head(), newest=newest)]
     path.write_bytes(b"".join(encode_item(each) for each in written))  # type: ignore[arg-type] # items all of them
     return path

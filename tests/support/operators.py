@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cassiopeia.journal.head import public_octets
+from cassiopeia.core.ed25519 import public_octets
 from cassiopeia.journal.order import ConfirmClock, draft_order, sign_order
 
 OPERATORS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 5))

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from tests.support.journal_maker import JournalMaker, journal_key
 
 from cassiopeia.config import SignerConfig
-from cassiopeia.core import certificate
+from cassiopeia.core import certificate, ed25519
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Header, Item, SavedLog
 from cassiopeia.signer.journal import Journal
@@ -18,7 +17,7 @@ from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_reader import read_journal
 from cassiopeia.signer.rebuild import Rebuilt, rebuild
 
-PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
+PUBLIC_KEYS = [ed25519.public_octets(journal_key(number)) for number in range(4)]
 
 
 def saved(made: JournalMaker, intent: int, *, signed: bool = False) -> SavedLog:

@@ -258,7 +258,7 @@ def rotate_key(config_path: Path) -> None:
     )
 
     from cassiopeia.config import load_signer_config  # noqa: PLC0415 - as above
-    from cassiopeia.journal.head import load_public_key  # noqa: PLC0415 - as above
+    from cassiopeia.core.ed25519 import load_public_key  # noqa: PLC0415 - as above
     from cassiopeia.signer.key_rotation import rotate_key as rotate  # noqa: PLC0415 - as above
 
     config = load_signer_config(config_path)

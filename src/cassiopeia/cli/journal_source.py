@@ -56,7 +56,7 @@ def read_public_key(path: Path) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - as above
 
-    from cassiopeia.journal.head import public_octets  # noqa: PLC0415 - as above
+    from cassiopeia.core.ed25519 import public_octets  # noqa: PLC0415 - as above
 
     try:
         key = load_pem_public_key(path.read_bytes())
@@ -128,7 +128,7 @@ def _of_config(path: Path, trusted: tuple[bytes, ...] | None, signer_id: int | N
 
 
 def _of_signer(config: SignerConfig, trusted: tuple[bytes, ...] | None) -> Source:
-    from cassiopeia.journal.head import public_octets  # noqa: PLC0415 - as above
+    from cassiopeia.core.ed25519 import public_octets  # noqa: PLC0415 - as above
     from cassiopeia.signer.journal_file import FILE_NAME  # noqa: PLC0415 - as above
     from cassiopeia.signer.journal_key import load_journal_key  # noqa: PLC0415 - as above
     from cassiopeia.signer.journal_reader import export, read_journal  # noqa: PLC0415 - as above

@@ -98,6 +98,12 @@ def inclusion_path(number: int, leaves: Sequence[bytes]) -> tuple[bytes, ...]:
 
 def check_inclusion(leaf: bytes, *, number: int, size: int, path: Sequence[bytes], root: bytes) -> None:
     """RFC 9162 2.1.3.2: raises SignatureInvalid unless `path` shows that the leaf stands at `number` under `root`."""
+    if root_of_path(leaf, number=number, size=size, path=path) != root:
+        raise SignatureInvalid("the inclusion proof does not lead to the root")
+
+
+def root_of_path(leaf: bytes, *, number: int, size: int, path: Sequence[bytes]) -> bytes:
+    """Return the root that an inclusion proof leads to; raises SignatureInvalid for one of another length."""
     if not 0 <= number < size:
         raise SignatureInvalid(f"a tree of {size} entries has none at place {number}")
     position, last, found = number, size - 1, leaf
@@ -111,5 +117,6 @@ def check_inclusion(leaf: bytes, *, number: int, size: int, path: Sequence[bytes
         else:
             found = node_hash(found, each)
         position, last = position >> 1, last >> 1
-    if last or found != root:
+    if last:
         raise SignatureInvalid("the inclusion proof does not lead to the root")
+    return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.errors import Inconsistent, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -124,7 +124,7 @@ class Chain:
         )
         before = self._keys[-1] if self._keys else body.public_key
         try:
-            heads.verify(before, body.signature, heads.KEY_TAG + statement)
+            ed25519.verify(before, body.signature, heads.KEY_TAG + statement)
         except SignatureInvalid as error:
             raise PeerError("the new journal key is not signed by the one before it") from error
         self._keys = (*(key for key in self._keys if key != body.public_key), body.public_key)

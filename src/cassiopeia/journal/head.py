@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cassiopeia.core import structure
-from cassiopeia.errors import PeerError, SignatureInvalid
+from cassiopeia.core import ed25519, structure
+from cassiopeia.errors import SignatureInvalid
 
 HEAD_TAG: Final = b"cassiopeia/2 journal head\0"
 KEY_TAG: Final = b"cassiopeia/2 journal key\0"
@@ -58,33 +56,8 @@ def verify_head(octets: bytes, keys: Iterable[bytes]) -> JournalHead:
     signed = structure.decode(SignedHead, octets)
     for key in keys:
         try:
-            verify(key, signed.signature, HEAD_TAG + signed.head)
+            ed25519.verify(key, signed.signature, HEAD_TAG + signed.head)
         except SignatureInvalid:
             continue
         return structure.decode(JournalHead, signed.head)
     raise SignatureInvalid("no known journal key has signed this head")
-
-
-def verify(public_key: bytes, signature: bytes, octets: bytes) -> None:
-    """Raise SignatureInvalid unless the Ed25519 key (DER SubjectPublicKeyInfo) has signed these octets."""
-    try:
-        load_public_key(public_key).verify(signature, octets)
-    except InvalidSignature:
-        raise SignatureInvalid("a signature of a journal key does not verify") from None
-
-
-def load_public_key(octets: bytes) -> Ed25519PublicKey:
-    """Read a DER SubjectPublicKeyInfo; raises PeerError unless it is an Ed25519 key."""
-    try:
-        key = load_der_public_key(octets)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise PeerError("a journal key cannot be read") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise PeerError("a journal key is not an Ed25519 key")
-    return key
-
-
-def public_octets(key: Ed25519PrivateKey | Ed25519PublicKey) -> bytes:
-    """DER SubjectPublicKeyInfo of a key or its public half."""
-    public = key.public_key() if isinstance(key, Ed25519PrivateKey) else key
-    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -16,9 +16,8 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cassiopeia.core import structure
+from cassiopeia.core import ed25519, structure
 from cassiopeia.errors import PeerError, Refused, SignatureInvalid
-from cassiopeia.journal.head import public_octets, verify
 
 ORDER_TAG: Final = b"cassiopeia/2 order\0"
 CONFIRM_CLOCK: Final = "confirmClock"
@@ -88,7 +87,7 @@ def draft_order(*, signer_id: int, sequence: int, boot_id: bytes, arguments: Arg
 def sign_order(octets: bytes, key: Ed25519PrivateKey) -> bytes:
     """Add a signature to a `SignedOrder`, in the place of an earlier one by the same key; raises PeerError."""
     signed = read_signed(octets)
-    own = OrderSignature(key=key_id(public_octets(key)), signature=key.sign(ORDER_TAG + signed.order))
+    own = OrderSignature(key=key_id(ed25519.public_octets(key)), signature=key.sign(ORDER_TAG + signed.order))
     others = (each for each in signed.signatures if each.key != own.key)
     return structure.encode(replace(signed, signatures=(*others, own)))
 
@@ -198,7 +197,7 @@ def _has_signed(public_key: bytes, signed: SignedOrder) -> bool:
     for each in signed.signatures:
         if each.key == identifier:
             try:
-                verify(public_key, each.signature, ORDER_TAG + signed.order)
+                ed25519.verify(public_key, each.signature, ORDER_TAG + signed.order)
             except SignatureInvalid:
                 raise SignatureInvalid(f"the signature of operator {identifier.hex()[:16]} is wrong") from None
             return True

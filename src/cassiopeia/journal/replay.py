@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cassiopeia.core import merkle
+from cassiopeia.core import ed25519, merkle
 from cassiopeia.core.authority import Authority
 from cassiopeia.errors import Inconsistent, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
@@ -204,7 +204,7 @@ class Replay:
         )
         signer = self.keys[-1].public_key if self.keys else body.public_key
         try:
-            heads.verify(signer, body.signature, heads.KEY_TAG + statement)
+            ed25519.verify(signer, body.signature, heads.KEY_TAG + statement)
         except SignatureInvalid as error:
             raise PeerError("the new journal key is not signed by the one before it") from error
         self.keys.append(
@@ -214,7 +214,7 @@ class Replay:
     def _epoch(self, entry: JournalEntry, body: entries.Epoch, _log: Log) -> None:
         if body.number != entry.epoch:
             raise PeerError(f"it opens epoch {body.number}, not {entry.epoch}")
-        heads.load_public_key(body.public_key)
+        ed25519.load_public_key(body.public_key)
         if body.head:
             self._check_last_head(body)
         self.crls.epoch(entry.epoch - self.epoch)

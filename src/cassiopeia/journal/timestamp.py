@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cassiopeia.core import structure
+from cassiopeia.core import ed25519, structure
 from cassiopeia.errors import SignatureInvalid
-from cassiopeia.journal.head import TIMESTAMP_TAG, verify
+from cassiopeia.journal.head import TIMESTAMP_TAG
 from cassiopeia.protocol.payload import Timestamp
 
 
@@ -23,7 +23,7 @@ def verify_timestamp(timestamp: Timestamp, keys: Iterable[bytes]) -> None:
     """Raise SignatureInvalid unless one of these journal keys (DER SubjectPublicKeyInfo) has signed it."""
     for key in keys:
         try:
-            verify(key, timestamp.signature or b"", statement(timestamp))
+            ed25519.verify(key, timestamp.signature or b"", statement(timestamp))
         except SignatureInvalid:
             continue
         return

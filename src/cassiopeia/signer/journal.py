@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import InternalError, OperatorError, PeerError, SignatureInvalid, StateUnknown
 from cassiopeia.journal import entry as entries
@@ -49,7 +49,7 @@ class Journal:
     def __init__(self, directory: Path, *, signer_id: int, key: Ed25519PrivateKey) -> None:
         self._signer_id = signer_id
         self._key = key
-        self._public_key = heads.public_octets(key)
+        self._public_key = ed25519.public_octets(key)
         self._path = directory / journal_file.FILE_NAME
         self._in_transaction = False
         self._failed = False
@@ -345,7 +345,7 @@ class Journal:
         """From the next commit on, heads are signed with this key; the one before vouches for it."""
         if self.size:
             self.signed_head()  # of what is on the disk: that is still the old key's to sign
-        public_key = heads.public_octets(new)
+        public_key = ed25519.public_octets(new)
         statement = heads.KEY_TAG + entries.key_statement(
             signer_id=self._signer_id, index=self.next_position, previous_hash=self._head, public_key=public_key
         )

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from cassiopeia import files
 from cassiopeia.config import SignerConfig
+from cassiopeia.core import ed25519
 from cassiopeia.errors import OperatorError
-from cassiopeia.journal import head as heads
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_key import load_journal_key
@@ -41,7 +41,7 @@ def rotate_key(config: SignerConfig, *, now: dt.datetime) -> bytes:
         _write_key(following, Ed25519PrivateKey.generate())
     new = load_journal_key(following)
     # 2. The entry, unless a run before this one has got so far.
-    if read_header(config.state / FILE_NAME).keys[-1] != heads.public_octets(new):
+    if read_header(config.state / FILE_NAME).keys[-1] != ed25519.public_octets(new):
         journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(path))
         try:
             # The signer's time, not the machine's: an entry from the future would halt the next start.
@@ -52,7 +52,7 @@ def rotate_key(config: SignerConfig, *, now: dt.datetime) -> bytes:
     # 3. From now on it is the key; the old one has nothing left to sign.
     following.replace(path)
     files.sync_directory(path.parent)
-    return heads.public_octets(new)
+    return ed25519.public_octets(new)
 
 
 def _write_key(path: Path, key: Ed25519PrivateKey) -> None:

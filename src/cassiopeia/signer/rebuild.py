@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 from cassiopeia import files
 from cassiopeia.config import SignerConfig
-from cassiopeia.core import crl, der, merkle
+from cassiopeia.core import crl, der, ed25519, merkle
 from cassiopeia.errors import Inconsistent, OperatorError, PeerError, SignatureInvalid
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -84,7 +84,7 @@ def rebuild(
         try:
             journal = Journal(building, signer_id=config.signer_id, key=key)
             try:
-                run = _Rebuild(journal, own_key=heads.public_octets(key), replaced=replaced, now=now)
+                run = _Rebuild(journal, own_key=ed25519.public_octets(key), replaced=replaced, now=now)
                 done = run.run(items, trusted)
             finally:
                 journal.close()

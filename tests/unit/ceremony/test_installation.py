@@ -18,8 +18,8 @@ from cassiopeia.ceremony import installation as installing
 from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
 from cassiopeia.ceremony.installation import Installation, LinkAddresses, default_profile_texts, initialise
 from cassiopeia.config import load_authorities, load_chain, load_client_config, load_profiles, load_signer_config
+from cassiopeia.core import ed25519
 from cassiopeia.errors import ConfigurationError, OperatorError
-from cassiopeia.journal import head
 from cassiopeia.link.address import SerialAddress, UnixAddress
 from cassiopeia.link.credentials import Version1Tls, certificate_pin, client_tls, signer_tls
 from cassiopeia.store.database import open_store
@@ -83,7 +83,7 @@ def test_the_client_knows_the_signers_journal_by_its_key(installation: Installat
     key = load_pem_private_key(signer.journal_key.read_bytes(), None)
 
     assert isinstance(key, Ed25519PrivateKey)
-    assert client.journal_keys == (head.public_octets(key),)
+    assert client.journal_keys == (ed25519.public_octets(key),)
     assert installation.client_version_1_config is not None
     assert load_client_config(installation.client_version_1_config).journal_keys == ()
 

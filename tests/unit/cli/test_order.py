@@ -16,8 +16,8 @@ from cassiopeia.ceremony.operator_key import load_operator_key
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.client.order_draft import read_order_file, write_order
 from cassiopeia.core import structure
+from cassiopeia.core.ed25519 import public_octets
 from cassiopeia.errors import OperatorError
-from cassiopeia.journal.head import public_octets
 from cassiopeia.journal.order import ConfirmClock, key_id, read_order, read_signed, sign_order, verify_order
 from cassiopeia.journal.timestamp import statement
 from cassiopeia.protocol.payload import Timestamp

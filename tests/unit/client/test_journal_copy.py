@@ -15,6 +15,7 @@ from tests.support.signer import PROFILE, Front
 from tests.support.store import NOW
 
 from cassiopeia.client import journal_share
+from cassiopeia.core import ed25519
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -409,7 +410,7 @@ def test_the_head_of_another_signer_is_not_presented(copying: Copying, store: St
     other = JournalMaker(signer_id=2)
     other.journal_key = journal_key(2)
     other.begin()
-    stranger = Copying(store, other, pinned=[heads.public_octets(journal_key(2))])
+    stranger = Copying(store, other, pinned=[ed25519.public_octets(journal_key(2))])
     stranger.open()
     stranger.run()
     copying.open()
@@ -485,7 +486,7 @@ def test_a_rebuilt_signer_is_believed_when_its_key_is_pinned(store: Store, caplo
     copying.turn(TimestampReceived(handle=99, timestamp=ahead))
     del made.logs[3:]
     made.new_epoch(journal_key(4), head=made.signed_head())
-    for pinned in (PINNED,), (PINNED, heads.public_octets(journal_key(4))):
+    for pinned in (PINNED,), (PINNED, ed25519.public_octets(journal_key(4))):
         copying = Copying(store, made, pinned=pinned)
         copying.open()
         copying.run()

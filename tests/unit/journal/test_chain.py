@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
-from cassiopeia.core import structure
+from cassiopeia.core import ed25519, structure
 from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.chain import Chain, Link, no_entries
 from cassiopeia.journal.entry import JournalEntry, Log
 
-KEYS = [heads.public_octets(journal_key(number)) for number in range(5)]
+KEYS = [ed25519.public_octets(journal_key(number)) for number in range(5)]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.support.journal_entries import (
 )
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import entry, head
 
@@ -183,7 +183,7 @@ def test_the_statement_of_a_key_holds_at_one_place_only() -> None:
         "public_key": JOURNAL_PUBLIC_KEY,
     }
     signature = JOURNAL_KEY.sign(head.KEY_TAG + entry.key_statement(**statement))
-    head.verify(JOURNAL_PUBLIC_KEY, signature, head.KEY_TAG + entry.key_statement(**statement))
+    ed25519.verify(JOURNAL_PUBLIC_KEY, signature, head.KEY_TAG + entry.key_statement(**statement))
     for change in (
         {"signer_id": 2},
         {"index": 2},
@@ -191,4 +191,4 @@ def test_the_statement_of_a_key_holds_at_one_place_only() -> None:
         {"public_key": JOURNAL_PUBLIC_KEY[:-1] + b"\0"},
     ):
         with pytest.raises(SignatureInvalid):
-            head.verify(JOURNAL_PUBLIC_KEY, signature, head.KEY_TAG + entry.key_statement(**statement | change))
+            ed25519.verify(JOURNAL_PUBLIC_KEY, signature, head.KEY_TAG + entry.key_statement(**statement | change))

@@ -9,13 +9,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.conversations import NOW
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 
-from cassiopeia.core import structure
+from cassiopeia.core import ed25519, structure
 from cassiopeia.errors import PeerError, SignatureInvalid
 from cassiopeia.journal import head
 
 HEAD = head.JournalHead(signer_id=1, epoch=1, size=8, root_hash=b"r" * 32, time=NOW)
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
-OTHER_PUBLIC_KEY = head.public_octets(OTHER_KEY)
+OTHER_PUBLIC_KEY = ed25519.public_octets(OTHER_KEY)
 P256_PUBLIC_KEY = (
     ec.derive_private_key(5, ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 )
@@ -82,20 +82,20 @@ class TestHeads:
 
 class TestKeys:
     def test_both_halves_have_the_same_public_octets(self) -> None:
-        assert head.public_octets(JOURNAL_KEY) == head.public_octets(JOURNAL_KEY.public_key())
-        assert head.public_octets(head.load_public_key(JOURNAL_PUBLIC_KEY)) == JOURNAL_PUBLIC_KEY
+        assert ed25519.public_octets(JOURNAL_KEY) == ed25519.public_octets(JOURNAL_KEY.public_key())
+        assert ed25519.public_octets(ed25519.load_public_key(JOURNAL_PUBLIC_KEY)) == JOURNAL_PUBLIC_KEY
 
     @pytest.mark.parametrize("octets", [b"", b"0\0", JOURNAL_PUBLIC_KEY[:-1], JOURNAL_PUBLIC_KEY + b"\0"])
     def test_octets_that_are_no_key_are_a_peer_error(self, octets: bytes) -> None:
         with pytest.raises(PeerError, match="cannot be read"):
-            head.load_public_key(octets)
+            ed25519.load_public_key(octets)
 
     def test_a_key_of_another_kind_is_a_peer_error(self) -> None:
         with pytest.raises(PeerError, match="not an Ed25519 key"):
-            head.verify(P256_PUBLIC_KEY, b"", b"")
+            ed25519.verify(P256_PUBLIC_KEY, b"", b"")
 
     @pytest.mark.parametrize("signature", [b"", bytes(63), bytes(64), bytes(65)])
     def test_a_signature_that_does_not_verify_raises(self, signature: bytes) -> None:
         with pytest.raises(SignatureInvalid):
-            head.verify(JOURNAL_PUBLIC_KEY, signature, b"octets")
-        head.verify(JOURNAL_PUBLIC_KEY, JOURNAL_KEY.sign(b"octets"), b"octets")
+            ed25519.verify(JOURNAL_PUBLIC_KEY, signature, b"octets")
+        ed25519.verify(JOURNAL_PUBLIC_KEY, JOURNAL_KEY.sign(b"octets"), b"octets")

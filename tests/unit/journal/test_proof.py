@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.journal_maker import JournalMaker, journal_key
 
+from cassiopeia.core import ed25519
 from cassiopeia.errors import PeerError
-from cassiopeia.journal import head as heads
 from cassiopeia.journal import proof as proofs
 from cassiopeia.journal.entry import Log
 from cassiopeia.journal.proof import Proof, ProvedEntry
 from cassiopeia.journal.replay import Replay
 
-PUBLIC_KEY = heads.public_octets(journal_key())
+PUBLIC_KEY = ed25519.public_octets(journal_key())
 
 
 def prove(made: JournalMaker, *indices: int) -> Proof:
@@ -96,7 +96,7 @@ def test_a_proof_that_was_changed_proves_nothing(
 
 def test_the_key_is_the_readers_not_the_proofs(made: JournalMaker) -> None:
     with pytest.raises(PeerError, match="no known journal key has signed this head"):
-        proofs.check_proof(prove(made, 7), [heads.public_octets(journal_key(2))])
+        proofs.check_proof(prove(made, 7), [ed25519.public_octets(journal_key(2))])
 
 
 def test_an_entry_of_another_signer_is_not_this_ones(made: JournalMaker) -> None:

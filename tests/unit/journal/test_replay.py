@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -17,7 +17,7 @@ from cassiopeia.journal.crls import NUMBERS_SKIPPED
 from cassiopeia.journal.entry import LOST_PAST, Log
 from cassiopeia.journal.replay import Replay
 
-PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
+PUBLIC_KEYS = [ed25519.public_octets(journal_key(number)) for number in range(4)]
 
 
 def replay(made: JournalMaker, *, deep: bool = True) -> Replay:
@@ -298,7 +298,7 @@ def epoch_without_a_key(made: JournalMaker) -> None:
         (epoch_with_a_head_of_an_epoch_before, "is that of another signer or epoch"),
         (epoch_with_a_head_of_another_signer, "is that of another signer or epoch"),
         (epoch_with_a_head_that_forked, "of a journal which went on from fewer entries"),
-        (epoch_without_a_key, "a journal key cannot be read"),
+        (epoch_without_a_key, "an Ed25519 key cannot be read"),
     ],
 )
 def test_what_cannot_be_is_named_with_its_entry(spoil: Callable[[JournalMaker], object], complaint: str) -> None:

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
+from cassiopeia.core import ed25519
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.journal import transcript
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Header, Item, SavedCrl, SavedLog
 
-HEADER = Header(signer_id=1, keys=(heads.public_octets(journal_key()),))
+HEADER = Header(signer_id=1, keys=(ed25519.public_octets(journal_key()),))
 
 
 def items(made: JournalMaker) -> list[Item]:

@@ -8,13 +8,13 @@ import pytest
 from tests.support.authorities import default_authority
 from tests.support.journal_maker import JournalMaker, journal_key
 
-from cassiopeia.core import certificate
+from cassiopeia.core import certificate, ed25519
 from cassiopeia.journal import head as heads
 from cassiopeia.journal import verification as verifications
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.verification import Verification
 
-PUBLIC_KEYS = [heads.public_octets(journal_key(number)) for number in range(4)]
+PUBLIC_KEYS = [ed25519.public_octets(journal_key(number)) for number in range(4)]
 
 
 @pytest.fixture

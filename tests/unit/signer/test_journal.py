@@ -25,7 +25,7 @@ from tests.support.journal_records import (
 )
 from tests.support.signer import JOURNAL_KEY, NOW, PROFILE, SIGNING_CA, open_journal, record_intent, record_issued
 
-from cassiopeia.core import merkle, structure
+from cassiopeia.core import ed25519, merkle, structure
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import PeerError, StateUnknown
 from cassiopeia.journal import entry as entries
@@ -81,7 +81,7 @@ def test_it_begins_with_its_own_key_signed_by_itself(journal: Journal) -> None:
     statement = entries.key_statement(
         signer_id=1, index=1, previous_hash=entries.NO_ENTRY, public_key=JOURNAL_PUBLIC_KEY
     )
-    heads.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
+    ed25519.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
     assert (journal.is_new, journal.size, journal.commits) == (False, 1, 1)
 
 
@@ -545,7 +545,7 @@ def test_a_new_key_is_vouched_for_by_the_one_before(tmp_path: Path) -> None:
     record_start(journal)
     journal.commit()
     before = journal.head
-    new = heads.public_octets(OTHER_KEY)
+    new = ed25519.public_octets(OTHER_KEY)
 
     journal.record_key(OTHER_KEY, now=NOW)
     # What is on the disk is still the old key's to sign.
@@ -555,9 +555,9 @@ def test_a_new_key_is_vouched_for_by_the_one_before(tmp_path: Path) -> None:
     statement = entries.key_statement(signer_id=1, index=3, previous_hash=before, public_key=new)
     body = entries.decode_body(written(journal)[-1])
     assert body.public_key == new
-    heads.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
+    ed25519.verify(JOURNAL_PUBLIC_KEY, body.signature, heads.KEY_TAG + statement)
     assert heads.verify_head(journal.signed_head(), [new]).size == 3
-    heads.verify(new, journal.sign(b"tag"), b"tag")
+    ed25519.verify(new, journal.sign(b"tag"), b"tag")
     assert journal.index.public_keys() == [JOURNAL_PUBLIC_KEY, new]
     journal.close()
     journal = open_journal(tmp_path, key=OTHER_KEY)

@@ -22,8 +22,8 @@ from tests.support.journal_records import (
 )
 from tests.support.signer import JOURNAL_KEY, NOW, SIGNING_CA, open_journal, record_intent, record_issued
 
+from cassiopeia.core import ed25519
 from cassiopeia.errors import StateUnknown
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.signer import journal_index
@@ -251,7 +251,7 @@ def test_an_epoch_that_is_skipped_is_over_and_has_used_numbers(journal: Journal)
 def test_keys_come_in_order(journal: Journal) -> None:
     journal.record_key(OTHER_KEY, now=NOW)
     journal.record_epoch(head=b"", now=NOW)
-    other = heads.public_octets(OTHER_KEY)
+    other = ed25519.public_octets(OTHER_KEY)
     assert journal.index.public_keys() == [JOURNAL_PUBLIC_KEY, other, other]
 
 

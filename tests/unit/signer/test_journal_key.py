@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.support.authorities import p256_key
 from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY, write_journal_key
 
+from cassiopeia.core import ed25519
 from cassiopeia.errors import OperatorError
-from cassiopeia.journal import head as heads
 from cassiopeia.signer.journal_key import load_journal_key
 
 
@@ -30,7 +30,7 @@ def write(path: Path, octets: bytes, *, mode: int = 0o600) -> None:
 
 def test_the_key_is_read(path: Path) -> None:
     write_journal_key(path)
-    assert heads.public_octets(load_journal_key(path)) == JOURNAL_PUBLIC_KEY
+    assert ed25519.public_octets(load_journal_key(path)) == JOURNAL_PUBLIC_KEY
 
 
 def test_without_a_key_nothing_starts(path: Path) -> None:

@@ -11,8 +11,8 @@ from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 from tests.support.journal_sites import NOW, signer_site, write_key
 
 from cassiopeia.config import SignerConfig, load_signer_config
+from cassiopeia.core import ed25519
 from cassiopeia.errors import Inconsistent, OperatorError
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Header
 from cassiopeia.signer.journal import Journal
@@ -82,7 +82,7 @@ def test_an_export_ends_with_the_head_that_the_running_signer_gives(config: Sign
     header, *_, end = export(config.state, journal_key(), replay)
     journal = Journal(config.state, signer_id=1, key=journal_key())
 
-    assert header == Header(signer_id=1, keys=(heads.public_octets(journal_key()),))
+    assert header == Header(signer_id=1, keys=(ed25519.public_octets(journal_key()),))
     assert end == End(head=journal.signed_head())
     assert replay.size == made.size
     journal.close()
@@ -115,7 +115,7 @@ def test_a_key_is_changed_by_the_clock_that_operators_have_set_right(config: Sig
 def test_a_change_that_was_cut_off_before_the_entry_goes_on(config: SignerConfig) -> None:
     write_key(config.journal_key.with_name("journal.key.next"), journal_key(2))
 
-    assert rotate_key(config, now=NOW) == heads.public_octets(journal_key(2))
+    assert rotate_key(config, now=NOW) == ed25519.public_octets(journal_key(2))
 
 
 def test_a_change_that_was_cut_off_behind_the_entry_goes_on(config: SignerConfig) -> None:
@@ -125,7 +125,7 @@ def test_a_change_that_was_cut_off_behind_the_entry_goes_on(config: SignerConfig
     journal.commit()
     journal.close()
 
-    assert rotate_key(config, now=NOW + dt.timedelta(days=1)) == heads.public_octets(journal_key(2))
+    assert rotate_key(config, now=NOW + dt.timedelta(days=1)) == ed25519.public_octets(journal_key(2))
     assert len(read_header(config.state / FILE_NAME).keys) == 2
     Journal(config.state, signer_id=1, key=journal_key(2)).close()
 

@@ -17,11 +17,11 @@ from tests.support.store import NOW, issue, issued, lease_revoke, lease_sign
 
 from cassiopeia.client import journal_recovery
 from cassiopeia.client.journal_recovery import Material, Recovered
+from cassiopeia.core import ed25519
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import Inconsistent, OperatorError, Refused
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal import head as heads
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, Item
 from cassiopeia.store import recovery
@@ -66,7 +66,7 @@ def recover(
         yield End(head=head, newest=newest)
 
     material = Material(
-        items=items, logs=lambda: iter((again or made).logs), keys=[heads.public_octets(journal_key(key))]
+        items=items, logs=lambda: iter((again or made).logs), keys=[ed25519.public_octets(journal_key(key))]
     )
     return journal_recovery.recover(store, material, authorities or {}, now=NOW)
 
