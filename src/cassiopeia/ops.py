@@ -73,6 +73,7 @@ _URGENCY: Final = (
     "crl-missing",
     "signer-locked",
     "clock-distrusted",
+    "signer-alarm",
     "clock-offset",
     "disk-filling",
     "profile-held",
@@ -192,6 +193,8 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
             what=f"{name} does not trust its clock: {warning}",
             remedy="compare it with a clock that you trust, and confirm or correct it by a `confirmClock` order",
         )
+    for alarm in report.get("alarms", ()):
+        yield Concern(code="signer-alarm", what=f"{name}: {alarm}", remedy='see docs/runbook.md, "Alarms"')
     offset = clock_offset_s(signer)
     if offset is not None and abs(offset) > _CLOCK_OFFSET_S:
         yield Concern(

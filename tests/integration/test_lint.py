@@ -95,7 +95,7 @@ def give_profile(front: Front, line: str, instead: str) -> None:
     text = (PROFILES / f"{PROFILE}.toml").read_text(encoding="utf-8")
     assert line in text
     profile = parse_profile(text.replace(line, instead), name=PROFILE, source=PROFILE)
-    front.worker._profiles[PROFILE] = profile  # type: ignore[index] # a mapping that happens to be a dict
+    front.worker._rules = dataclasses.replace(front.worker._rules, profiles={PROFILE: profile})
 
 
 def test_what_is_right_is_issued(store: Store, front: Front, linter: Linter) -> None:

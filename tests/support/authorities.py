@@ -20,6 +20,7 @@ from cassiopeia.core.authority import Authority, load_authority
 from cassiopeia.core.policy import ApprovedRequest, decide
 from cassiopeia.core.profile import Profile, parse_profile
 from cassiopeia.core.request import CertificateRequest, Revocation, SubjectAltName, SubjectAttribute
+from cassiopeia.core.rules import Rules, Standing
 
 PrivateKey = (
     rsa.RSAPrivateKey
@@ -197,14 +198,16 @@ def approve(
     authority = authority or default_authority()
     return decide(
         request,
-        profiles={request.profile or "ocsp": profile or load_profile(request.profile)},
-        authorities=[authority],
-        signer_id=1,
+        rules=Rules(
+            signer_id=1,
+            profiles={request.profile or "ocsp": profile or load_profile(request.profile)},
+            authorities=(authority,),
+        ),
+        standing=Standing(),
         now=NOW,
         serial_entropy=bytes(range(15)),
         issued={},
         version=2,
-        version_1_profiles=frozenset(),
     )
 
 

@@ -90,6 +90,7 @@ STATUS_REPORT = payload.StatusReport(
     free_octets=10**12,
     octets_a_day=5_000_000,
     clock_warning="",
+    alarms=("the list of weak keys is missing",),
     order_sequence=3,
 )
 REVOKED_ANSWER = payload.RevokedAnswer(

@@ -22,6 +22,7 @@ from tests.support.authorities import (
 from cassiopeia.core import algorithms, certificate, crl, ed25519, merkle, structure
 from cassiopeia.core.policy import decide
 from cassiopeia.core.request import CertificateRequest, Revocation, request_digest
+from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.crls import raise_floor
@@ -130,14 +131,16 @@ class JournalMaker:
         )
         approved = decide(
             request,
-            profiles={PROFILE: load_profile(PROFILE)},
-            authorities=[self.authority],
-            signer_id=self.authority.signer_id,
+            rules=Rules(
+                signer_id=self.authority.signer_id,
+                profiles={PROFILE: load_profile(PROFILE)},
+                authorities=(self.authority,),
+            ),
+            standing=Standing(),
             now=NOW,
             serial_entropy=serial_entropy or index.to_bytes(15, "little"),
             issued={},
             version=2,
-            version_1_profiles=frozenset(),
         )
         tbs = certificate.assemble_tbs(approved)
         body = entries.Intent(

@@ -28,6 +28,7 @@ from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
+from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.protocol.events import (
     AbandonRequested,
     EntriesRequested,
@@ -44,6 +45,7 @@ from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
+from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
 from cassiopeia.signer.tasks import Outcome, Sign, Task
@@ -112,10 +114,12 @@ def make_worker(*own: Authority, ca: TestCa | None = None, keys: Any = None) -> 
     ca = ca or default_ca()
     text = (PROFILES / f"{PROFILE}.toml").read_text(encoding="utf-8")
     return Worker(
-        signer_id=1,
-        authorities={each.name: each for each in own},
-        profiles={PROFILE: parse_profile(text, name=PROFILE, source=PROFILE)},
-        version_1_profiles=frozenset({PROFILE}),
+        rules=Rules(
+            signer_id=1,
+            authorities=own,
+            profiles={PROFILE: parse_profile(text, name=PROFILE, source=PROFILE)},
+            version_1_profiles=frozenset({PROFILE}),
+        ),
         keys=keys or MemoryKeys({each.name: ca.key for each in own}),
     )
 
@@ -181,8 +185,14 @@ class Front:
     def _open(self) -> None:
         self.journal = open_journal(self.directory, now=self.now)
         self.gate = Gate(self.journal, [lambda: self.obstacle])
+        self.nonces = Nonces(lambda: int(self.clock))
         self.journal_desk = JournalDesk(
-            journal=self.journal, gate=self.gate, signer_id=1, boot_id=BOOT_ID, boot_seconds=lambda: int(self.clock)
+            journal=self.journal,
+            gate=self.gate,
+            signer_id=1,
+            boot_id=BOOT_ID,
+            boot_seconds=lambda: int(self.clock),
+            nonces=self.nonces,
         )
         self.issuance = IssuanceDesk(
             boot_id=BOOT_ID,
@@ -191,6 +201,7 @@ class Front:
             journal=self.journal,
             journal_desk=self.journal_desk,
             gate=self.gate,
+            standing=self.standing,
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
@@ -203,6 +214,9 @@ class Front:
             next_task=lambda: next(self._numbers),
             resign_after=self.resign_after,
         )
+
+    def standing(self) -> Standing:
+        return Standing(boot_id=BOOT_ID, nonces=self.nonces.valid)
 
     def record_issued(self, serial_number: int) -> None:
         """A certificate that was made before."""

@@ -8,7 +8,8 @@ Owns the order of the checks and whatever needs more than one of them; the rules
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, dataclass
 from typing import Final
 
@@ -18,11 +19,13 @@ from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse
 from cassiopeia.core.names import check_alt_name, encode_subject
 from cassiopeia.core.profile import ALT_NAME_TYPES, EXTENDED_KEY_USAGES, SUBJECT_TYPES, Presence, Profile
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
+from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.core.validity import Validity, choose_validity
 from cassiopeia.errors import InternalError, Refused, Unavailable
 
 SERIAL_ENTROPY_OCTETS: Final = 15
 _HIGHEST_SIGNER_ID: Final = 0x7F
+_LOOK_AGAIN_S: Final = 3600
 
 # What each kind of key can be used for at all; the profile's key usages are narrowed to it, so that one profile serves
 # every kind. RSA: RFC 3279 2.3.1; EC: RFC 5480 3; Ed25519: RFC 8410 5; ML-DSA: RFC 9881 5.
@@ -48,6 +51,7 @@ class ApprovedRequest:
     alt_names: tuple[SubjectAltName, ...]
     key: CertifiedKey
     key_usage: tuple[str, ...]
+    validators: tuple[bytes, ...] = ()  # the key ids of those who proved something of it, each once
 
     def __post_init__(self, approval: object) -> None:
         if approval is not _APPROVAL:
@@ -57,24 +61,27 @@ class ApprovedRequest:
 def decide(
     request: CertificateRequest,
     *,
-    profiles: Mapping[str, Profile],
-    authorities: Iterable[Authority],
-    signer_id: int,
+    rules: Rules,
+    standing: Standing,
     now: dt.datetime,
     serial_entropy: bytes,
     issued: Mapping[str, int],
     version: int,
-    version_1_profiles: frozenset[str],
 ) -> ApprovedRequest:
     """Approve one request, or raise Refused (final) or Unavailable (later).
 
     `issued` counts the certificates of each sub-CA by its name; `serial_entropy` is 15 octets from the CSPRNG, used
     for this request alone; `version` is that of the protocol that brought the request.
     """
-    authorities = tuple(authorities)
     # 1. What kind of certificate, and whether it may be asked for this way.
-    profile = _choose_profile(request, profiles)
-    _check_version(profile, version=version, version_1_profiles=version_1_profiles)
+    profile = _choose_profile(request, rules)
+    _check_version(profile, version=version, version_1_profiles=rules.version_1_profiles)
+    if profile.name in rules.unsound_profiles:
+        raise Unavailable(
+            f"the profile {profile.name} issues nothing: {rules.unsound_profiles[profile.name]}",
+            code="profile-unsound",
+            retry_after_s=_LOOK_AGAIN_S,
+        )
     # 2. The proofs. None are understood yet, so that a profile which demands any is never issued.
     if profile.evidence:
         raise Refused(
@@ -84,7 +91,8 @@ def decide(
         )
     # 3. The key: the request is signed with it, and it is fit to be certified.
     key = _certified_key(request)
-    _check_not_our_own(key, authorities)
+    _check_not_our_own(key, rules.authorities)
+    _check_not_blocked(key, standing)
     key_usage = _narrow_key_usage(profile, key)
     # 4. The names, each for itself, then against the profile, then together.
     attributes = request.attributes
@@ -107,16 +115,22 @@ def decide(
     # 6. The sub-CA: last but for what follows from it, because it alone may say "not now".
     if profile.family:
         authority = choose_authority(
-            authorities,
+            [each for each in rules.authorities if each.name not in standing.halted_authorities],
             family=profile.family,
-            signer_id=signer_id,
+            signer_id=rules.signer_id,
             now=now,
             not_after=validity.not_after,
             issued=issued,
         )
     else:
         authority = _named_authority(
-            request.ocsp_target_ca, authorities, signer_id=signer_id, now=now, validity=validity, issued=issued
+            request.ocsp_target_ca,
+            rules.authorities,
+            halted=standing.halted_authorities,
+            signer_id=rules.signer_id,
+            now=now,
+            validity=validity,
+            issued=issued,
         )
     # 7. Algorithm and serial number.
     return ApprovedRequest(
@@ -125,7 +139,7 @@ def decide(
         profile=profile,
         authority=authority,
         algorithm=choose_algorithm(authority.public_key, request.signature_hash, pss=authority.pss),
-        serial_number=make_serial_number(signer_id, serial_entropy),
+        serial_number=make_serial_number(rules.signer_id, serial_entropy),
         validity=validity,
         subject=subject,
         alt_names=request.alt_names,
@@ -141,7 +155,7 @@ def make_serial_number(signer_id: int, entropy: bytes) -> int:
     return int.from_bytes(bytes((signer_id,)) + entropy, "big")
 
 
-def _choose_profile(request: CertificateRequest, profiles: Mapping[str, Profile]) -> Profile:
+def _choose_profile(request: CertificateRequest, rules: Rules) -> Profile:
     if request.ocsp_target_ca:
         if request.profile:
             raise Refused(
@@ -149,17 +163,17 @@ def _choose_profile(request: CertificateRequest, profiles: Mapping[str, Profile]
                 code="profile-not-allowed",
                 field="profile",
             )
-        for profile in profiles.values():
+        for profile in rules.profiles.values():
             if not profile.family:
                 return profile
         raise Refused("This signer has no profile for OCSP responders.", code="profile-unknown", field="ocsp_target_ca")
-    if request.profile not in profiles:
+    if request.profile not in rules.profiles:
         raise Refused(
             f"The signer knows no profile {request.profile[:40]!a}; check how it is written.",
             code="profile-unknown",
             field="profile",
         )
-    profile = profiles[request.profile]
+    profile = rules.profiles[request.profile]
     if not profile.family:
         raise Refused(
             f"The profile {profile.name} is for OCSP responders: name the sub-CA instead.",
@@ -189,6 +203,15 @@ def _check_not_our_own(key: CertifiedKey, authorities: Iterable[Authority]) -> N
     """A sub-CA's key in a subscriber's certificate: somebody holds a CA key, or has found a way to make it sign."""
     if any(authority.public_key == key.public_key for authority in authorities):
         raise Refused("This key belongs to a certificate authority.", code="key-blocked", field="key")
+
+
+def _check_not_blocked(key: CertifiedKey, standing: Standing) -> None:
+    if hashlib.sha256(key.subject_public_key_info).digest() in standing.blocked_keys:
+        raise Refused(
+            "The operators have blocked this key: somebody else may have it; make a new one.",
+            code="key-blocked",
+            field="key",
+        )
 
 
 def _narrow_key_usage(profile: Profile, key: CertifiedKey) -> tuple[str, ...]:
@@ -277,6 +300,7 @@ def _named_authority(
     name: str,
     authorities: Iterable[Authority],
     *,
+    halted: Collection[str],
     signer_id: int,
     now: dt.datetime,
     validity: Validity,
@@ -289,6 +313,12 @@ def _named_authority(
     else:
         raise Refused(
             f"The sub-CA {name[:80]!a} is not one of this signer.", code="authority-unknown", field="ocsp_target_ca"
+        )
+    if name in halted:
+        raise Unavailable(
+            f"the sub-CA {name} is halted by an order of its operators",
+            code="authority-halted",
+            retry_after_s=_LOOK_AGAIN_S,
         )
     if now < authority.not_before:
         raise Unavailable(f"the sub-CA {name} is not valid yet", code="no-authority", retry_after_s=3600)

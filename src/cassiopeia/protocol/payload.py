@@ -177,7 +177,7 @@ class StatusReport:
 
     `boot_seconds` is CLOCK_BOOTTIME; `free_octets` are on the journal's disk, of which it takes `octets_a_day` lately
     (0: not known yet). `clock_warning` is empty while the signer believes its clock. `order_sequence` is that of the
-    last order that was obeyed.
+    last order that was obeyed. `alarms` are sentences about what goes on, and needs a person all the same.
     """
 
     state: str
@@ -193,6 +193,7 @@ class StatusReport:
     octets_a_day: int
     clock_warning: str
     order_sequence: int
+    alarms: tuple[str, ...]
     extensions: tuple[Extension, ...] = ()
 
 

@@ -6,8 +6,9 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 
-from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities
+from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles
 from cassiopeia.core.profile import Profile
+from cassiopeia.core.rules import Rules
 from cassiopeia.errors import ConfigurationError, OperatorError
 
 
@@ -17,6 +18,16 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
     if not own:
         raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
     return own
+
+
+def load_rules(config: SignerConfig) -> Rules:
+    """How this signer judges requests; raises `OperatorError`."""
+    return Rules(
+        signer_id=config.signer_id,
+        profiles=load_profiles(config.profiles),
+        authorities=tuple(each.authority for each in own_entries(config)),
+        version_1_profiles=frozenset(config.version_1.profiles if config.version_1 else ()),
+    )
 
 
 def retention(config: SignerConfig, profiles: Mapping[str, Profile]) -> dt.timedelta | None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from cassiopeia.core import certificate
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest, request_digest
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import InternalError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
@@ -66,6 +67,7 @@ class IssuanceDesk:
         journal: Journal,
         journal_desk: JournalDesk,
         gate: Gate,
+        standing: Callable[[], Standing],
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -76,6 +78,7 @@ class IssuanceDesk:
         self._journal = journal
         self._journal_desk = journal_desk
         self._gate = gate
+        self._standing = standing
         self._submit = submit
         self._next_task = next_task
         self._clock = clock
@@ -101,7 +104,16 @@ class IssuanceDesk:
         task = self._next_task()
         self._deciding[task] = exchange
         self._in_decision.add(exchange.name)
-        self._submit(Decide(task=task, request=request, version=session.version, now=now, issued=dict(self.issued)))
+        self._submit(
+            Decide(
+                task=task,
+                request=request,
+                version=session.version,
+                now=now,
+                issued=dict(self.issued),
+                standing=self._standing(),
+            )
+        )
 
     # Step 9 and 10: the client has saved the log.
     def log_confirmed(self, session: Session, handle: int, log_hash: bytes, *, now: dt.datetime) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -22,12 +21,12 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Journal
+from cassiopeia.signer.nonces import Nonces
 
 _log = logging.getLogger(__name__)
 
 _COPIED_OCTETS: Final = 128 * 1024
 _REMEMBERED: Final = 100_000
-_NONCE_OCTETS: Final = 16
 
 
 @dataclass(kw_only=True)
@@ -43,13 +42,21 @@ class JournalDesk:
     """Shares the journal with clients; `boot_seconds` reads CLOCK_BOOTTIME."""
 
     def __init__(
-        self, *, journal: Journal, gate: Gate, signer_id: int, boot_id: bytes, boot_seconds: Callable[[], int]
+        self,
+        *,
+        journal: Journal,
+        gate: Gate,
+        signer_id: int,
+        boot_id: bytes,
+        boot_seconds: Callable[[], int],
+        nonces: Nonces,
     ) -> None:
         self._journal = journal
         self._gate = gate
         self._signer_id = signer_id
         self._boot_id = boot_id
         self._boot_seconds = boot_seconds
+        self._nonces = nonces
         self._sessions: dict[int, _Shared] = {}
 
     def presented(self, octets: bytes, *, now: dt.datetime) -> None:
@@ -120,7 +127,7 @@ class JournalDesk:
                 signer_id=self._signer_id,
                 boot_id=self._boot_id,
                 boot_seconds=self._boot_seconds(),
-                nonce=os.urandom(_NONCE_OCTETS),
+                nonce=self._nonces.current,
                 head=self._journal.signed_head(),
             )
             signature = self._journal.sign(heads.TIMESTAMP_TAG + structure.encode(timestamp))

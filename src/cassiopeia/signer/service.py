@@ -12,10 +12,12 @@ import logging
 import os
 import selectors
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_profiles
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError, Unavailable
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
@@ -46,6 +48,7 @@ from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
+from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
@@ -95,6 +98,7 @@ class Signer:
             standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
         )
         self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
+        self._alarmed: list[Callable[[], Iterable[str]]] = []
         self._orders = OrderDesk(
             journal=self._journal,
             gate=self._gate,
@@ -104,6 +108,7 @@ class Signer:
             operators=config.operators,
             quorum=config.quorum,
         )
+        self._nonces = Nonces(lambda: self._clock.boot_seconds)
         self._pool = WorkerPool(
             config_path=config_path,
             configuration_hash=self._configuration_hash,
@@ -117,6 +122,7 @@ class Signer:
             signer_id=config.signer_id,
             boot_id=self._boot_id,
             boot_seconds=lambda: self._clock.boot_seconds,
+            nonces=self._nonces,
         )
         self._issuance = IssuanceDesk(
             boot_id=self._boot_id,
@@ -125,6 +131,7 @@ class Signer:
             journal=self._journal,
             journal_desk=self._journal_desk,
             gate=self._gate,
+            standing=self._standing,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
         )
@@ -409,7 +416,16 @@ class Signer:
             octets_a_day=self._octets_a_day,
             clock_warning=verdict.message,
             order_sequence=self._journal.index.order_sequence(),
+            alarms=self._alarms(),
         )
+
+    def _alarms(self) -> tuple[str, ...]:
+        """What goes on, and needs a person all the same: a sentence each, of everything here that can tell."""
+        return tuple(alarm for ask in self._alarmed for alarm in ask())
+
+    def _standing(self) -> Standing:
+        """What requests are judged by beside the rules."""
+        return Standing(boot_id=self._boot_id, nonces=self._nonces.valid)
 
     def _state(self) -> tuple[str, str]:
         """How the signer is, in one word and in a sentence."""

@@ -11,17 +11,22 @@ import datetime as dt
 import msgspec
 
 from cassiopeia.core.request import CertificateRequest
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
 
 
 class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """Judge this request and assemble its TBSCertificate, as of `now`, given the counts `issued` by each sub-CA."""
+    """Judge this request and assemble its TBSCertificate, as of `now`, given the counts `issued` by each sub-CA.
+
+    `standing` is what has changed since the worker read its rules.
+    """
 
     task: int
     request: CertificateRequest
     version: int
     now: dt.datetime
     issued: dict[str, int]
+    standing: Standing = Standing()
 
 
 class Sign(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -34,13 +39,14 @@ class Sign(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The request is approved: what will be signed, once the log is safe."""
+    """The request is approved: what will be signed, once the log is safe. `validators`: key ids of who proved it."""
 
     task: int
     signing_ca: str
     serial_number: bytes
     algorithm: bytes
     tbs_certificate: bytes
+    validators: tuple[bytes, ...] = ()
 
 
 class Signed(msgspec.Struct, tag=True, frozen=True, kw_only=True):

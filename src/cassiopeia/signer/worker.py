@@ -12,18 +12,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cassiopeia.config import AuthorityEntry, SignerConfig, load_profiles, load_signer_config
+from cassiopeia.config import AuthorityEntry, SignerConfig, load_signer_config
 from cassiopeia.core import algorithms, certificate, policy
-from cassiopeia.core.authority import Authority
-from cassiopeia.core.profile import Profile
+from cassiopeia.core.rules import Rules
 from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.frames import FrameReader, frame
-from cassiopeia.signer.configuration import configuration_hash, own_entries
+from cassiopeia.signer.configuration import configuration_hash, load_rules, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
 from cassiopeia.signer.keystore.passphrase import read_passphrase
@@ -51,16 +49,11 @@ class Worker:
     def __init__(
         self,
         *,
-        signer_id: int,
-        authorities: Mapping[str, Authority],
-        profiles: Mapping[str, Profile],
-        version_1_profiles: frozenset[str],
+        rules: Rules,
         keys: KeyStore,
     ) -> None:
-        self._signer_id = signer_id
-        self._authorities = authorities
-        self._profiles = profiles
-        self._version_1_profiles = version_1_profiles
+        self._rules = rules
+        self._authorities = {each.name: each for each in rules.authorities}
         self._keys = keys
 
     def carry_out(self, task: Task) -> Outcome:
@@ -78,14 +71,12 @@ class Worker:
     def _decide(self, task: Decide) -> Decided:
         approved = policy.decide(
             task.request,
-            profiles=self._profiles,
-            authorities=tuple(self._authorities.values()),
-            signer_id=self._signer_id,
+            rules=self._rules,
+            standing=task.standing,
             now=task.now,
             serial_entropy=os.urandom(_SERIAL_ENTROPY_OCTETS),
             issued=task.issued,
             version=task.version,
-            version_1_profiles=self._version_1_profiles,
         )
         return Decided(
             task=task.task,
@@ -93,6 +84,7 @@ class Worker:
             serial_number=approved.serial_number.to_bytes(16, "big"),
             algorithm=approved.algorithm.der,
             tbs_certificate=certificate.assemble_tbs(approved),
+            validators=approved.validators,
         )
 
     def _sign(self, task: Sign) -> Signed:
@@ -123,13 +115,7 @@ def make_worker(config: SignerConfig) -> Worker:
     )
     for entry in entries:
         _prove(keys, entry)
-    return Worker(
-        signer_id=config.signer_id,
-        authorities={entry.authority.name: entry.authority for entry in entries},
-        profiles=load_profiles(config.profiles),
-        version_1_profiles=frozenset(config.version_1.profiles if config.version_1 else ()),
-        keys=keys,
-    )
+    return Worker(rules=load_rules(config), keys=keys)
 
 
 def _prove(keys: OpenSslKeyStore, entry: AuthorityEntry) -> None:

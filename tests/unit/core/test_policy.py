@@ -27,6 +27,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.policy import ApprovedRequest, decide, make_serial_number
 from cassiopeia.core.profile import Presence, Profile
 from cassiopeia.core.request import CertificateRequest
+from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import InternalError, Refused, Unavailable
 
 NAMES = ("9004-unproved-server", "9002-unproved-mail", "9001-unproved-client", "0004-server", "0100-ocsp")
@@ -47,14 +48,17 @@ def judge(
 ) -> ApprovedRequest:
     return decide(
         request,
-        profiles=PROFILES if profiles is None else profiles,
-        authorities=authorities,
-        signer_id=1,
+        rules=Rules(
+            signer_id=1,
+            profiles=PROFILES if profiles is None else profiles,
+            authorities=authorities,
+            version_1_profiles=version_1_profiles,
+        ),
+        standing=Standing(),
         now=now,
         serial_entropy=ENTROPY,
         issued=issued or {},
         version=version,
-        version_1_profiles=version_1_profiles,
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cassiopeia.core import evidence, structure
 from cassiopeia.core import request as core_request
-from cassiopeia.core import structure
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
 from cassiopeia.journal import entry, head, order
 from cassiopeia.protocol import payload, record
@@ -47,6 +47,11 @@ PROTOCOL_STRUCTURES: dict[str, type[Any]] = {
         payload.Timestamp,
         payload.StatusReport,
         payload.AuthorityStatus,
+        evidence.SignedObservation,
+        evidence.Observation,
+        evidence.Attestation,
+        evidence.AttestedRequest,
+        evidence.AttestationStatement,
     )
 }
 JOURNAL_STRUCTURES: dict[str, type[Any]] = {

@@ -439,18 +439,23 @@ def test_the_time_is_signed_with_the_journals_key(front: Front) -> None:
     ed25519.verify(JOURNAL_PUBLIC_KEY, word.signature or b"", heads.TIMESTAMP_TAG + unsigned)
 
 
-def test_no_two_words_are_the_same(front: Front) -> None:
+def test_a_nonce_holds_for_five_minutes_and_once_more(front: Front) -> None:
     pair = front.connect()
-    words = set()
-    for _ in range(3):
+    words = []
+    for seconds in (0, 299, 300, 600, 1300):
+        front.clock = seconds
         pair.client.get_timestamp()
         front.settle()
         (answer,) = front.answers(pair)
         assert isinstance(answer, TimestampReceived)
         assert answer.timestamp is not None
         assert len(answer.timestamp.nonce) == 16
-        words.add(answer.timestamp.nonce)
-    assert len(words) == 3
+        words.append(answer.timestamp.nonce)
+        assert front.nonces.valid[0] == words[-1]
+        # The one before still holds, unless it ran out while nobody asked.
+        assert front.nonces.valid[1:] == ((words[-2],) if seconds in (300, 600) and words[-2] != words[-1] else ())
+    assert len(set(words)) == 4
+    assert words[0] == words[1]
 
 
 def test_version_1_is_told_the_time_in_words(front: Front) -> None:

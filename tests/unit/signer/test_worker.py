@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -102,10 +103,7 @@ def test_version_1_has_its_own_profiles() -> None:
     worker = make_worker(default_authority())
     assert isinstance(worker.carry_out(decide(version=1)), Decided)
     worker = worker_module.Worker(
-        signer_id=1,
-        authorities={SIGNING_CA: default_authority()},
-        profiles={PROFILE: worker._profiles[PROFILE]},
-        version_1_profiles=frozenset(),
+        rules=dataclasses.replace(worker._rules, version_1_profiles=frozenset()),
         keys=MemoryKeys({}),
     )
     outcome = worker.carry_out(decide(version=1))
