@@ -138,7 +138,7 @@ class Conversation(abc.ABC):
         after = TRANSITIONS.get((self.version, before, command))
         if after is None:
             raise PeerError(f"{command.wire_name} came while waiting for {before.value}")
-        if before in COLLECTING and not self._charge(handle, exchange, frame.payload):
+        if before in COLLECTING and not self._charge(handle, exchange, command, frame.payload):
             return
         message = decode_message(command, frame.payload, version=self.version)
         self._move(handle, exchange, after)
@@ -173,13 +173,13 @@ class Conversation(abc.ABC):
         self._highest_handle = handle
         return exchange
 
-    def _charge(self, handle: int, exchange: Exchange, octets: bytes) -> bool:
+    def _charge(self, handle: int, exchange: Exchange, command: Command, octets: bytes) -> bool:
         """Count what a request holds; answer it and return False when that is too much."""
         cost = len(octets) + MESSAGE_OVERHEAD_OCTETS
-        if exchange.octets + cost > self.limits.request_octets:
+        if excess := self._excess(exchange, command, octets):
             if self.version == 1:
-                raise PeerError("a request is larger than the limit")
-            message = f"The request is larger than {self.limits.request_octets} octets."
+                raise PeerError(f"a request has more than {excess}")
+            message = f"The request has more than {excess}: ask for fewer names at once."
             self._send(handle, SignerCommand.REFUSED, Refusal(code="request-too-large", field="", message=message))
             return False
         if self._held_octets + cost > self.limits.session_octets:
@@ -190,6 +190,18 @@ class Conversation(abc.ABC):
         if self.version > 1:
             exchange.sent.append(octets)
         return True
+
+    def _excess(self, exchange: Exchange, command: Command, octets: bytes) -> str:
+        """Which bound of one request would be passed, in words; empty: none."""
+        limits = self.limits
+        if command is ClientCommand.ADD_PROOF_LINE:
+            if len(octets) > limits.proof_octets:
+                return f"{limits.proof_octets} octets in a proof"
+            if exchange.count(command) == limits.proofs:
+                return f"{limits.proofs} proofs"
+        if exchange.octets + len(octets) + MESSAGE_OVERHEAD_OCTETS > limits.request_octets:
+            return f"{limits.request_octets} octets"
+        return ""
 
     def _answer_busy(self, handle: int) -> None:
         if self.version == 1:

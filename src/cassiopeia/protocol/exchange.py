@@ -43,6 +43,10 @@ class Exchange:
         else:
             self._single[command] = value
 
+    def count(self, command: ClientCommand) -> int:
+        """How many of what may come several times are there."""
+        return len(self._several.get(command, ()))
+
     def certificate_request(self) -> CertificateRequest:
         """Return the request that the parts make; they are let go."""
         single, several = self._single.get, self._several.get

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cassiopeia.core.evidence import MAXIMUM_PROOF_OCTETS, MAXIMUM_PROOFS
 from cassiopeia.protocol.payload import HelloLimits
 
 _KIB = 1024
@@ -19,12 +20,15 @@ class Limits:
 
     `request_octets` bounds what the client may send for one request, `message_octets` any one message (a log after
     inflating, too), `crl_octets` a CRL or the answer to a revocation, `session_octets` what all unfinished messages and
-    requests of the session may hold together. `request_seconds` is for whoever owns a clock: a session has none.
+    requests of the session may hold together. `proofs` is how many proof lines a request may have, `proof_octets` how
+    long each may be. `request_seconds` is for whoever owns a clock: a session has none.
     """
 
     open_requests: int = 512
     request_octets: int = 256 * _KIB
     request_seconds: int = 900
+    proofs: int = MAXIMUM_PROOFS
+    proof_octets: int = MAXIMUM_PROOF_OCTETS
     message_octets: int = 512 * _KIB
     crl_octets: int = 8 * _MIB
     session_octets: int = 32 * _MIB

@@ -262,8 +262,15 @@ def test_a_request_is_bounded() -> None:
     proof = (ClientCommand.ADD_PROOF_LINE, b"")
     start = (ClientCommand.SET_CSR, b"")
     assert Session(role=Role.SIGNER, version=1, limits=limits).receive(lines(start, *[proof] * 14)) == []
-    with pytest.raises(PeerError, match="larger than the limit"):
+    with pytest.raises(PeerError, match="more than 1000 octets"):
         Session(role=Role.SIGNER, version=1, limits=limits).receive(lines(start, *[proof] * 15))
+
+
+def test_proof_lines_are_bounded() -> None:
+    start, proof = (ClientCommand.SET_CSR, b""), (ClientCommand.ADD_PROOF_LINE, b"x" * 10)
+    for limits, fault in ((Limits(proofs=2), "more than 2 proofs"), (Limits(proof_octets=9), "more than 9 octets")):
+        with pytest.raises(PeerError, match=fault):
+            Session(role=Role.SIGNER, version=1, limits=limits).receive(lines(start, *[proof] * 3))
 
 
 def test_a_session_is_bounded() -> None:

@@ -169,7 +169,7 @@ class TestCertificate:
             {"profile": "", "ocsp_target_ca": CA},
             {"account": "", "signature_hash": "", "wish_from": "", "wish_to": "", "attributes": (), "alt_names": ()},
             {"attributes": (SubjectAttribute(type="CN", value=""), SubjectAttribute(type="", value=",,"))},
-            {"proofs": (b"", b"\0" * 20_000)},
+            {"proofs": (b"", b"\0" * 4096), "key_proof": b"\0" * 20_000},
         ],
     )
     def test_a_request_arrives_as_it_was_sent(self, changes: dict[str, Any]) -> None:
@@ -380,6 +380,29 @@ class TestBounds:
             writer.put(ClientCommand.ADD_PROOF_LINE.code, 1, b"")
         signer.receive(writer.take())
         assert b"request-too-large" in signer.data_to_send()
+
+    def test_no_more_proofs_and_no_larger_ones_than_the_bound(self) -> None:
+        limits = Limits(proofs=3, proof_octets=100)
+        for sizes, words in (([100] * 3, None), ([100] * 4, b"more than 3 proofs"), ([101], b"100 octets in a proof")):
+            signer, writer = opened_signer(limits)
+            writer.put(ClientCommand.SET_REQUEST_ID.code, 1, b"i" * 32)
+            writer.put(ClientCommand.SET_CSR.code, 1, b"")
+            for size in sizes:
+                writer.put(ClientCommand.ADD_PROOF_LINE.code, 1, bytes(size))
+            writer.put(ClientCommand.SIGN.code, 1, b"")
+            writer.put(ClientCommand.GET_TIMESTAMP.code, 2, b"")
+            events = signer.receive(writer.take())
+            assert events[-1] == TimestampRequested(handle=2)
+            assert len(events) == (1 if words else 2)
+            assert (words or b"") in signer.data_to_send()
+
+    def test_as_many_proofs_as_a_request_may_have_fit_into_it(self) -> None:
+        pair = joined()
+        proofs = tuple(bytes([number % 256]) * 400 for number in range(Limits().proofs))
+        pair.client.submit(certificate_request(proofs=proofs))
+        (event,) = pair.to_signer()
+        assert isinstance(event, SignRequested)
+        assert event.request.proofs == proofs
 
     def test_a_session_that_holds_too_much_fails_the_next_request(self) -> None:
         signer, writer = opened_signer(Limits(session_octets=1000))

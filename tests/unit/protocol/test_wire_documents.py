@@ -183,6 +183,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
         f"after inflating | {limits.message_octets // 1024} KiB",
         f"a revocation | {limits.crl_octets // 1024 // 1024} MiB",
         f"`requestOctets` | {limits.request_octets // 1024} KiB",
+        f"proofs of one request | {limits.proofs}, each {limits.proof_octets:,} octets ",
         f"`openRequests` | {limits.open_requests} ",
         f"requests hold together | {limits.session_octets // 1024 // 1024} MiB",
         f"`requestSeconds` | {limits.request_seconds} s",
