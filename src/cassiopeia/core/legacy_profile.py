@@ -71,6 +71,9 @@ def import_profile(text: str, *, name: str, source: str) -> str:
         evidence.insert(evidence.index("dns-control") + 1, "caa-permits")
 
     lines = [f"# Imported from the original's profile {name}."]
+    if _is_unproved_name(subject, purposes, evidence):
+        lines.append("# CN was optional beside the domains; only a server's is proved by them, so it is left out.")
+        del subject["CN"]
     if "requires" in values:
         lines.append(
             f"# It was offered to members with: {values['requires']} (the front end's rule, not the signer's)."
@@ -141,6 +144,14 @@ def _include(words: list[str], source: str) -> tuple[dict[str, Presence], dict[s
             maximum += _MANY_ALT_NAMES if suffix in ("+", "*") else 1
         evidence += [each for each in inclusion.evidence if each not in evidence]
     return subject, alt_names, maximum, evidence
+
+
+def _is_unproved_name(subject: Mapping[str, Presence], purposes: list[str], evidence: list[str]) -> bool:
+    return (
+        subject.get("CN") is Presence.OPTIONAL
+        and not {"serverAuth", "OCSPSigning"}.intersection(purposes)
+        and not {"name-verified", "organisation"}.intersection(evidence)
+    )
 
 
 def _words(value: str) -> list[str]:

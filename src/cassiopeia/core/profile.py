@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from cassiopeia.core.decoding import explain
+from cassiopeia.core.evidence import ATTESTATION, STATEMENT_KINDS
 from cassiopeia.core.names import check_alt_name
 from cassiopeia.core.request import SubjectAltName
 from cassiopeia.errors import ConfigurationError, Refused
@@ -42,15 +43,17 @@ EXTENDED_KEY_USAGES: Final = {
 OCSP_SIGNING: Final = EXTENDED_KEY_USAGES["OCSPSigning"]
 _ANY_EXTENDED_KEY_USAGE: Final = "2.5.29.37.0"
 
-# Wire specification, "Proofs": the kinds of observation, and the attestation of the whole request.
-EVIDENCE_KINDS: Final = (
-    "attestation",
-    "dns-control",
-    "caa-permits",
-    "mailbox-control",
-    "name-verified",
-    "organisation",
-)
+# Which kinds of observation prove a name of each type (wire specification, "Proofs"). Nothing proves IP and URI.
+PROVED_BY: Final = {
+    **dict.fromkeys(("C", "ST", "L", "O", "OU"), ("organisation",)),
+    "CN": ("name-verified", "organisation"),
+    "EMAIL": ("mailbox-control",),
+    "DNS": ("dns-control",),
+    "email": ("mailbox-control",),
+    "IP": (),
+    "URI": (),
+}
+MAXIMUM_AGE_HOURS: Final = 5 * 8760
 
 LINT_RULES: Final = ("serverauth", "smime")
 """What the client's linter can judge by, beside RFC 5280: the CA/Browser Forum's rules for servers and for S/MIME."""
@@ -89,8 +92,10 @@ class Profile:
     """One profile, fully checked and hashable. Extended key usages are OIDs; `family` is empty for OCSP responders.
 
     An empty `family` means that the request names its sub-CA itself (`CertificateRequest.ocsp_target_ca`). An empty
-    `evidence` means that nothing is proved: such a profile is for trying out. What begins with `lint` is the client's
-    alone (`client.lint`): the signer checks how it is written, and decides nothing by it.
+    `evidence` means that nothing is proved: such a profile is for trying out. With `whole_domain`, who controls a
+    domain as a whole may name whatever is below it. `maximum_age_hours` is how old observations of a kind may be, where
+    the profile says so (`demands.maximum_age` has the rest). What begins with `lint` is the client's alone
+    (`client.lint`): the signer checks how it is written, and decides nothing by it.
     """
 
     name: str
@@ -108,6 +113,8 @@ class Profile:
     cps_uri: str
     evidence: tuple[str, ...]
     ocsp_no_check: bool
+    whole_domain: bool = False
+    maximum_age_hours: tuple[tuple[str, int], ...] = ()
     lint_rules: tuple[str, ...] = ()
     lint_allow: tuple[AcceptedFinding, ...] = ()
 
@@ -147,7 +154,11 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
     check.within(given.maximum_validity_days, 1, MAXIMUM_VALIDITY_DAYS, "maximum_validity_days")
     check.within(given.not_before_ahead_days, 0, MAXIMUM_AHEAD_DAYS, "not_before_ahead_days")
     check.within(given.maximum_alt_names, 0, 250, "maximum_alt_names")
-    check.each_of(given.evidence, EVIDENCE_KINDS, "evidence")
+    check.each_of(given.evidence, STATEMENT_KINDS, "evidence")
+    ages = msgspec.to_builtins(given.maximum_age_hours)
+    for kind, hours in ages.items():
+        check.that(kind in given.evidence, f"maximum_age_hours.{kind}", "evidence does not demand this kind")
+        check.within(hours, 1, MAXIMUM_AGE_HOURS, f"maximum_age_hours.{kind}")
     for identifier in given.policy_identifiers:
         check.object_identifier(identifier, "policy_identifiers")
     check.that(
@@ -181,6 +192,7 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
     else:
         check.that(given.family, "family", "the family of sub-CAs that sign this profile is missing")
         check.that(not given.ocsp_no_check, "ocsp_no_check", "it is for OCSPSigning alone (RFC 6960 4.2.2.2.1)")
+    check.evidence(given, presences, is_server=EXTENDED_KEY_USAGES["serverAuth"] in purposes)
     return Profile(
         name=name,
         title=given.title,
@@ -197,6 +209,8 @@ def parse_profile(text: str, *, name: str, source: str) -> Profile:
         cps_uri=given.cps_uri,
         evidence=given.evidence,
         ocsp_no_check=given.ocsp_no_check,
+        whole_domain=given.whole_domain,
+        maximum_age_hours=tuple(sorted(ages.items())),
         lint_rules=given.lint.rules,
         lint_allow=tuple(AcceptedFinding(finding=each.finding, reason=each.reason) for each in given.lint.allow),
     )
@@ -221,6 +235,16 @@ class _AltNamesTable(msgspec.Struct, forbid_unknown_fields=True):
     email: Presence = Presence.FORBIDDEN
     IP: Presence = Presence.FORBIDDEN
     URI: Presence = Presence.FORBIDDEN
+
+
+class _AgesTable(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
+    """`[maximum_age_hours]`: the keys are `OBSERVATION_KINDS`. What is not named keeps its default."""
+
+    dns_control: int | None = None
+    caa_permits: int | None = None
+    mailbox_control: int | None = None
+    name_verified: int | None = None
+    organisation: int | None = None
 
 
 class _AllowTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -254,6 +278,8 @@ class _ProfileFile(msgspec.Struct, forbid_unknown_fields=True):
     policy_identifiers: tuple[str, ...] = ()
     cps_uri: str = ""
     ocsp_no_check: bool = False
+    whole_domain: bool = False
+    maximum_age_hours: _AgesTable = msgspec.field(default_factory=_AgesTable)
     lint: _LintTable = msgspec.field(default_factory=_LintTable)
 
 
@@ -292,6 +318,40 @@ class _Check:
     def object_identifier(self, text: str, key: str) -> None:
         self.that(
             _OBJECT_IDENTIFIER.fullmatch(text), key, f"{text!r} is not an object identifier, as 1.3.6.1.4.1.18506.4"
+        )
+
+    def evidence(self, given: _ProfileFile, presences: Mapping[str, Presence], *, is_server: bool) -> None:
+        """Whatever a certificate may say is proved, or nothing is, and the profile says so."""
+        key = "evidence"
+        observed = set(given.evidence) - {ATTESTATION}
+        self.that("dns-control" in observed or not given.whole_domain, "whole_domain", "evidence has no dns-control")
+        if not given.evidence:
+            return
+        self.that(ATTESTATION in given.evidence, key, "whatever is proved is attested: demand attestation, too")
+        if not given.family:
+            # An OCSP responder's key is pinned in the signer's configuration, and its names are the authority's own.
+            self.that(not observed, key, "an OCSP responder's names are not observed: demand attestation alone")
+            return
+        needless = set(observed)
+        for name_type in [each for each, presence in presences.items() if presence is not Presence.FORBIDDEN]:
+            # The common name of a server is one of its alternative names, and proved there.
+            if name_type == "CN" and is_server:
+                continue
+            kinds = PROVED_BY[name_type]
+            self.that(kinds, f"alt_names.{name_type}", "nothing proves such a name: forbid it, or demand no evidence")
+            self.that(
+                observed.intersection(kinds),
+                key,
+                f"{name_type} is allowed: demand {' or '.join(kinds)}, which proves it",
+            )
+            needless.difference_update(kinds)
+            if name_type == "DNS":
+                needless.discard("caa-permits")
+        self.that(not needless, key, f"no name is allowed that {', '.join(sorted(needless))} would prove")
+        self.that(
+            given.whole_domain or not given.allow_wildcard,
+            "allow_wildcard",
+            "only whole domains prove wildcards: set whole_domain = true",
         )
 
     def accepted_findings(self, accepted: tuple[_AllowTable, ...]) -> None:

@@ -137,6 +137,12 @@ def test_a_server_without_domain_needs_no_caa() -> None:
     assert tomllib.loads(text)["evidence"] == ["attestation", "mailbox-control"]
 
 
+def test_a_common_name_that_nothing_proves_is_left_out() -> None:
+    text = import_profile(SERVER.replace("serverAuth", "clientAuth"), name="0004-server", source="x.cfg")
+    assert parse_profile(text, name="0004-server", source="x.toml").subject_presence("CN") is Presence.FORBIDDEN
+    assert "# CN was optional" in text
+
+
 def test_oids_pass_as_they_are() -> None:
     text = import_profile(CODE.replace("msCodeInd", "1.2.3.4"), name="0009-code-a", source="x.cfg")
     assert "1.2.3.4" in parse_profile(text, name="0009-code-a", source="x.toml").extended_key_usage

@@ -32,13 +32,17 @@ allow_wildcard = true
 policy_identifiers = ["2.23.140.1.2.1"]
 cps_uri = "https://ca.example.org/cps"
 evidence = ["attestation", "dns-control"]
+whole_domain = true
 
 [subject]
 CN = "optional"
 
 [alt_names]
 DNS = "required"
-IP = "optional"
+email = "forbidden"
+
+[maximum_age_hours]
+dns-control = 48
 
 [lint]
 rules = ["serverauth"]
@@ -84,7 +88,7 @@ def test_a_profile_says_what_its_file_says() -> None:
         alt_names=(
             ("DNS", Presence.REQUIRED),
             ("email", Presence.FORBIDDEN),
-            ("IP", Presence.OPTIONAL),
+            ("IP", Presence.FORBIDDEN),
             ("URI", Presence.FORBIDDEN),
         ),
         maximum_alt_names=20,
@@ -93,6 +97,8 @@ def test_a_profile_says_what_its_file_says() -> None:
         cps_uri="https://ca.example.org/cps",
         evidence=("attestation", "dns-control"),
         ocsp_no_check=False,
+        whole_domain=True,
+        maximum_age_hours=(("dns-control", 48),),
         lint_rules=("serverauth",),
         lint_allow=(
             AcceptedFinding(finding="cabf.some_finding", reason="known, and no harm"),
@@ -109,6 +115,8 @@ def test_what_a_file_leaves_out_is_the_narrow_choice() -> None:
     assert profile.subject_presence("CN") is Presence.REQUIRED
     assert profile.subject_presence("O") is Presence.FORBIDDEN
     assert profile.lint_allow == ()
+    assert not profile.whole_domain
+    assert profile.maximum_age_hours == ()
 
 
 def test_a_type_of_name_that_nobody_knows_is_forbidden() -> None:
@@ -163,6 +171,24 @@ def test_a_profile_is_hashable() -> None:
         ('"dns-control"', '"dns"', "evidence", "'dns' is not known"),
         ('"dns-control"', '"attestation"', "evidence", "twice"),
         ('evidence = ["attestation", "dns-control"]', "", "evidence", "this key is missing"),
+        ('["attestation", "dns-control"]', '["dns-control"]', "evidence", "demand attestation, too"),
+        ('["attestation", "dns-control"]', '["attestation"]', "maximum_age_hours.dns-control", "does not demand this"),
+        ('"dns-control"]', '"dns-control", "caa-permits"]\nmore = 1', "more", "this key is not known here"),
+        (
+            '"dns-control"]',
+            '"dns-control", "organisation", "name-verified"]',
+            "evidence",
+            "name-verified, organisation",
+        ),
+        ("dns-control = 48", "dns-control = 0", "maximum_age_hours.dns-control", "between 1 and 43800"),
+        ("dns-control = 48", "attestation = 1", "maximum_age_hours.attestation", "this key is not known here"),
+        ("dns-control = 48", "caa-permits = 1", "maximum_age_hours.caa-permits", "evidence does not demand this kind"),
+        ("whole_domain = true", "whole_domain = false", "allow_wildcard", "set whole_domain = true"),
+        ('email = "forbidden"', 'email = "optional"', "evidence", "email is allowed: demand mailbox-control"),
+        ('email = "forbidden"', 'IP = "optional"', "alt_names.IP", "nothing proves such a name"),
+        ('email = "forbidden"', 'URI = "optional"', "alt_names.URI", "nothing proves such a name"),
+        ('CN = "optional"', 'OU = "optional"', "evidence", "OU is allowed: demand organisation"),
+        ('["serverAuth"', '["clientAuth"', "evidence", "CN is allowed: demand name-verified or organisation"),
         ('CN = "optional"', 'CN = "maybe"', "subject.CN", "'maybe' is none of the values"),
         ('CN = "optional"', 'DN = "optional"', "subject.DN", "this key is not known here"),
         ('DNS = "required"', 'dns = "required"', "alt_names.dns", "this key is not known here"),
@@ -192,6 +218,8 @@ def test_a_mistake_is_named_with_its_key(line: str, instead: str, key: str, says
         ("days = 30", "days = 31", "maximum_validity_days", "between 1 and 30"),
         ('title = "Responder"', 'title = "R"\nfamily = "orga"', "family", "leave it out"),
         ('{ CN = "required" }', "{}", "subject", "has to name somebody"),
+        ("evidence = []", "evidence = ['attestation', 'name-verified']", "evidence", "demand attestation alone"),
+        ("evidence = []", "evidence = []\nwhole_domain = true", "whole_domain", "evidence has no dns-control"),
     ],
 )
 def test_a_mistake_in_a_responders_profile(line: str, instead: str, key: str, says: str) -> None:
@@ -253,6 +281,11 @@ def test_lifetimes_keep_to_the_rules_that_the_files_name(profile: Profile) -> No
     for usage, bound in bounds.items():
         if EXTENDED_KEY_USAGES[usage] in profile.extended_key_usage:
             assert profile.maximum_validity_days <= bound
+
+
+def test_a_responders_profile_may_demand_an_attestation() -> None:
+    text = RESPONDER.replace("evidence = []", 'evidence = ["attestation"]')
+    assert parse_profile(text, name="0100-ocsp", source="ocsp.toml").evidence == ("attestation",)
 
 
 def test_families_with_wildcards_have_checked_their_people() -> None:
