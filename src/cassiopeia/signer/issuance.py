@@ -225,16 +225,30 @@ class IssuanceDesk:
 
     # Steps 6 and 7: a worker approved it; the intent becomes durable.
     def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+        self._record(exchange, decided, now=now)
+
+    def _check_recording(self, decided: Decided) -> Authority:
+        """All that must hold at the very moment at which the intent is recorded; raises Unavailable or Refused.
+
+        Much may have come since the worker was asked: a halt, another request for the last place.
+        """
         authority = self._authorities.get(decided.signing_ca)
         if authority is None:
-            _log.error("%s a worker chose a sub-CA that is not ours", _short(exchange.request))
-            self._fail(exchange, _as_unavailable(decided))
-            return
+            _log.error("a worker chose a sub-CA that is not ours: %a", decided.signing_ca)
+            raise _as_unavailable(decided)
         if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
-            self._fail(exchange, Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1))
+            raise Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1)
+        self._gate.check_issuing()
+        return authority
+
+    def _record(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+        if not self._session_lives(exchange):
             return
-        # A halt may have come since the request did.
-        if not self._session_lives(exchange) or not self._may_issue(exchange):
+        try:
+            authority = self._check_recording(decided)
+        except Unavailable as error:
+            # The halt that it names may be younger than the last commit.
+            self._journal.when_durable(functools.partial(self._fail, exchange, error))
             return
         request = exchange.request
         # Over version 1 nobody names a request: each stands for itself.
