@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.fuzz_certification_request import fuzz_certification_request, fuzz_one_input, fuzz_spkac
+from tests.fuzz.request_target import fuzz_certification_request, fuzz_one_input, fuzz_spkac
 from tests.support import hostile_requests as made
 
 from cassiopeia.core.csr import parse_certification_request

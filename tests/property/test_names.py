@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.fuzz_certification_request import check_refusal
+from tests.fuzz.request_target import check_refusal
 
 from cassiopeia.core.idn import normalise_alt_name, to_a_labels
 from cassiopeia.core.names import check_alt_name, encode_subject, general_name

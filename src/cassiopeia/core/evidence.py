@@ -18,7 +18,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cassiopeia.core import ed25519, merkle, structure
-from cassiopeia.errors import InternalError, PeerError
+from cassiopeia.errors import InternalError, PeerError, SignatureInvalid
 
 OBSERVATION_TAG: Final = b"cassiopeia/2 observation\0"
 ATTESTATION_TAG: Final = b"cassiopeia/2 attestation\0"
@@ -169,6 +169,8 @@ def verify_attestation(
     attestation: Attestation, request: AttestedRequest, *, public_key: bytes, signer_id: int, boot_id: bytes
 ) -> None:
     """Raise SignatureInvalid unless this key has attested exactly this request, for this signer and boot."""
+    if attestation.validator != key_id(public_key):
+        raise SignatureInvalid("an attestation names another key than the one that signed it")
     root_hash = merkle.root_of_path(
         _leaf(request), number=attestation.place, size=attestation.size, path=attestation.path
     )

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of protocol and journal: `python tests/fuzz/fuzz_session.py [session|payload|journal]`.
+"""Coverage-guided fuzzing of what comes from outside: `python tests/fuzz/fuzz.py TARGET` (names: `TARGETS`).
 
 Needs atheris (`pip install atheris`), which nothing else here needs; libFuzzer's options follow the target, for example
 `-max_total_time=600 var/fuzz`. The suite runs the same functions over their seeds and mutated inputs.
@@ -18,13 +18,15 @@ atheris: Any = importlib.import_module("atheris")
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-with atheris.instrument_imports(include=["cassiopeia.protocol", "cassiopeia.journal", "cassiopeia.core.der"]):
-    from tests.fuzz import journal_target, session_target
+with atheris.instrument_imports(include=["cassiopeia.protocol", "cassiopeia.journal", "cassiopeia.core"]):
+    from tests.fuzz import evidence_target, journal_target, request_target, session_target
 
 TARGETS = {
     "session": (session_target.exercise, session_target.seeds),
     "payload": (session_target.exercise_payload, session_target.payload_seeds),
     "journal": (journal_target.exercise_journal, journal_target.journal_seeds),
+    "evidence": (evidence_target.exercise_evidence, evidence_target.evidence_seeds),
+    "request": (request_target.fuzz_one_input, request_target.request_seeds),
 }
 
 
