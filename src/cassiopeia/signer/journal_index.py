@@ -315,6 +315,14 @@ class JournalIndex:
         """Number of the newest order that was obeyed; 0 before the first."""
         return max((number for _, number, _ in self._milestones("order")), default=0)
 
+    def orders(self) -> list[tuple[dt.datetime, bytes]]:
+        """Every order that was obeyed, as it was signed, and when; in order."""
+        rows = self._execute(
+            "SELECT entry.entry FROM milestone JOIN entry USING (position) WHERE kind = 'order' ORDER BY position"
+        )
+        obeyed = [entries.decode_entry(octets) for (octets,) in rows]
+        return [(each.time, entries.decode_body(each).order) for each in obeyed]
+
     def find_order(self, order: bytes) -> int | None:
         """Where it stands that exactly this order was obeyed."""
         digest = hashlib.sha256(order).digest()

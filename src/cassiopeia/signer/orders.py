@@ -1,16 +1,30 @@
 """Orders of the operators: verified, carried out, journaled, and answered once that is durable.
 
-The desk is the only thing that moves the signer's clock or ends a halt. An order that was obeyed before, whose answer
-was lost with the line, is answered again and not obeyed again.
+The desk is the only thing that moves the signer's clock, ends a halt, or changes what holds by order (`in_force`: the
+fold over every order of the journal, so that it outlives a restart). An order that was obeyed before, whose answer was
+lost with the line, is answered again and not obeyed again.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
-from cassiopeia.errors import Refused
-from cassiopeia.journal.order import ConfirmClock, verify_order
+from cassiopeia.errors import OperatorError, PeerError, Refused, Unavailable
+from cassiopeia.journal.order import (
+    RESTRICTING,
+    Arguments,
+    ConfirmClock,
+    DisableValidator,
+    EnableValidator,
+    HaltAuthority,
+    RaiseCap,
+    ResumeAuthority,
+    read_order,
+    verify_order,
+)
+from cassiopeia.journal.standing import InForce
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
@@ -21,7 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 class OrderDesk:
-    """Obeys orders that `quorum` of the `operators` (DER SubjectPublicKeyInfo) have signed for this boot."""
+    """Obeys orders that enough of the `operators` (DER SubjectPublicKeyInfo) have signed for this boot.
+
+    `authorities` (names), `validators` (key ids) and `caps` (with their configured limits) are what an order can be
+    about. `restricted` is called behind each order that restricts: what was decided before it has to be decided anew.
+    """
 
     def __init__(
         self,
@@ -33,6 +51,10 @@ class OrderDesk:
         boot_id: bytes,
         operators: Collection[bytes],
         quorum: int,
+        authorities: Collection[str] = (),
+        validators: Collection[bytes] = (),
+        caps: Mapping[str, int] | None = None,
+        restricted: Callable[[dt.datetime], None] = lambda _now: None,
     ) -> None:
         self._journal = journal
         self._gate = gate
@@ -41,6 +63,11 @@ class OrderDesk:
         self._boot_id = boot_id
         self._operators = operators
         self._quorum = quorum
+        self._authorities = authorities
+        self._validators = validators
+        self._caps = caps or {}
+        self._restricted = restricted
+        self.in_force = _read_in_force(journal)
 
     def requested(self, session: Session, handle: int, octets: bytes) -> None:
         """Obey or refuse; the answer goes out when it is durable what was done."""
@@ -49,6 +76,10 @@ class OrderDesk:
         except Refused as refusal:
             _log.warning("an order is refused: %s", refusal.message)
             answers.refuse(session, handle, refusal)
+            return
+        except Unavailable as error:
+            _log.warning("an order has to wait: %s", error.message)
+            answers.fail(session, handle, error)
             return
         self._journal.when_durable(lambda: answers.give(session, lambda: session.send_obeyed(handle, index)))
 
@@ -61,19 +92,78 @@ class OrderDesk:
             boot_id=self._boot_id,
             last_sequence=self._journal.index.order_sequence(),
         )
+        now = self._clock.now()
+        begin_epoch: Callable[[], None] | None = None
+        if isinstance(arguments, ConfirmClock):
+            begin_epoch = self._new_clock_epoch(arguments)
+        else:
+            # A journal that has lost part of its past is not the one that goes on: what it said would be forgotten.
+            self._gate.check_revoking()
+            self._check_known(arguments)
         _log.warning("order %d: %s, because: %r", order.sequence, order.action, order.reason)
-        return self._confirm_clock(order.sequence, octets, arguments)
-
-    def _confirm_clock(self, sequence: int, octets: bytes, said: ConfirmClock) -> int:
-        epoch = self._clock.epoch_at(boot_seconds=said.boot_seconds, true_time=said.true_time)
-        # The order still belongs to the epoch before it: times of entries fall nowhere but at the next one.
-        index = self._journal.record_order(sequence, octets, now=self._clock.now())
-        self._clock.apply(epoch)
-        self._journal.record_clock(machine_time=epoch.machine_time, true_time=epoch.true_time)
-        _log.warning(
-            "clock: it is %s; the machine's clock is corrected by %d seconds", self._clock.now(), self._clock.offset_s
-        )
-        for code in list(self._journal.index.halts()):
-            if code.startswith(CODE_PREFIX):
-                self._gate.resume(code, now=self._clock.now())
+        # The order still belongs to the clock epoch before it: times of entries fall nowhere but at the next one.
+        index = self._journal.record_order(order.sequence, octets, now=now)
+        self.in_force = self.in_force.after(arguments, at=self._journal.last_time)
+        if begin_epoch is not None:
+            begin_epoch()
+        if isinstance(arguments, RESTRICTING):
+            self._restricted(now)
         return index
+
+    def _new_clock_epoch(self, said: ConfirmClock) -> Callable[[], None]:
+        epoch = self._clock.epoch_at(boot_seconds=said.boot_seconds, true_time=said.true_time)
+
+        def begin() -> None:
+            self._clock.apply(epoch)
+            self._journal.record_clock(machine_time=epoch.machine_time, true_time=epoch.true_time)
+            _log.warning(
+                "clock: it is %s; the machine's clock is corrected by %d seconds",
+                self._clock.now(),
+                self._clock.offset_s,
+            )
+            for code in list(self._journal.index.halts()):
+                if code.startswith(CODE_PREFIX):
+                    self._gate.resume(code, now=self._clock.now())
+
+        return begin
+
+    def _check_known(self, arguments: Arguments) -> None:
+        """Raise Refused for an order about something that this signer does not have."""
+        match arguments:
+            case HaltAuthority(authority=name) | ResumeAuthority(authority=name):
+                if name not in self._authorities:
+                    raise Refused(
+                        f"this signer has no sub-CA named {name[:80]!a}; it has {', '.join(sorted(self._authorities))}",
+                        code="order-authority",
+                        field="authority",
+                    )
+            case DisableValidator(validator=key_id) | EnableValidator(validator=key_id):
+                if key_id not in self._validators:
+                    raise Refused(
+                        f"no validator with the key {key_id.hex()} is pinned in this signer's signer.toml; see "
+                        "`cassiopeia status` for those that are",
+                        code="order-validator",
+                        field="validator",
+                    )
+            case RaiseCap(cap=cap, limit=limit) if limit < self._caps.get(cap, 0):
+                raise Refused(
+                    f"the cap {cap} is {self._caps[cap]} in this signer's signer.toml, which {limit} would not raise",
+                    code="order-cap",
+                    field="limit",
+                )
+            case _:
+                pass
+
+
+def _read_in_force(journal: Journal) -> InForce:
+    """What every order of the journal adds up to; raises OperatorError where one cannot be read."""
+    in_force = InForce()
+    for at, octets in journal.index.orders():
+        try:
+            _, arguments = read_order(octets)
+        except PeerError as error:
+            raise OperatorError(
+                f"the journal holds an order that this release cannot read ({error}): start the release that obeyed it"
+            ) from error
+        in_force = in_force.after(arguments, at=at)
+    return in_force

@@ -187,7 +187,10 @@ def test_an_order_can_be_read_before_it_is_signed() -> None:
     assert words == {
         "order": "confirmClock",
         "for signer": "1, as its number 7, until it is started again",
-        "says": "it was 2026-11-23 12:00:00Z when the signer's machine had run 1000 seconds",
+        "says": "it was 2026-11-23 12:00:00Z when the signer's machine had run 1000 seconds: the signer's clock is set "
+        "by that, a halt for the clock ends, and so do raised caps",
+        "kind": "loosens what the signer does, or could: as many operators must sign as its signer.toml asks for "
+        "(quorum)",
         "reason": "the battery was empty",
     }
     with pytest.raises(PeerError):
