@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -180,9 +181,16 @@ def choose(
     now: dt.datetime = NOW,
     not_after: dt.datetime = NOW + 90 * DAY,
     issued: dict[str, int] | None = None,
+    halted: tuple[Authority, ...] = (),
 ) -> Authority:
     return choose_authority(
-        authorities, family="unassured", signer_id=1, now=now, not_after=not_after, issued=issued or {}
+        authorities,
+        family="unassured",
+        signer_id=1,
+        now=now,
+        not_after=not_after,
+        issued=issued or {},
+        halted={each.name for each in halted},
     )
 
 
@@ -229,3 +237,34 @@ def test_says_what_is_missing_when_none_is_there() -> None:
     with pytest.raises(Unavailable) as full:
         choose(issued={each.name: FULL for each in EVERY})
     assert full.value.code == "authority-full"
+
+
+def test_another_takes_the_place_of_one_that_is_halted() -> None:
+    assert choose(halted=(SECOND,)) is TENTH
+    assert choose(halted=(SECOND, TENTH)) is FIRST
+    assert choose(halted=(OTHER_FAMILY,)) is SECOND
+
+
+SHORT = dataclasses.replace(FIRST, not_after=NOW + 50 * DAY)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"halted": (SECOND, TENTH, FIRST)},
+        {"halted": EVERY},
+        # The other one would not outlive the certificate: no reason to refuse it.
+        {"authorities": (SHORT, SECOND), "not_after": SECOND.not_after, "halted": (SECOND,)},
+        {"issued": {TENTH.name: FULL, FIRST.name: FULL}, "halted": (SECOND,)},
+    ],
+)
+def test_what_only_a_halted_one_can_do_waits(changes: dict[str, Any]) -> None:
+    with pytest.raises(Unavailable, match=f"{SECOND.name} is halted by an order") as halted:
+        choose(**changes)
+    assert halted.value.code == "authority-halted"
+
+
+def test_what_not_even_a_halted_one_can_do_is_told_as_before() -> None:
+    with pytest.raises(Refused) as refusal:
+        choose(not_after=NEXT.not_after + dt.timedelta(seconds=1), halted=(NEXT,))
+    assert refusal.value.code == "validity-beyond-authority"
