@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,12 +197,14 @@ def approve(
     request: CertificateRequest, *, profile: Profile | None = None, authority: Authority | None = None
 ) -> ApprovedRequest:
     authority = authority or default_authority()
+    responder_keys = {hashlib.sha256(subject_public_key_info(request)).digest()} if request.ocsp_target_ca else ()
     return decide(
         request,
         rules=Rules(
             signer_id=1,
             profiles={request.profile or "ocsp": profile or load_profile(request.profile)},
             authorities=(authority,),
+            responder_keys=frozenset(responder_keys),
         ),
         standing=Standing(),
         now=NOW,

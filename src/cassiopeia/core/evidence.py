@@ -10,6 +10,7 @@ requests may share its signature, each with a path to the root that was signed (
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def read_observation(octets: bytes) -> Observation:
 def verify_observation(octets: bytes, public_key: bytes) -> None:
     """Raise SignatureInvalid unless this key (DER SubjectPublicKeyInfo) has signed the observation."""
     signed = structure.decode(SignedObservation, octets)
-    ed25519.verify(public_key, signed.signature, OBSERVATION_TAG + signed.observation)
+    _verify(public_key, signed.signature, OBSERVATION_TAG + signed.observation)
 
 
 def attest(
@@ -181,7 +182,7 @@ def verify_attestation(
         size=attestation.size,
         root_hash=root_hash,
     )
-    ed25519.verify(public_key, attestation.signature, ATTESTATION_TAG + structure.encode(statement))
+    _verify(public_key, attestation.signature, ATTESTATION_TAG + structure.encode(statement))
 
 
 def observation_hash(octets: bytes) -> bytes:
@@ -191,3 +192,8 @@ def observation_hash(octets: bytes) -> bytes:
 
 def _leaf(request: AttestedRequest) -> bytes:
     return merkle.leaf_hash(structure.encode(request))
+
+
+# The requests of a batch share one signature, and observations are used again: each is verified once.
+# What does not verify raises, and is not remembered.
+_verify = functools.lru_cache(maxsize=8192)(ed25519.verify)

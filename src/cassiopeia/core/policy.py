@@ -16,6 +16,7 @@ from typing import Final
 from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
 from cassiopeia.core.authority import Authority, choose_authority, has_room
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
+from cassiopeia.core.judgement import judge
 from cassiopeia.core.names import check_alt_name, encode_subject
 from cassiopeia.core.profile import ALT_NAME_TYPES, EXTENDED_KEY_USAGES, SUBJECT_TYPES, Presence, Profile
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
@@ -82,19 +83,14 @@ def decide(
             code="profile-unsound",
             retry_after_s=_LOOK_AGAIN_S,
         )
-    # 2. The proofs. None are understood yet, so that a profile which demands any is never issued.
-    if profile.evidence:
-        raise Refused(
-            f"The profile {profile.name} demands proofs that are missing: {', '.join(profile.evidence)}.",
-            code="evidence-missing",
-            field="proofs",
-        )
-    # 3. The key: the request is signed with it, and it is fit to be certified.
+    # 2. The key: the request is signed with it, and it is fit to be certified.
     key = _certified_key(request)
     _check_not_our_own(key, rules.authorities)
     _check_not_blocked(key, standing)
+    if not profile.family:
+        _check_pinned(key, rules.responder_keys)
     key_usage = _narrow_key_usage(profile, key)
-    # 4. The names, each for itself, then against the profile, then together.
+    # 3. The names, each for itself, then against the profile, then together.
     attributes = request.attributes
     if version == 1:
         attributes = tuple(each for each in attributes if each.value)  # wire specification: "an empty value is dropped"
@@ -102,7 +98,7 @@ def decide(
     _check_attributes(attributes, profile)
     _check_alt_names(request.alt_names, profile)
     _check_names_together(attributes, request.alt_names, profile)
-    # 5. The hash (which of them is used follows from the sub-CA's key) and the dates.
+    # 4. The hash (which of them is used follows from the sub-CA's key) and the dates.
     check_signature_hash(request.signature_hash)
     validity = choose_validity(
         wish_from=request.wish_from,
@@ -112,15 +108,20 @@ def decide(
         maximum_days=profile.maximum_validity_days,
         lenient=version == 1,
     )
+    # 5. The proofs. They may say "not now", so that everything about the request itself is known to be in order.
+    validators = (
+        judge(request, profile=profile, key=key, rules=rules, standing=standing, now=now) if version > 1 else ()
+    )
     # 6. The sub-CA: last but for what follows from it, because it alone may say "not now".
     if profile.family:
         authority = choose_authority(
-            [each for each in rules.authorities if each.name not in standing.halted_authorities],
+            rules.authorities,
             family=profile.family,
             signer_id=rules.signer_id,
             now=now,
             not_after=validity.not_after,
             issued=issued,
+            halted=standing.halted_authorities,
         )
     else:
         authority = _named_authority(
@@ -145,6 +146,7 @@ def decide(
         alt_names=request.alt_names,
         key=key,
         key_usage=key_usage,
+        validators=validators,
     )
 
 
@@ -191,6 +193,12 @@ def _check_version(profile: Profile, *, version: int, version_1_profiles: frozen
             code="profile-not-in-version-1",
             field="profile",
         )
+    if version == 1 and profile.evidence:
+        raise Refused(
+            f"The profile {profile.name} demands proofs, and version 1 of the protocol carries none that count.",
+            code="evidence-missing",
+            field="profile",
+        )
 
 
 def _certified_key(request: CertificateRequest) -> CertifiedKey:
@@ -210,6 +218,16 @@ def _check_not_blocked(key: CertifiedKey, standing: Standing) -> None:
         raise Refused(
             "The operators have blocked this key: somebody else may have it; make a new one.",
             code="key-blocked",
+            field="key",
+        )
+
+
+def _check_pinned(key: CertifiedKey, responder_keys: Collection[bytes]) -> None:
+    """An OCSP responder speaks for the sub-CA, and nobody can revoke it: only the operators say whose key it is."""
+    if hashlib.sha256(key.subject_public_key_info).digest() not in responder_keys:
+        raise Refused(
+            "This key is not pinned as an OCSP responder's; name it under [ocsp] in signer.toml, and start the signer.",
+            code="key-not-pinned",
             field="key",
         )
 

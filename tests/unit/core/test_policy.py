@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime as dt
+import hashlib
 
 import pytest
 from cryptography import x509
@@ -20,6 +21,7 @@ from tests.support.authorities import (
     p256_key,
     rsa_key,
     server_request,
+    subject_public_key_info,
 )
 
 from cassiopeia.core.algorithms import algorithms_for
@@ -34,6 +36,7 @@ NAMES = ("9004-unproved-server", "9002-unproved-mail", "9001-unproved-client", "
 PROFILES = {name: load_profile(name) for name in NAMES}
 OCSP = dataclasses.replace(PROFILES["0100-ocsp"], evidence=())
 ENTROPY = bytes(range(15))
+RESPONDER_KEYS = frozenset({hashlib.sha256(subject_public_key_info(server_request())).digest()})
 
 
 def judge(
@@ -53,6 +56,7 @@ def judge(
             profiles=PROFILES if profiles is None else profiles,
             authorities=authorities,
             version_1_profiles=version_1_profiles,
+            responder_keys=RESPONDER_KEYS,
         ),
         standing=Standing(),
         now=now,
@@ -119,11 +123,15 @@ def test_only_decide_can_approve() -> None:
         pytest.param(server_request(profile=""), "profile-unknown", "profile", id="no-profile"),
         pytest.param(server_request(profile="0100-ocsp"), "profile-not-allowed", "profile", id="ocsp-by-profile"),
         pytest.param(ocsp_request(profile="0004-server"), "profile-not-allowed", "profile", id="ocsp-and-profile"),
-        pytest.param(ocsp_request(), "evidence-missing", "proofs", id="ocsp-not-pinned"),
+        pytest.param(
+            ocsp_request(key_proof=certification_request("Ed25519")), "key-not-pinned", "key", id="ocsp-not-pinned"
+        ),
+        pytest.param(ocsp_request(), "evidence-missing", "proofs", id="ocsp-not-attested"),
         pytest.param(server_request(profile="0004-server"), "evidence-missing", "proofs", id="no-evidence"),
         pytest.param(
-            server_request(profile="0004-server", proofs=(b"proof",)), "evidence-missing", "proofs", id="any-evidence"
+            server_request(profile="0004-server", proofs=(b"proof",)), "evidence-invalid", "proofs", id="no-proof"
         ),
+        pytest.param(server_request(proofs=(b"proof",)), "evidence-surplus", "proofs", id="any-proof"),
         pytest.param(server_request(key_proof=b""), "request-empty", "csr", id="empty-csr"),
         pytest.param(server_request(key_kind="spkac", key_proof=b""), "request-empty", "spkac", id="empty-spkac"),
         pytest.param(server_request(attributes=attributes(CN="")), "name-empty", "CN", id="empty-value"),
@@ -138,7 +146,7 @@ def test_only_decide_can_approve() -> None:
             id="alt-name-not-allowed",
         ),
         pytest.param(mail_request(attributes=(), alt_names=()), "name-missing", "email", id="alt-name-missing"),
-        pytest.param(ocsp_request(attributes=()), "evidence-missing", "proofs", id="ocsp-without-name"),
+        pytest.param(ocsp_request(attributes=()), "name-missing", "CN", id="ocsp-without-name"),
         pytest.param(server_request(attributes=(), alt_names=()), "name-missing", "attributes", id="nobody"),
         pytest.param(
             server_request(alt_names=alt_names(*("DNS,www.example.org",) * 2)),
@@ -178,7 +186,7 @@ def test_refuses(request_: CertificateRequest, code: str, field: str) -> None:
 
 
 def test_a_missing_proof_is_named() -> None:
-    with pytest.raises(Refused, match=r"attestation, dns-control, caa-permits"):
+    with pytest.raises(Refused, match=r"attestation, dns-control for www.example.org, caa-permits for www.example.org"):
         judge(server_request(profile="0004-server"))
 
 
