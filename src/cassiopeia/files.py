@@ -25,13 +25,13 @@ PUBLIC_DIRECTORY: Final = 0o755
 
 
 @contextmanager
-def new_tree(directory: Path, *, mode: int = PUBLIC_DIRECTORY) -> Iterator[Path]:
+def new_tree(directory: Path, *, mode: int = PUBLIC_DIRECTORY, what: str = "an authority") -> Iterator[Path]:
     """Give a temporary directory that becomes `directory` at the end; after any error nothing is left of it.
 
-    Raises OperatorError when `directory` is there already and not empty, and when the disk fails.
+    Raises OperatorError when `directory` is there already and not empty, and when the disk fails; `what` is made there.
     """
     directory = directory.absolute()
-    _check_vacant(directory)
+    _check_vacant(directory, what)
     try:
         building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     except OSError as error:
@@ -103,7 +103,7 @@ def write_file(path: Path, content: bytes | str, *, mode: int = SECRET) -> None:
         os.fsync(descriptor)
 
 
-def _check_vacant(directory: Path) -> None:
+def _check_vacant(directory: Path, what: str) -> None:
     try:
         occupied = directory.is_symlink() or (
             directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
@@ -111,9 +111,7 @@ def _check_vacant(directory: Path) -> None:
     except OSError as error:
         raise OperatorError(f"{directory}: cannot look into it: {error.strerror}") from error
     if occupied:
-        raise OperatorError(
-            f"{directory}: is there already, and an authority is never overwritten: choose another directory"
-        )
+        raise OperatorError(f"{directory}: is there already, and {what} is never overwritten: choose another directory")
 
 
 def sync_directory(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Configuration files: TOML, parsed once into frozen values that cannot hold a wrong one.
 
-Owns `signer.toml` (`signer`), `client.toml` (`client`), `authorities.toml` and the profiles (`authorities`); unknown
-keys, wrong types and values out of range raise `ConfigurationError` with file, key and reason. Opens no key, no link
-and no store: the signer loads this package, so it needs nothing of the database's side.
+Owns `signer.toml` (`signer`), `client.toml` (`client`), `validator.toml` (`validator`), `authorities.toml` and the
+profiles (`authorities`); unknown keys, wrong types and values out of range raise `ConfigurationError` with file, key
+and reason. Opens no key, no link and no store: the signer loads this package, so it needs nothing of the database's
+side.
 """
 
 from cassiopeia.config.authorities import (
@@ -28,6 +29,7 @@ from cassiopeia.config.toml import (
     read_text,
     read_toml,
 )
+from cassiopeia.config.validator import CheckProgram, ValidatorConfig, load_validator_config
 
 __all__ = [
     "HIGHEST_SIGNER_ID",
@@ -35,11 +37,13 @@ __all__ = [
     "AuthorityEntry",
     "CaName",
     "ChainEntry",
+    "CheckProgram",
     "ClientConfig",
     "SignerConfig",
     "SignerId",
     "Text",
     "Url",
+    "ValidatorConfig",
     "Version1Config",
     "check_shape",
     "link_address",
@@ -49,6 +53,7 @@ __all__ = [
     "load_profile",
     "load_profiles",
     "load_signer_config",
+    "load_validator_config",
     "parse_toml",
     "read_text",
     "read_toml",
