@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from cassiopeia.config import (
     load_signer_config,
     toml,
 )
+from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError, InternalError
 from cassiopeia.link.address import SerialAddress, TcpAddress, UnixAddress
 from cassiopeia.protocol.limits import Limits
@@ -58,6 +60,13 @@ peers = ["signer.pem"]
 
 [journal]
 keys = ["journal.pem"]
+"""
+
+VALIDATOR = """\
+[[validator]]
+name = "front"
+key = "anna.pem"
+kinds = ["attestation"]
 """
 
 AUTHORITY = """\
@@ -121,6 +130,8 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         clock_leap_days=3,
         operators=(),
         quorum=1,
+        validators=(),
+        responder_keys=frozenset(),
     )
 
 
@@ -163,6 +174,16 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
         [orders]
         operators = ["anna.pem", "ben.pem", "carla.pem"]
         quorum = 2
+        [[validator]]
+        name = "front"
+        key = "anna.pem"
+        kinds = ["attestation", "dns-control"]
+        [[validator]]
+        name = "people"
+        key = "ben.pem"
+        kinds = ["name-verified"]
+        [ocsp]
+        responders = ["p256.pem"]
         """
     )
     for number, name in enumerate(["anna", "ben", "carla"]):
@@ -185,6 +206,12 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
     assert loaded.journal_key == Path("/etc/journal.key")
     assert (loaded.disk_reserve_octets, loaded.clock_leap_days) == (256 << 20, 10)
     assert (loaded.operators, loaded.quorum) == (PUBLIC_KEYS[:3], 2)
+    assert loaded.validators == (
+        Validator(name="front", public_key=PUBLIC_KEYS[0], kinds=frozenset({"attestation", "dns-control"})),
+        Validator(name="people", public_key=PUBLIC_KEYS[1], kinds=frozenset({"name-verified"})),
+    )
+    responder = p256_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert loaded.responder_keys == {hashlib.sha256(responder).digest()}
 
 
 def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +292,15 @@ def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkey
             "orders.quorum",
             "so many must sign, and 1 keys are named",
         ),
+        ("[link]", "[ocsp]\nresponders = ['gone.pem']\n[link]", "ocsp.responders[0]", "cannot read"),
+        ("[link]", "[ocsp]\nresponders = ['sub.pem']\n[link]", "ocsp.responders[0]", "is not a public key in PEM"),
+        ("[link]", "[[validator]]\nname = 'a'\nkey = 'anna.pem'\n[link]", "validator[0].kinds", "is missing"),
+        ("[link]", f"{VALIDATOR.replace('attestation', 'dns')}[link]", "validator[0].kinds", "'dns' is not known"),
+        ("[link]", f"{VALIDATOR.replace('attestation', '')}[link]", "validator[0].kinds[0]", "length >= 1"),
+        ("[link]", f"{VALIDATOR.replace('front', 'a b')}[link]", "validator[0].name", "a word of letters"),
+        ("[link]", f"{VALIDATOR.replace('anna', 'p256')}[link]", "validator[0].key", "is not an Ed25519 key"),
+        ("[link]", f"{VALIDATOR}{VALIDATOR}[link]", "validator[1].name", "another validator has this name"),
+        ("[link]", f"{VALIDATOR}{VALIDATOR.replace('front', 'b')}[link]", "validator[1].key", "has this key"),
         ("[link]", "[link.version_1]\ncertificate = 'c'\nkey = 'k'\n[link]", "link.version_1.peers", "is missing"),
     ],
 )

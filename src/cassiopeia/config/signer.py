@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from cassiopeia.config.toml import Paths, SignerId, Table, Text, beside, link_address, read_ed25519, read_toml
+from cassiopeia.config.toml import (
+    Paths,
+    SignerId,
+    Table,
+    Text,
+    beside,
+    link_address,
+    read_ed25519,
+    read_public_key,
+    read_toml,
+)
+from cassiopeia.core.evidence import STATEMENT_KINDS
+from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.stream import Address
 from cassiopeia.protocol.limits import Limits
 
+_Name = Annotated[
+    str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+]
 _Credential = Annotated[
     str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
 ]
@@ -36,6 +52,8 @@ class SignerConfig:
     `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
     after `retention_days` (0: never) it no longer holds what is about persons.
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
+    `validators` are those whose statements count, `responder_keys` SHA-256 of the SubjectPublicKeyInfo of OCSP
+    responders.
     """
 
     source: Path
@@ -61,6 +79,8 @@ class SignerConfig:
     clock_leap_days: int
     operators: tuple[bytes, ...]
     quorum: int
+    validators: tuple[Validator, ...]
+    responder_keys: frozenset[bytes]
 
 
 def load_signer_config(path: Path) -> SignerConfig:
@@ -120,6 +140,11 @@ def load_signer_config(path: Path) -> SignerConfig:
         clock_leap_days=file.clock.leap_days,
         operators=operators,
         quorum=file.orders.quorum,
+        validators=_validators(path, file.validator),
+        responder_keys=frozenset(
+            hashlib.sha256(read_public_key(path, each, key=f"ocsp.responders[{index}]")).digest()
+            for index, each in enumerate(file.ocsp.responders)
+        ),
     )
 
 
@@ -183,6 +208,16 @@ class _Orders(Table, frozen=True, kw_only=True):
     quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
 
 
+class _Validator(Table, frozen=True, kw_only=True):
+    name: _Name
+    key: Path
+    kinds: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
+
+
+class _Ocsp(Table, frozen=True, kw_only=True):
+    responders: Annotated[tuple[Path, ...], msgspec.Meta(max_length=256)] = ()
+
+
 class _SignerFile(Table, frozen=True, kw_only=True):
     signer: _Signer
     keys: _Keys
@@ -193,6 +228,8 @@ class _SignerFile(Table, frozen=True, kw_only=True):
     disk: _Disk = _Disk()
     clock: _Clock = _Clock()
     orders: _Orders = _Orders()
+    validator: Annotated[tuple[_Validator, ...], msgspec.Meta(max_length=64)] = ()
+    ocsp: _Ocsp = _Ocsp()
 
 
 def _check_passphrase_source(path: Path, keys: _Keys) -> None:
@@ -214,3 +251,28 @@ def _check_operators(path: Path, operators: tuple[bytes, ...], *, quorum: int) -
             source=str(path),
             key="orders.quorum",
         )
+
+
+def _validators(path: Path, given: tuple[_Validator, ...]) -> tuple[Validator, ...]:
+    """Each with its own name and key: rotating means a second one, until nothing of the first is in use."""
+    validators: list[Validator] = []
+    for index, each in enumerate(given):
+        where = f"validator[{index}]"
+        for kind in each.kinds:
+            if kind not in STATEMENT_KINDS:
+                raise ConfigurationError(
+                    f"{kind!r} is not known; use {', '.join(STATEMENT_KINDS)}", source=str(path), key=f"{where}.kinds"
+                )
+        validator = Validator(
+            name=each.name,
+            public_key=read_ed25519(path, each.key, key=f"{where}.key"),
+            kinds=frozenset(each.kinds),
+        )
+        if any(other.name == validator.name for other in validators):
+            raise ConfigurationError("another validator has this name", source=str(path), key=f"{where}.name")
+        if any(other.key_id == validator.key_id for other in validators):
+            raise ConfigurationError(
+                "another validator has this key; name all its kinds there", source=str(path), key=f"{where}.key"
+            )
+        validators.append(validator)
+    return tuple(validators)

@@ -15,7 +15,12 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
 
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import ConfigurationError, InternalError, OperatorError
@@ -86,6 +91,14 @@ def link_address(path: Path, text: str, *, key: str) -> Address:
 
 def read_ed25519(path: Path, name: Path, *, key: str) -> bytes:
     """DER of the Ed25519 public key in a PEM file."""
+    octets = read_public_key(path, name, key=key)
+    if not isinstance(load_der_public_key(octets), Ed25519PublicKey):
+        raise ConfigurationError(f"{beside(path, name)} is not an Ed25519 key", source=str(path), key=key)
+    return octets
+
+
+def read_public_key(path: Path, name: Path, *, key: str) -> bytes:
+    """DER SubjectPublicKeyInfo of the public key, of whatever kind, in a PEM file."""
     file = beside(path, name)
     try:
         public_key = load_pem_public_key(file.read_bytes())
@@ -93,8 +106,6 @@ def read_ed25519(path: Path, name: Path, *, key: str) -> bytes:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}", source=str(path), key=key) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(f"{file} is not a public key in PEM", source=str(path), key=key) from error
-    if not isinstance(public_key, Ed25519PublicKey):
-        raise ConfigurationError(f"{file} is not an Ed25519 key", source=str(path), key=key)
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 

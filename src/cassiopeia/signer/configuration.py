@@ -1,4 +1,4 @@
-"""What a signer was started with: its own sub-CAs, and the hash that names profiles and sub-CAs in every log entry."""
+"""What a signer was started with: its sub-CAs, its rules, and the hash that names all of them in every log entry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
+from cassiopeia.core.rules_document import RULES_DOCUMENT, PinnedValidator, RulesDocument, encode_rules_document
 from cassiopeia.errors import ConfigurationError, OperatorError
 
 
@@ -27,6 +28,8 @@ def load_rules(config: SignerConfig) -> Rules:
         profiles=load_profiles(config.profiles),
         authorities=tuple(each.authority for each in own_entries(config)),
         version_1_profiles=frozenset(config.version_1.profiles if config.version_1 else ()),
+        validators={each.key_id: each for each in config.validators},
+        responder_keys=config.responder_keys,
     )
 
 
@@ -53,16 +56,28 @@ def configuration_documents(config: SignerConfig) -> list[tuple[str, bytes]]:
         (path.name, path.read_bytes()) for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]
     ]
     documents += [(f"{each.authority.name}.crt", each.authority.certificate) for each in own_entries(config)]
+    documents.append((RULES_DOCUMENT, rules_document(config)))
     return documents
 
 
+def rules_document(config: SignerConfig) -> bytes:
+    """Everything in `signer.toml` that decides how requests are judged, whatever its comments, order and paths."""
+    return encode_rules_document(
+        RulesDocument(
+            signer_id=config.signer_id,
+            version_1_profiles=tuple(sorted(config.version_1.profiles)) if config.version_1 else (),
+            validators=tuple(
+                PinnedValidator(name=each.name, public_key=each.public_key, kinds=tuple(sorted(each.kinds)))
+                for each in sorted(config.validators, key=lambda one: one.name)
+            ),
+            responder_keys=tuple(sorted(each.hex() for each in config.responder_keys)),
+        )
+    )
+
+
 def configuration_hash(config: SignerConfig) -> bytes:
-    """SHA-256 over all that decides how requests are judged: signer id, profiles, sub-CAs with their certificates."""
-    version_1_profiles = config.version_1.profiles if config.version_1 is not None else ()
-    digest = hashlib.sha256(f"{config.signer_id}\0{' '.join(sorted(version_1_profiles))}\0".encode())
-    for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]:
-        content = path.read_bytes()
-        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
-    for entry in load_authorities(config.authorities):
-        digest.update(entry.authority.certificate)
+    """SHA-256 over all that decides how requests are judged: the documents that the journal keeps of it."""
+    digest = hashlib.sha256()
+    for name, content in configuration_documents(config):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.digest()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import signal
 import socket
@@ -23,16 +24,19 @@ from tests.support.authorities import (
     server_request,
     subject_public_key_info,
 )
+from tests.support.operators import PUBLIC_KEYS, public_pem
 from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, install, make_worker
 
 from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.certificate import check_certificate, compose_certificate
+from cassiopeia.core.rules import Validator
+from cassiopeia.core.rules_document import read_rules_document
 from cassiopeia.errors import OperatorError
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer import worker as worker_module
-from cassiopeia.signer.configuration import configuration_hash
+from cassiopeia.signer.configuration import configuration_documents, configuration_hash, load_rules
 from cassiopeia.signer.tasks import (
     Decide,
     Decided,
@@ -332,7 +336,51 @@ def test_the_configuration_hash_changes_with_all_that_judges(tmp_path: Path) -> 
     note()
     (tmp_path / "ca.pem").write_bytes(make_ca("another", key=p256_key()).pem)
     note()
-    assert len(seen) == 5
+    (tmp_path / "validator.pem").write_bytes(public_pem())
+    validator = "[[validator]]\nname = 'front'\nkey = 'validator.pem'\nkinds = ['attestation', 'dns-control']\n"
+    text = config.read_text()
+    config.write_text(text + validator)
+    note()
+    config.write_text(text + validator.replace("'attestation', ", ""))
+    note()
+    config.write_text(text + validator.replace("front", "other"))
+    note()
+    (tmp_path / "validator.pem").write_bytes(public_pem(1))
+    note()
+    config.write_text(text + "[ocsp]\nresponders = ['validator.pem']\n")
+    note()
+    assert len(seen) == 10
+
+
+def test_the_configuration_hash_does_not_change_with_what_judges_nothing(tmp_path: Path) -> None:
+    path = install(tmp_path)
+    (tmp_path / "validator.pem").write_bytes(public_pem())
+    path.write_text(f"{path.read_text()}[[validator]]\nname = 'a'\nkey = 'validator.pem'\nkinds = ['organisation']\n")
+    before = configuration_hash(load_signer_config(path))
+    (tmp_path / "validator.pem").rename(tmp_path / "renamed.pem")
+    path.write_text(
+        path.read_text().replace("validator.pem", "renamed.pem") + "# a comment\n[disk]\nreserve_mib = 65\n"
+    )
+    assert configuration_hash(load_signer_config(path)) == before
+
+
+def test_the_rules_come_from_the_configuration(tmp_path: Path) -> None:
+    path = install(tmp_path)
+    (tmp_path / "validator.pem").write_bytes(public_pem())
+    path.write_text(
+        f"{path.read_text()}[[validator]]\nname = 'a'\nkey = 'validator.pem'\nkinds = ['organisation']\n"
+        "[ocsp]\nresponders = ['validator.pem']\n"
+    )
+    config = load_signer_config(path)
+    rules = load_rules(config)
+    pinned = Validator(name="a", public_key=PUBLIC_KEYS[0], kinds=frozenset({"organisation"}))
+    assert rules.validators == {pinned.key_id: pinned}
+    assert rules.responder_keys == {hashlib.sha256(PUBLIC_KEYS[0]).digest()}
+    name, octets = configuration_documents(config)[-1]
+    assert name == "rules.json"
+    document = read_rules_document(octets)
+    assert document.pinned() == rules.validators
+    assert document.responder_keys == (hashlib.sha256(PUBLIC_KEYS[0]).hexdigest(),)
 
 
 def test_a_request_for_a_csr_of_another_kind_is_decided_alike() -> None:
