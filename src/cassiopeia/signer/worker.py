@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_signer_config
-from cassiopeia.core import algorithms, certificate, policy
+from cassiopeia.core import algorithms, certificate, lint, policy
 from cassiopeia.core.rules import Rules
 from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.frames import FrameReader, frame
@@ -81,9 +81,11 @@ class Worker:
         return Decided(
             task=task.task,
             signing_ca=approved.authority.name,
+        # Nothing that the lint has not seen gets any further, and nothing between here and the key changes it.
+        linted = lint.lint(certificate.assemble_tbs(approved), approved, signer_id=self._rules.signer_id, now=task.now)
             serial_number=approved.serial_number.to_bytes(16, "big"),
             algorithm=approved.algorithm.der,
-            tbs_certificate=certificate.assemble_tbs(approved),
+            tbs_certificate=linted.octets,
             validators=approved.validators,
         )
 
