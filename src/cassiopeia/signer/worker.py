@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -40,6 +41,8 @@ from cassiopeia.signer.tasks import (
 )
 
 _SERIAL_ENTROPY_OCTETS = 15
+# On top of what a worker has when it is ready; a batch of the largest requests takes a third of it.
+_MEMORY_FOR_WORK_OCTETS = 256 * 1024 * 1024
 _POSSESSION_CHALLENGE = b"cassiopeia: proof of possession at start"
 
 
@@ -78,11 +81,11 @@ class Worker:
             issued=task.issued,
             version=task.version,
         )
+        # Nothing that the lint has not seen gets any further, and nothing between here and the key changes it.
+        linted = lint.lint(certificate.assemble_tbs(approved), approved, signer_id=self._rules.signer_id, now=task.now)
         return Decided(
             task=task.task,
             signing_ca=approved.authority.name,
-        # Nothing that the lint has not seen gets any further, and nothing between here and the key changes it.
-        linted = lint.lint(certificate.assemble_tbs(approved), approved, signer_id=self._rules.signer_id, now=task.now)
             serial_number=approved.serial_number.to_bytes(16, "big"),
             algorithm=approved.algorithm.der,
             tbs_certificate=linted.octets,
@@ -144,7 +147,21 @@ def serve(worker: Worker, stream: socket.socket) -> None:
             stream.sendall(frame([worker.carry_out(task) for task in read_tasks(body)]))
 
 
+def bound_memory() -> None:
+    """Whatever a request makes a parser allocate: the machine keeps its memory, and the worker dies of it."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _bound(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY_FOR_WORK_OCTETS)
+
+
+def _bound(limit: int, most: int) -> None:
+    _, hard = resource.getrlimit(limit)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(limit, (most, most))
+
+
 def main() -> None:
+    # There will be CA keys in memory: whatever this process dies of, they are not written to a disk.
+    _bound(resource.RLIMIT_CORE, 0)
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A front that has gone wants no answer, and another worker may have told it already why none can start.
@@ -152,6 +169,7 @@ def main() -> None:
         try:
             config = load_signer_config(Path(sys.argv[1]))
             worker = make_worker(config)
+            bound_memory()
         except CassiopeiaError as error:
             may_come = isinstance(error, Unavailable)
             stream.sendall(frame([Unusable(message=str(error), may_come=may_come)]))

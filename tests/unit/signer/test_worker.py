@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import resource
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -252,6 +254,7 @@ def test_batches_are_answered_one_by_one_in_order(served: Conversation) -> None:
 def run_main(config: Path, monkeypatch: pytest.MonkeyPatch) -> Conversation:
     """`main` takes its stream by number, and closes it."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # for the main thread only
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # for a process of its own only
 
     def run(stream: socket.socket) -> None:
         monkeypatch.setattr(sys, "argv", ["worker", str(config), str(os.dup(stream.fileno()))])
@@ -271,6 +274,44 @@ def test_a_worker_says_that_it_is_ready_and_under_which_configuration(
     assert isinstance(conversation.receive()[0], Signed)
     conversation.close()
     assert conversation.failure is None
+
+
+def test_a_worker_is_bounded_before_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = install(tmp_path)
+    set_limits: list[tuple[int, tuple[int, int]]] = []
+
+    def run(stream: socket.socket) -> None:
+        monkeypatch.setattr(sys, "argv", ["worker", str(config), str(os.dup(stream.fileno()))])
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: set_limits.append((kind, limits)))
+        worker_module.main()
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    conversation = Conversation(run)
+    conversation.receive()
+    conversation.close()
+    (core, (memory, (soft, hard))) = set_limits
+    assert core == (resource.RLIMIT_CORE, (0, 0))
+    assert memory == resource.RLIMIT_AS
+    assert soft == hard > 256 * 1024 * 1024
+
+
+HUNGRY = """
+import resource
+from cassiopeia.signer.worker import bound_memory
+
+bound_memory()
+bound_memory()  # there is a limit already, and it can only shrink
+held = bytearray(200 * 1024 * 1024)
+try:
+    more = bytearray(100 * 1024 * 1024)
+except MemoryError:
+    print("no more")
+"""
+
+
+def test_a_worker_can_take_so_much_memory_and_no_more() -> None:
+    told = subprocess.run([sys.executable, "-c", HUNGRY], capture_output=True, text=True, check=True)
+    assert told.stdout == "no more\n"
 
 
 @pytest.mark.parametrize("passphrase", [PASSPHRASE, b"wrong"])
