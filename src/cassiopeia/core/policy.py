@@ -7,6 +7,7 @@ Owns the order of the checks and whatever needs more than one of them; the rules
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -89,6 +90,59 @@ def decide(
     _check_not_blocked(key, standing)
     if not profile.family:
         _check_pinned(key, rules.responder_keys)
+    return _approve(
+        request,
+        profile=profile,
+        key=key,
+        rules=rules,
+        standing=standing,
+        now=now,
+        serial_entropy=serial_entropy,
+        issued=issued,
+        version=version,
+    )
+
+
+def approve_sample(
+    request: CertificateRequest,
+    *,
+    profile: Profile,
+    key: CertifiedKey,
+    authority: Authority,
+    now: dt.datetime,
+    serial_entropy: bytes,
+) -> ApprovedRequest:
+    """What `decide` would approve if such a request came with this key and with every proof.
+
+    For certificates that are looked at and never signed (`sample`). Raises Refused or Unavailable, as `decide` does.
+    """
+    rules = Rules(signer_id=authority.signer_id, profiles={}, authorities=(authority,))
+    return _approve(
+        request,
+        profile=dataclasses.replace(profile, evidence=()),
+        key=key,
+        rules=rules,
+        standing=Standing(),
+        now=now,
+        serial_entropy=serial_entropy,
+        issued={},
+        version=2,
+    )
+
+
+def _approve(
+    request: CertificateRequest,
+    *,
+    profile: Profile,
+    key: CertifiedKey,
+    rules: Rules,
+    standing: Standing,
+    now: dt.datetime,
+    serial_entropy: bytes,
+    issued: Mapping[str, int],
+    version: int,
+) -> ApprovedRequest:
+    """The rest of the decision, once it is known that the key may be certified under this profile."""
     key_usage = _narrow_key_usage(profile, key)
     # 3. The names, each for itself, then against the profile, then together.
     attributes = request.attributes
