@@ -29,6 +29,8 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
+from cassiopeia.journal import order
+from cassiopeia.journal.standing import InForce
 from cassiopeia.protocol.events import (
     AbandonRequested,
     EntriesRequested,
@@ -41,6 +43,7 @@ from cassiopeia.protocol.events import (
     TimestampRequested,
 )
 from cassiopeia.protocol.session import Session
+from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
@@ -176,6 +179,8 @@ class Front:
     pairs: list[Pair] = field(default_factory=list)
     resign_after: dt.timedelta = dt.timedelta(hours=24)
     obstacle: Obstacle | None = None
+    limits: dict[str, int] = field(default_factory=lambda: dict(order.CAPS))
+    in_force: InForce = field(default_factory=InForce)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -186,6 +191,10 @@ class Front:
         self.journal = open_journal(self.directory, now=self.now)
         self.gate = Gate(self.journal, [lambda: self.obstacle])
         self.nonces = Nonces(lambda: int(self.clock))
+        self.caps = Caps(
+            limits=self.limits, raised=lambda: self.in_force.raised(now=self.now), clock=lambda: self.clock
+        )
+        self.caps.seed(self.journal, now=self.now)
         self.journal_desk = JournalDesk(
             journal=self.journal,
             gate=self.gate,
@@ -202,6 +211,7 @@ class Front:
             journal_desk=self.journal_desk,
             gate=self.gate,
             standing=self.standing,
+            caps=self.caps,
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
@@ -210,13 +220,20 @@ class Front:
             lists=[RevocationList(self.authority, self.journal, lifetime=dt.timedelta(days=10))],
             journal=self.journal,
             gate=self.gate,
+            caps=self.caps,
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             resign_after=self.resign_after,
         )
 
     def standing(self) -> Standing:
-        return Standing(boot_id=BOOT_ID, nonces=self.nonces.valid)
+        return Standing(
+            boot_id=BOOT_ID,
+            nonces=self.nonces.valid,
+            disabled_validators=self.in_force.disabled_validators,
+            blocked_keys=self.in_force.blocked_keys,
+            halted_authorities=self.in_force.halted_authorities,
+        )
 
     def record_issued(self, serial_number: int) -> None:
         """A certificate that was made before."""

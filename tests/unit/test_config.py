@@ -25,6 +25,7 @@ from cassiopeia.config import (
 )
 from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError, InternalError
+from cassiopeia.journal.order import CAPS
 from cassiopeia.link.address import SerialAddress, TcpAddress, UnixAddress
 from cassiopeia.protocol.limits import Limits
 
@@ -130,6 +131,14 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         clock_leap_days=3,
         operators=(),
         quorum=1,
+        caps={
+            "open-intents": 4_000,
+            "profile-certificates": 10_000,
+            "account-certificates": 5_000,
+            "validator-certificates": 20_000,
+            "revocations": 1_000,
+            "refusals": 5_000,
+        },
         validators=(),
         responder_keys=frozenset(),
     )
@@ -184,6 +193,13 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
         kinds = ["name-verified"]
         [ocsp]
         responders = ["p256.pem"]
+        [caps]
+        open_intents = 1
+        profile_certificates = 2
+        account_certificates = 3
+        validator_certificates = 4
+        revocations = 5
+        refusals = 6
         """
     )
     for number, name in enumerate(["anna", "ben", "carla"]):
@@ -206,6 +222,7 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
     assert loaded.journal_key == Path("/etc/journal.key")
     assert (loaded.disk_reserve_octets, loaded.clock_leap_days) == (256 << 20, 10)
     assert (loaded.operators, loaded.quorum) == (PUBLIC_KEYS[:3], 2)
+    assert list(loaded.caps.items()) == list(zip(CAPS, range(1, 7), strict=True))
     assert loaded.validators == (
         Validator(name="front", public_key=PUBLIC_KEYS[0], kinds=frozenset({"attestation", "dns-control"})),
         Validator(name="people", public_key=PUBLIC_KEYS[1], kinds=frozenset({"name-verified"})),
@@ -292,6 +309,9 @@ def test_a_relative_file_name_still_gives_absolute_paths(directory: Path, monkey
             "orders.quorum",
             "so many must sign, and 1 keys are named",
         ),
+        ("[link]", "[caps]\nrevocations = 0\n[link]", "caps.revocations", "expected int >= 1"),
+        ("[link]", "[caps]\nopen_intents = 20001\n[link]", "caps.open_intents", "expected int <= 20000"),
+        ("[link]", "[caps]\nrefusals = 100001\n[link]", "caps.refusals", "expected int <= 100000"),
         ("[link]", "[ocsp]\nresponders = ['gone.pem']\n[link]", "ocsp.responders[0]", "cannot read"),
         ("[link]", "[ocsp]\nresponders = ['sub.pem']\n[link]", "ocsp.responders[0]", "is not a public key in PEM"),
         ("[link]", "[[validator]]\nname = 'a'\nkey = 'anna.pem'\n[link]", "validator[0].kinds", "is missing"),

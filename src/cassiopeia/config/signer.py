@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,7 @@ class SignerConfig:
     `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
     after `retention_days` (0: never) it no longer holds what is about persons.
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
+    `caps` are how much may happen in an hour (open intents: at a time), by the names that orders have for them.
     `validators` are those whose statements count, `responder_keys` SHA-256 of the SubjectPublicKeyInfo of OCSP
     responders.
     """
@@ -79,6 +81,7 @@ class SignerConfig:
     clock_leap_days: int
     operators: tuple[bytes, ...]
     quorum: int
+    caps: Mapping[str, int]
     validators: tuple[Validator, ...]
     responder_keys: frozenset[bytes]
 
@@ -140,6 +143,7 @@ def load_signer_config(path: Path) -> SignerConfig:
         clock_leap_days=file.clock.leap_days,
         operators=operators,
         quorum=file.orders.quorum,
+        caps={name.replace("_", "-"): limit for name, limit in msgspec.structs.asdict(file.caps).items()},
         validators=_validators(path, file.validator),
         responder_keys=frozenset(
             hashlib.sha256(read_public_key(path, each, key=f"ocsp.responders[{index}]")).digest()
@@ -203,6 +207,19 @@ class _Clock(Table, frozen=True, kw_only=True):
     leap_days: Annotated[int, msgspec.Meta(ge=1, le=365)] = 3
 
 
+_Capped = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+class _Caps(Table, frozen=True, kw_only=True):
+    # Names and bounds are those of `order.CAPS`.
+    open_intents: Annotated[int, msgspec.Meta(ge=1, le=20_000)] = 4_000
+    profile_certificates: _Capped = 10_000
+    account_certificates: _Capped = 5_000
+    validator_certificates: _Capped = 20_000
+    revocations: _Capped = 1_000
+    refusals: _Capped = 5_000
+
+
 class _Orders(Table, frozen=True, kw_only=True):
     operators: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] = ()
     quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
@@ -228,6 +245,7 @@ class _SignerFile(Table, frozen=True, kw_only=True):
     disk: _Disk = _Disk()
     clock: _Clock = _Clock()
     orders: _Orders = _Orders()
+    caps: _Caps = _Caps()
     validator: Annotated[tuple[_Validator, ...], msgspec.Meta(max_length=64)] = ()
     ocsp: _Ocsp = _Ocsp()
 

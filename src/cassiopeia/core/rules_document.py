@@ -26,12 +26,18 @@ class PinnedValidator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RulesDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """`responder_keys` are SHA-256 of SubjectPublicKeyInfo in hex."""
+    """`responder_keys` are SHA-256 of SubjectPublicKeyInfo in hex, `operators` DER of it, base64 in the text.
+
+    `quorum` of the operators must sign an order that loosens. `caps` bound what happens in an hour, by their names.
+    """
 
     signer_id: int
     version_1_profiles: tuple[str, ...] = ()
     validators: tuple[PinnedValidator, ...] = ()
     responder_keys: tuple[str, ...] = ()
+    operators: tuple[bytes, ...] = ()
+    quorum: int = 1
+    caps: dict[str, int] = {}
 
     def pinned(self) -> dict[bytes, Validator]:
         """The validators by their key ids, as `Rules.validators` has them."""

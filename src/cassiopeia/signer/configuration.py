@@ -71,6 +71,9 @@ def rules_document(config: SignerConfig) -> bytes:
                 for each in sorted(config.validators, key=lambda one: one.name)
             ),
             responder_keys=tuple(sorted(each.hex() for each in config.responder_keys)),
+            operators=tuple(sorted(config.operators)),
+            quorum=config.quorum,
+            caps=dict(sorted(config.caps.items())),
         )
     )
 

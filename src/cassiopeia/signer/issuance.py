@@ -23,6 +23,7 @@ from cassiopeia.core.rules import Standing
 from cassiopeia.errors import InternalError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # Wire specification: an intent that nobody confirms ends after 15 minutes.
 INTENT_LIFE_S = 15 * 60
+_ORDERED_RETRY_S = 600
 # Version 1 has no request ids: an identical request within this time gets the same certificate.
 _VERSION_1_MEMORY = dt.timedelta(hours=24)
 _LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
@@ -48,6 +50,7 @@ class _Exchange:
     digest: bytes
     intent: Intent | None = None
     log_sent: bytes = b""
+    restrictions: int = 0  # orders that restricted something, until this was given to a worker
 
     @property
     def name(self) -> bytes:
@@ -68,6 +71,7 @@ class IssuanceDesk:
         journal_desk: JournalDesk,
         gate: Gate,
         standing: Callable[[], Standing],
+        caps: Caps,
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -79,6 +83,7 @@ class IssuanceDesk:
         self._journal_desk = journal_desk
         self._gate = gate
         self._standing = standing
+        self._caps = caps
         self._submit = submit
         self._next_task = next_task
         self._clock = clock
@@ -87,12 +92,19 @@ class IssuanceDesk:
         self._in_decision: set[bytes] = set()
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
         self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
+        self._restrictions = 0
         self.issued = journal.index.used_counts()
 
     def end_open_intents(self, *, now: dt.datetime) -> None:
         """Abandon what no session can confirm any more: called once, at start."""
         for intent in self._journal.index.open_intents():
             self._abandon(intent, code="restart", reason="the signer was started again", now=now)
+
+    def restricted(self, now: dt.datetime) -> None:
+        """An order has restricted something: whatever was decided before it, and is not confirmed yet, begins anew."""
+        self._restrictions += 1
+        every = [intent for _, intent in self._intent_deadlines.values()]
+        self._end(every, code="ordered", reason="an order of the operators came first; it is decided anew", now=now)
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
@@ -101,6 +113,14 @@ class IssuanceDesk:
         step("sign 5 requested")
         if not self._is_new(exchange, now=now) or not self._may_issue(exchange):
             return
+        try:
+            self._caps.check_request(
+                profile=_profile(request), account=request.account, open_intents=len(self._intent_deadlines)
+            )
+        except Unavailable as error:
+            self._fail(exchange, error)
+            return
+        exchange.restrictions = self._restrictions
         task = self._next_task()
         self._deciding[task] = exchange
         self._in_decision.add(exchange.name)
@@ -133,7 +153,7 @@ class IssuanceDesk:
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
         # What the key has signed already is given out whatever stands in the way now; the key is not used anew.
-        if not self._may_issue(exchange):
+        if not self._may_issue(exchange, intent):
             return
         if state == "intent":
             # Version 1 hashes a text of its own, if anything.
@@ -171,11 +191,7 @@ class IssuanceDesk:
     def expire(self, *, now: dt.datetime) -> None:
         """Abandon intents that nobody confirmed in time (monotonic clock)."""
         late = [intent for deadline, intent in self._intent_deadlines.values() if self._clock() > deadline]
-        for intent in late:
-            index = self._abandon(intent, code="expired", reason="nobody confirmed the log in time", now=now)
-            for exchange in self._exchanges.values():
-                if exchange.intent is not None and exchange.intent.serial_number == intent.serial_number:
-                    self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
+        self._end(late, code="expired", reason="nobody confirmed the log in time", now=now)
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
@@ -227,7 +243,7 @@ class IssuanceDesk:
     def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
         self._record(exchange, decided, now=now)
 
-    def _check_recording(self, decided: Decided) -> Authority:
+    def _check_recording(self, exchange: _Exchange, decided: Decided) -> Authority:
         """All that must hold at the very moment at which the intent is recorded; raises Unavailable or Refused.
 
         Much may have come since the worker was asked: a halt, another request for the last place.
@@ -239,13 +255,21 @@ class IssuanceDesk:
         if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
             raise Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1)
         self._gate.check_issuing()
+        if exchange.restrictions != self._restrictions:
+            raise Unavailable("an order of the operators came first; it is decided anew", retry_after_s=1)
+        self._caps.check_intent(
+            profile=_profile(exchange.request),
+            account=exchange.request.account,
+            validators=decided.validators,
+            open_intents=len(self._intent_deadlines),
+        )
         return authority
 
     def _record(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
         if not self._session_lives(exchange):
             return
         try:
-            authority = self._check_recording(decided)
+            authority = self._check_recording(exchange, decided)
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -267,6 +291,7 @@ class IssuanceDesk:
             now=now,
         )
         step("sign 7 intent appended")
+        self._caps.count_intent(profile=_profile(request), account=request.account, validators=decided.validators)
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
         self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S, intent
         exchange.intent = intent
@@ -286,6 +311,11 @@ class IssuanceDesk:
         self._journal_refusal(exchange, Refused(outcome.message, code=outcome.code, field=outcome.field), now=now)
 
     def _journal_refusal(self, exchange: _Exchange, refusal: Refused, *, now: dt.datetime) -> None:
+        try:
+            self._caps.check_refusal(refusal)
+        except Unavailable as error:
+            self._fail(exchange, error)
+            return
         self._journal.record_refusal(
             request_id=exchange.request.request_id,
             request_digest=exchange.digest,
@@ -317,6 +347,9 @@ class IssuanceDesk:
         # Signed for another session while this confirmation waited for the disk: never a second signature.
         state = self._journal.index.state(intent.serial_number)
         if state == "issued" and self._release_again(exchange, intent):
+            return
+        # An order may have come while the confirmation waited for the disk.
+        if not self._may_issue(exchange, intent):
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
@@ -367,10 +400,12 @@ class IssuanceDesk:
         self._send(exchange, release, last=True)
         step("sign 10 released")
 
-    def _may_issue(self, exchange: _Exchange) -> bool:
-        """Whether nothing stands in the way; otherwise say what does."""
+    def _may_issue(self, exchange: _Exchange, intent: Intent | None = None) -> bool:
+        """Whether nothing stands in the way, also of signing this intent; otherwise say what does."""
         try:
             self._gate.check_issuing()
+            if intent is not None:
+                _check_order(intent, self._standing())
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -382,6 +417,14 @@ class IssuanceDesk:
             return log_hash == intent.log_hash
         # The original sends no hash.
         return not log_hash or log_hash == hashlib.sha256(exchange.log_sent).digest()
+
+    def _end(self, intents: list[Intent], *, code: str, reason: str, now: dt.datetime) -> None:
+        """Abandon these intents, and tell whoever was to confirm them."""
+        ended = {each.serial_number: self._abandon(each, code=code, reason=reason, now=now) for each in intents}
+        for exchange in self._exchanges.values() if ended else ():
+            if exchange.intent is not None and exchange.intent.serial_number in ended:
+                index = ended[exchange.intent.serial_number]
+                self._journal.when_durable(functools.partial(self._say_abandoned, exchange, index))
 
     def _abandon(self, intent: Intent, *, code: str, reason: str, now: dt.datetime) -> int:
         """End an intent; return the index of the entry that says so."""
@@ -415,6 +458,29 @@ class IssuanceDesk:
 
     def _session_lives(self, exchange: _Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
+
+
+def _check_order(intent: Intent, standing: Standing) -> None:
+    """Raise Unavailable for what was decided, and by an order of the operators must not be signed now."""
+    if intent.signing_ca in standing.halted_authorities:
+        raise Unavailable(
+            f"the sub-CA {intent.signing_ca} is halted by an order of the operators",
+            code="authority-halted",
+            retry_after_s=_ORDERED_RETRY_S,
+        )
+    if standing.blocked_keys:
+        key = certificate.read_tbs(intent.tbs_certificate).subject_public_key_info
+        if hashlib.sha256(key).digest() in standing.blocked_keys:
+            raise Unavailable(
+                "the operators have blocked this key after the certificate was promised: it is not signed",
+                code="key-blocked",
+                retry_after_s=_ORDERED_RETRY_S,
+            )
+
+
+def _profile(request: CertificateRequest) -> str:
+    """What the journal calls the profile: of an OCSP responder it is the sub-CA that it speaks for."""
+    return request.profile or request.ocsp_target_ca
 
 
 def _as_unavailable(outcome: Outcome) -> Unavailable:

@@ -32,6 +32,14 @@ class Draft:
     tbs: bytes
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revoked:
+    """How many certificates were revoked just now, and how many of those asked for there was no room for."""
+
+    taken: int
+    left: int
+
+
 class RevocationList:
     """The CRL of one sub-CA, over its whole life."""
 
@@ -63,11 +71,13 @@ class RevocationList:
         *,
         request_id: bytes = b"",
         request_digest: bytes = b"",
+        at_most: int | None = None,
         now: dt.datetime,
-    ) -> int:
-        """Journal what is new; the first date and reason of a serial number stand. Returns how many were new.
+    ) -> Revoked:
+        """Journal what is new, but no more than `at_most`; the first date and reason of a serial number stand.
 
-        A request with an id is journaled even if it changes nothing, so that a retry gets the same answer.
+        A request with an id is journaled even if it changes nothing, so that a retry gets the same answer; one of which
+        something is left is not answered yet, and its id is not journaled.
 
         Raises `Refused`, whose field is the serial number in hexadecimal, for the first one that this sub-CA never
         issued, or of which it is said what no CRL can say; then nothing of all this is journaled.
@@ -77,17 +87,19 @@ class RevocationList:
             serial_number = self._issued_serial(revocation.serial_number)
             if serial_number not in new and not self._journal.index.is_revoked(serial_number):
                 new[serial_number] = _encode(revocation, now)
-        if new or (revocations and self._is_unknown(request_id)):
+        taken = list(new.values())[:at_most]
+        left = len(new) - len(taken)
+        if taken or (not left and revocations and self._is_unknown(request_id)):
             self._journal.record_revocations(
                 self.authority.name,
-                list(new.values()),
-                request_id=request_id,
-                request_digest=request_digest,
+                taken,
+                request_id=b"" if left else request_id,
+                request_digest=b"" if left else request_digest,
                 now=now,
             )
-            for entry in new.values():
+            for entry in taken:
                 self._extend(entry)
-        return len(new)
+        return Revoked(taken=len(taken), left=left)
 
     def draft(self, *, now: dt.datetime) -> Draft:
         """The next CRL, to be signed."""

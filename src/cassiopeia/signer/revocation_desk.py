@@ -15,6 +15,7 @@ from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.revocation import Draft, RevocationList
@@ -57,6 +58,7 @@ class RevocationDesk:
         lists: Iterable[RevocationList],
         journal: Journal,
         gate: Gate,
+        caps: Caps,
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         resign_after: dt.timedelta,
@@ -64,6 +66,7 @@ class RevocationDesk:
         self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
         self._journal = journal
         self._gate = gate
+        self._caps = caps
         self._submit = submit
         self._next_task = next_task
         self._resign_after = resign_after
@@ -164,6 +167,11 @@ class RevocationDesk:
         return True
 
     def _refuse(self, waiting: _Waiting, refusal: Refused, *, now: dt.datetime) -> None:
+        try:
+            self._caps.check_refusal(refusal)
+        except Unavailable as error:
+            self._fail(waiting, error)
+            return
         self._journal.record_refusal(
             request_id=waiting.request.request_id,
             request_digest=b"",
@@ -176,28 +184,41 @@ class RevocationDesk:
             lambda: answers.give(waiting.session, lambda: answers.refuse(waiting.session, waiting.handle, refusal))
         )
 
+    def _fail(self, waiting: _Waiting, error: Unavailable) -> None:
+        self._journal.when_durable(
+            lambda: answers.give(waiting.session, lambda: answers.fail(waiting.session, waiting.handle, error))
+        )
+
     def _work(self, counter: _Counter, *, now: dt.datetime) -> None:
         """Begin the next CRL if somebody waits for one; whoever asked for what can't be is refused, nobody else."""
         if counter.draft is not None:
             return
         waiting, counter.next = counter.next, []
+        grown = False
         for each in waiting:
             request = each.request
             # One with the same id may have been journaled while this one waited.
             if self._answer_again(counter.revocations, each, now=now):
                 continue
             try:
-                counter.revocations.revoke(
+                revoked = counter.revocations.revoke(
                     request.revocations,
                     request_id=request.request_id,
                     request_digest=revocation_digest(request),
+                    at_most=self._caps.room_to_revoke(),
                     now=now,
                 )
             except Refused as refusal:
                 self._refuse(each, refusal, now=now)
+                continue
+            self._caps.count_revocations(revoked.taken)
+            grown = grown or revoked.taken > 0
+            if revoked.left:
+                # What there was room for stands, whatever becomes of the rest: so the longest list comes to its end.
+                self._fail(each, self._caps.revocation_waits(taken=revoked.taken, left=revoked.left))
             else:
                 counter.current.append(each)
-        if not counter.current:
+        if not counter.current and not grown:
             return
         step("revoke 2 revocation appended")
         obstacle = self._gate.crl_obstacle()

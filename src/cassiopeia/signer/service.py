@@ -12,13 +12,14 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_profiles
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError, Unavailable
+from cassiopeia.journal.standing import RaisedCap
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import Link, open_listener
@@ -40,6 +41,7 @@ from cassiopeia.protocol.events import (
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
 from cassiopeia.signer.disk import GROWTH_WINDOW, DiskReserve, octets_a_day
@@ -98,16 +100,8 @@ class Signer:
             standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
         )
         self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
-        self._alarmed: list[Callable[[], Iterable[str]]] = []
-        self._orders = OrderDesk(
-            journal=self._journal,
-            gate=self._gate,
-            clock=self._clock,
-            signer_id=config.signer_id,
-            boot_id=self._boot_id,
-            operators=config.operators,
-            quorum=config.quorum,
-        )
+        self._caps = Caps(limits=config.caps, raised=self._raised_caps, clock=lambda: self._clock.boot_seconds)
+        self._alarmed: list[Callable[[], Iterable[str]]] = [self._caps.alarms]
         self._nonces = Nonces(lambda: self._clock.boot_seconds)
         self._pool = WorkerPool(
             config_path=config_path,
@@ -132,8 +126,22 @@ class Signer:
             journal_desk=self._journal_desk,
             gate=self._gate,
             standing=self._standing,
+            caps=self._caps,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
+        )
+        self._orders = OrderDesk(
+            journal=self._journal,
+            gate=self._gate,
+            clock=self._clock,
+            signer_id=config.signer_id,
+            boot_id=self._boot_id,
+            operators=config.operators,
+            quorum=config.quorum,
+            authorities=self._authorities,
+            validators=[each.key_id for each in config.validators],
+            caps=config.caps,
+            restricted=self._issuance.restricted,
         )
         self._revocation = RevocationDesk(
             lists=[
@@ -142,6 +150,7 @@ class Signer:
             ],
             journal=self._journal,
             gate=self._gate,
+            caps=self._caps,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
@@ -172,6 +181,9 @@ class Signer:
         if self._journal.is_new:
             self._journal.begin(now=now)
         self._check_clock()
+        # By a clock that is in doubt no hour has passed since the last entry.
+        may_issue = self._clock.check(self._journal.last_time).may_issue
+        self._caps.seed(self._journal, now=now if may_issue else self._journal.last_time)
         if self._journal.index.configuration_hash() != self._configuration_hash:
             documents = configuration_documents(self._config)
             self._journal.record_configuration(self._configuration_hash, documents, now=now)
@@ -425,7 +437,18 @@ class Signer:
 
     def _standing(self) -> Standing:
         """What requests are judged by beside the rules."""
-        return Standing(boot_id=self._boot_id, nonces=self._nonces.valid)
+        in_force = self._orders.in_force
+        return Standing(
+            boot_id=self._boot_id,
+            nonces=self._nonces.valid,
+            disabled_validators=in_force.disabled_validators,
+            blocked_keys=in_force.blocked_keys,
+            halted_authorities=in_force.halted_authorities,
+        )
+
+    def _raised_caps(self) -> Mapping[str, RaisedCap]:
+        raised = self._orders.in_force.raised_caps
+        return self._orders.in_force.raised(now=self._clock.now()) if raised else raised
 
     def _state(self) -> tuple[str, str]:
         """How the signer is, in one word and in a sentence."""

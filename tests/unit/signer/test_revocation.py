@@ -32,7 +32,7 @@ def revocations(journal: Journal) -> RevocationList:
 
 
 def revoke(revocations: RevocationList, *serials: int, now: dt.datetime = NOW) -> int:
-    return revocations.revoke(tuple(Revocation(serial_number=each) for each in serials), now=now)
+    return revocations.revoke(tuple(Revocation(serial_number=each) for each in serials), now=now).taken
 
 
 def sign_crl(revocations: RevocationList, *, now: dt.datetime = NOW) -> CrlRecord:
@@ -90,9 +90,9 @@ def test_numbers_only_rise_also_over_a_restart(journal: Journal, revocations: Re
 def test_what_is_revoked_stays_as_it_was_first(journal: Journal, revocations: RevocationList) -> None:
     (serial,) = record_issued(journal, 1)
     first = (Revocation(serial_number=serial, reason=1),)
-    assert revocations.revoke(first, now=NOW) == 1
+    assert revocations.revoke(first, now=NOW).taken == 1
     again = (Revocation(serial_number=serial, reason=4),)
-    assert revocations.revoke(again, now=NOW + dt.timedelta(days=1)) == 0
+    assert revocations.revoke(again, now=NOW + dt.timedelta(days=1)).taken == 0
     sign_crl(revocations)
     (entry,) = x509.load_der_x509_crl(revocations.full() or b"")
     assert entry.revocation_date_utc == NOW
