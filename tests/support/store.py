@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
 
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
 from cassiopeia.store.database import Store
+from cassiopeia.store.evidence import StoredAttestation, UnattestedRequest
 from cassiopeia.store.models import request, signing_log
-from cassiopeia.store.records import IssuedResult, RevokeJob, SignJob
+from cassiopeia.store.records import IssuedResult, Outcome, RevokeJob, SignJob
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.UTC)
 
@@ -91,3 +93,37 @@ def logs_of(store: Store, number: int) -> list[tuple[bytes, bytes]]:
     )
     with store.database.read() as connection:
         return [(row.sha256, row.entry) for row in connection.execute(statement)]
+
+
+NONCE = b"n" * 16
+
+
+def demand(store: Store, *profiles: str) -> None:
+    """Say that these profiles demand evidence; without any, that of `certificate_request` does."""
+    store.evidence.demand(dict.fromkeys(profiles or (certificate_request().profile,), True), now=NOW)
+
+
+def to_attest(
+    store: Store, *, signer_id: int = 1, nonces: Sequence[bytes] = (NONCE,), limit: int = 100, at: dt.datetime = NOW
+) -> list[UnattestedRequest]:
+    profiles = [certificate_request().profile, ""]
+    return list(store.evidence.to_attest(signer_id, nonces, profiles=profiles, limit=limit, now=at))
+
+
+def attest(
+    store: Store, *, signer_id: int = 1, nonce: bytes = NONCE, limit: int = 100, at: dt.datetime = NOW
+) -> list[int]:
+    """Vouch for what waits for that; return the numbers of the requests."""
+    waiting = to_attest(store, signer_id=signer_id, nonces=[nonce], limit=limit, at=at)
+    rows = [
+        StoredAttestation(
+            number=each.number,
+            signer_id=signer_id,
+            boot_id=b"b" * 16,
+            nonce=nonce,
+            proofs=(b"seen", b"vouched for " + each.request.request_id),
+        )
+        for each in waiting
+    ]
+    assert all(each is Outcome.RECORDED for each in store.evidence.put_attestations(rows, now=at))
+    return [each.number for each in waiting]

@@ -20,6 +20,7 @@ from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.store.certificates import Certificates
 from cassiopeia.store.connection import Database, create_sqlite_file, describe_url, parse_url
 from cassiopeia.store.crls import Crls
+from cassiopeia.store.evidence import Evidence
 from cassiopeia.store.journal_copies import JournalCopies
 from cassiopeia.store.lint_streaks import LintStreaks
 from cassiopeia.store.models import SCHEMA_REVISION
@@ -50,6 +51,7 @@ class Store:
     journal_copies: JournalCopies
     lint_streaks: LintStreaks
     orders: Orders
+    evidence: Evidence
 
     def close(self) -> None:
         self.database.close()
@@ -87,6 +89,7 @@ def open_store(url: str) -> Store:
         journal_copies=JournalCopies(database),
         lint_streaks=LintStreaks(database),
         orders=Orders(database),
+        evidence=Evidence(database),
     )
 
 

@@ -143,17 +143,25 @@ def of_profiles(profiles: Sequence[str]) -> ColumnElement[bool]:
     return exists(select(request.c.id).where(request.c.id == job.c.request_row, request.c.profile.in_(profiles)))
 
 
+def due_probes(connection: Connection, *, now: dt.datetime) -> tuple[str, ...]:
+    """Return the held profiles of which one job may be leased now."""
+    return tuple(connection.execute(_due(now)).scalars())
+
+
 def lock_due_probes(connection: Connection, *, now: dt.datetime) -> tuple[str, ...]:
-    """Return the held profiles of which one job may be leased now, by this client alone until it commits."""
-    due: Select[Any] = select(lint_streak.c.profile).where(
-        lint_streak.c.held_at.is_not(None), lint_streak.c.updated_at <= now - PROBE_EVERY
-    )
-    rows = connection.execute(due.order_by(lint_streak.c.profile).with_for_update(skip_locked=True))
-    return tuple(rows.scalars())
+    """The same, by this client alone until it commits."""
+    return tuple(connection.execute(_due(now).with_for_update(skip_locked=True)).scalars())
 
 
 def record_probe(connection: Connection, profile: str, *, now: dt.datetime) -> None:
     connection.execute(update(lint_streak).where(lint_streak.c.profile == profile).values(updated_at=now))
+
+
+def _due(now: dt.datetime) -> Select[Any]:
+    due: Select[Any] = select(lint_streak.c.profile).where(
+        lint_streak.c.held_at.is_not(None), lint_streak.c.updated_at <= now - PROBE_EVERY
+    )
+    return due.order_by(lint_streak.c.profile)
 
 
 @dataclass

@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from cassiopeia.errors import InternalError
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -170,6 +170,12 @@ job: Final = Table(
     Column("dead_holders", Text, nullable=False, server_default=""),
     # How often in a row the signer has said "not now": the wait grows with it.
     Column("postponed", Integer, nullable=False, server_default="0"),
+    # 1: a validator has to vouch for its request before it may be leased. Not NULL `nonce`: one has, under this nonce,
+    # and there is an attestation; both at once: that one is void.
+    Column("unattested", SmallInteger, nullable=False, server_default="0"),
+    Column("nonce", _hexadecimal(32)),
+    # How often in a row the signer has wanted its evidence anew.
+    Column("reattested", Integer, nullable=False, server_default="0"),
     Column("error", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
@@ -188,8 +194,10 @@ SUSPECT: Final = OPEN_JOB & (job.c.deaths > literal_column("0"))
 _OPEN_CRL_JOB: Final = (job.c.kind == literal_column("'crl'")) & OPEN_JOB
 _UNFINISHED_REVOCATION: Final = (job.c.kind == literal_column("'revoke'")) & (job.c.state != literal_column("'done'"))
 
+# What waits for evidence stands apart, so that the lease never walks over it, nor the validators over the others.
 Index(
     "ix_job_open",
+    job.c.unattested,
     job.c.priority,
     job.c.turn,
     job.c.id,
@@ -197,7 +205,15 @@ Index(
     sqlite_where=OPEN_JOB,
     postgresql_where=OPEN_JOB,
 )
-Index("ix_job_suspect", job.c.priority, job.c.ready_at, job.c.id, sqlite_where=SUSPECT, postgresql_where=SUSPECT)
+Index(
+    "ix_job_suspect",
+    job.c.unattested,
+    job.c.priority,
+    job.c.ready_at,
+    job.c.id,
+    sqlite_where=SUSPECT,
+    postgresql_where=SUSPECT,
+)
 Index("ix_job_failed", job.c.id, sqlite_where=FAILED_JOB, postgresql_where=FAILED_JOB)
 Index("uq_job_open_crl", job.c.authority, unique=True, sqlite_where=_OPEN_CRL_JOB, postgresql_where=_OPEN_CRL_JOB)
 Index(
@@ -315,6 +331,57 @@ Index(
     signer_order.c.id,
     sqlite_where=WAITING_ORDER,
     postgresql_where=WAITING_ORDER,
+)
+
+# What validators saw, as they signed it. `fact` is SHA-256 of account, kind and value: values may be longer than an
+# index entry.
+observation: Final = Table(
+    "observation",
+    METADATA,
+    _row_id(),
+    Column("sha256", LargeBinary, nullable=False, unique=True),
+    Column("fact", LargeBinary, nullable=False),
+    Column("account", String(255), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("value", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("validator", _hexadecimal(16), nullable=False),
+    Column("observed_at", UtcTime, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+    Column("octets", LargeBinary, nullable=False),
+    Index("ix_observation_fact", "fact", "observed_at"),
+    Index(None, "account", "id"),
+    Index(None, "observed_at"),
+)
+
+# The evidence with which an open request travels: made by a validator for one nonce of one signer.
+attestation: Final = Table(
+    "attestation",
+    METADATA,
+    Column("request_row", ForeignKey("request.id"), primary_key=True, autoincrement=False),
+    Column("signer_id", SmallInteger, nullable=False),
+    Column("boot_id", LargeBinary, nullable=False),
+    Column("nonce", _hexadecimal(32), nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    # Last, so that what stands before it is read without it.
+    Column("proofs", LargeBinary, nullable=False),
+)
+
+# Whether a profile demands evidence, as the clients' profiles say; requests for OCSP responders name none ("").
+profile_evidence: Final = Table(
+    "profile_evidence",
+    METADATA,
+    Column("profile", String(255), primary_key=True),
+    Column("demanded", SmallInteger, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+validator_status: Final = Table(
+    "validator_status",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("report", Text, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
 )
 
 # Each signer's newest signed word on time, boot and journal: what orders are made from.

@@ -22,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from cassiopeia.core.request import Revocation
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among
+from cassiopeia.store.evidence import WAITS, attested_proofs, leasable
 from cassiopeia.store.lint_streaks import held_profiles, lock_due_probes, of_profiles, record_probe
 from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, SUSPECT, UtcTime, certificate, job, request
 from cassiopeia.store.records import (
@@ -59,6 +60,8 @@ _POSTPONE: Final = (
         postponed=job.c.postponed + bindparam("once_more"),
         error=bindparam("reason"),
         signer_id=case((bindparam("unpinned") == 1, null()), else_=job.c.signer_id),
+        unattested=case((bindparam("void") == 1, 1), else_=job.c.unattested),
+        reattested=job.c.reattested + bindparam("void"),
     )
 )
 _SET_ASIDE: Final = (
@@ -82,15 +85,19 @@ class Queue:
         signer_id: int | None = None,
         authorities: Collection[str] | None = None,
         certificates: bool = True,
+        nonces: Collection[bytes] = (),
     ) -> tuple[Job, ...]:
         """Return up to `limit` jobs that `owner` now holds until `now` + `lease_s`, in the order to be done.
 
         With `signer_id`, jobs that are pinned to another signer stay; with `authorities`, so do revocations and CRLs of
         any other authority; without `certificates`, nothing but revocations and CRLs is given. A job whose holder let
         the lease run out counts one more death, and becomes a suspect. Certificates of a profile that is held
-        (`lint_streaks`) stay, but for a probe once in a while.
+        (`lint_streaks`) stay, but for a probe once in a while; so do those that wait for evidence, or have it under
+        another nonce than these.
         """
-        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
+        eligible = _eligible(
+            now=now, signer_id=signer_id, authorities=authorities, certificates=certificates, nonces=nonces
+        )
         taken: list[Row[Any]] = []
         with self._database.write() as connection:
             if held := held_profiles(connection):
@@ -119,9 +126,12 @@ class Queue:
         signer_id: int | None = None,
         authorities: Collection[str] | None = None,
         certificates: bool = True,
+        nonces: Collection[bytes] = (),
     ) -> Job | None:
         """Return the next suspect, which `owner` now holds and must try alone; otherwise as `lease`."""
-        eligible = SUSPECT & _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
+        eligible = SUSPECT & _eligible(
+            now=now, signer_id=signer_id, authorities=authorities, certificates=certificates, nonces=nonces
+        )
         with self._database.write() as connection:
             if held := held_profiles(connection):
                 eligible &= ~of_profiles(held)
@@ -139,9 +149,12 @@ class Queue:
         signer_id: int | None = None,
         authorities: Collection[str] | None = None,
         certificates: bool = True,
+        nonces: Collection[bytes] = (),
     ) -> bool:
         """Whether `lease_suspect` has something to hand out."""
-        eligible = _eligible(now=now, signer_id=signer_id, authorities=authorities, certificates=certificates)
+        eligible = _eligible(
+            now=now, signer_id=signer_id, authorities=authorities, certificates=certificates, nonces=nonces
+        )
         with self._database.read() as connection:
             if held := held_profiles(connection):
                 eligible &= ~of_profiles(held)
@@ -155,7 +168,7 @@ class Queue:
     def retry_later(
         self, owner: str, postponements: Sequence[Postponement], *, now: dt.datetime
     ) -> tuple[Outcome, ...]:
-        """Put jobs back, each to be leased again after its own delay."""
+        """Put jobs back, each to be leased again after its own delay, and after a validator's word where it says so."""
         with self._database.write() as connection:
             held = held_jobs(connection, owner, [each.job_id for each in postponements])
             changes = [
@@ -164,8 +177,9 @@ class Queue:
                     "ready": now + dt.timedelta(seconds=each.delay_s),
                     "tried": int(each.counts),
                     "once_more": int(each.lengthens),
-                    "reason": storable(each.reason),
+                    "reason": storable(WAITS + each.reason if each.reattest else each.reason),
                     "unpinned": int(each.abandoned),
+                    "void": int(each.reattest),
                 }
                 for each in {each.job_id: each for each in postponements}.values()
                 if held.get(each.job_id)
@@ -333,10 +347,15 @@ def _held_outcomes(held: dict[int, bool], job_ids: Sequence[int]) -> tuple[Outco
 
 
 def _eligible(
-    *, now: dt.datetime, signer_id: int | None, authorities: Collection[str] | None, certificates: bool
+    *,
+    now: dt.datetime,
+    signer_id: int | None,
+    authorities: Collection[str] | None,
+    certificates: bool,
+    nonces: Collection[bytes],
 ) -> ColumnElement[bool]:
     """Open jobs that this client may lease now."""
-    eligible = OPEN_JOB & (job.c.ready_at <= now)
+    eligible = OPEN_JOB & (job.c.ready_at <= now) & leasable(nonces)
     if signer_id is not None:
         eligible &= or_(job.c.signer_id.is_(None), job.c.signer_id == signer_id)
     if authorities is not None:
@@ -389,6 +408,7 @@ def _blame(connection: Connection, owner: str, how: str, which: ColumnElement[bo
 def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
     request_rows = [row.request_row for row in rows if row.request_row is not None]
     certificate_rows = [row.certificate_row for row in rows if row.certificate_row is not None]
+    proofs = attested_proofs(connection, [row.request_row for row in rows if row.nonce is not None])
     requests: dict[int, Row[Any]] = {}
     certificates: dict[int, Row[Any]] = {}
     if request_rows:
@@ -404,17 +424,26 @@ def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
             certificate.c.invalidity_date,
         ).where(among(connection, certificate.c.id, certificate_rows))
         certificates = {each.id: each for each in connection.execute(wanted)}
-    return tuple(_job(row, requests.get(row.request_row), certificates.get(row.certificate_row)) for row in rows)
+    return tuple(
+        _job(
+            row,
+            requests.get(row.request_row),
+            certificates.get(row.certificate_row),
+            proofs=proofs.get(row.request_row, ()),
+        )
+        for row in rows
+    )
 
 
-def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None) -> Job:
+def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None, *, proofs: tuple[bytes, ...]) -> Job:
     if wanted is not None:
         return SignJob(
             id=row.id,
-            request=certificate_request(wanted),
+            request=certificate_request(wanted, proofs=proofs),
             tries=row.tries,
             deaths=row.deaths,
             postponed=row.postponed,
+            reattested=row.reattested,
             signer_id=row.signer_id,
             created_at=row.created_at,
         )

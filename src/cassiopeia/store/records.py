@@ -47,10 +47,11 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignJob:
-    """A leased request for a certificate. Proofs are gathered just before sending and are not part of it.
+    """A leased request for a certificate, with the proofs that a validator attested for this signer.
 
-    Of every job: `tries` that were used up, `deaths` of clients that had it in hand (with one it is tried alone), and
-    how often in a row the signer has `postponed` it.
+    `reattested` counts how often in a row the signer has wanted them anew. Of every job: `tries` that were used up,
+    `deaths` of clients that had it in hand (with one it is tried alone), and how often in a row the signer has
+    `postponed` it.
     """
 
     id: int
@@ -58,6 +59,7 @@ class SignJob:
     tries: int
     deaths: int
     postponed: int
+    reattested: int = 0
     signer_id: int | None
     created_at: dt.datetime
 
@@ -181,7 +183,8 @@ class Postponement:
     """Not now. `counts` says whether a try is used up (outages and stale evidence use up none).
 
     `abandoned`: the signer has signed that the intent is over, so that any signer may have the job next.
-    `lengthens`: it counts as one more "not now" in a row; not so when the job was never looked at.
+    `lengthens`: it counts as one more "not now" in a row; not so when the job was never looked at. `reattest`: its
+    evidence is void, and a validator has to vouch for it anew.
     """
 
     job_id: int
@@ -190,6 +193,7 @@ class Postponement:
     reason: str
     abandoned: bool = False
     lengthens: bool = True
+    reattest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

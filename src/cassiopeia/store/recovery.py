@@ -19,6 +19,7 @@ from sqlalchemy import Connection, select, update
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import insert_or
+from cassiopeia.store.evidence import drop_attestations
 from cassiopeia.store.models import OPEN_JOB, certificate, job, request, signing_log
 from cassiopeia.store.queue import lock_jobs
 from cassiopeia.store.records import RevocationState, serial_text, storable
@@ -181,6 +182,7 @@ def _put(connection: Connection, past: PastIssuance, *, now: dt.datetime) -> Rec
         return Recovery.RECOVERED
     connection.execute(update(request).where(request.c.id == own).values(state="issued", updated_at=now))
     connection.execute(update(job).where(job.c.request_row == own).values(signer_id=past.signer_id, **finished))
+    drop_attestations(connection, [own])
     return Recovery.COMPLETED
 
 

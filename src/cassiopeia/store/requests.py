@@ -148,7 +148,14 @@ class Requests:
                 },
             ).first()
             if inserted is not None and refusal is None:
-                enqueue(connection, kind="sign", account=wanted.account, request_row=inserted.id, now=now)
+                enqueue(
+                    connection,
+                    kind="sign",
+                    account=wanted.account,
+                    profile=wanted.profile,
+                    request_row=inserted.id,
+                    now=now,
+                )
             record = find_request(connection, request_id)
         if record is None or record.digest != digest:
             raise Refused(
@@ -182,8 +189,8 @@ def request_values(wanted: CertificateRequest, *, request_id: bytes, digest: byt
     }
 
 
-def certificate_request(row: Row[Any]) -> CertificateRequest:
-    """Return the request that a row of the request table holds."""
+def certificate_request(row: Row[Any], *, proofs: tuple[bytes, ...] = ()) -> CertificateRequest:
+    """Return the request that a row of the request table holds, and these proofs with it."""
     return CertificateRequest(
         request_id=bytes.fromhex(row.request_id),
         account=row.account,
@@ -196,6 +203,7 @@ def certificate_request(row: Row[Any]) -> CertificateRequest:
         attributes=tuple(SubjectAttribute(type=kind, value=value) for kind, value in _decode_pairs(row.attributes)),
         alt_names=tuple(SubjectAltName(type=kind, value=value) for kind, value in _decode_pairs(row.alt_names)),
         ocsp_target_ca=row.ocsp_target_ca,
+        proofs=proofs,
     )
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among, insert_or
+from cassiopeia.store.evidence import drop_attestations
 from cassiopeia.store.journal_copies import SeenHead, put_head
 from cassiopeia.store.models import UtcTime, certificate, job, request, signing_log
 from cassiopeia.store.queue import held_jobs, lock_jobs
@@ -72,30 +73,31 @@ class Results:
         """
         with self._database.write() as connection:
             held = held_jobs(connection, owner, [each.job_id for each in logs])
-            request_rows = _request_rows(connection, held)
+            jobs = _requests_of(connection, held)
             values = [
                 {
-                    "request_row": request_rows[each.job_id],
+                    "request_row": jobs[each.job_id].request_row,
                     "sha256": each.sha256,
                     "entry": each.entry,
                     "signer_id": signer_id,
                     "saved_at": now,
                 }
                 for each in logs
-                if each.job_id in request_rows
+                if each.job_id in jobs
             ]
             if values:
                 connection.execute(insert_or(connection.dialect.name, signing_log).on_conflict_do_nothing(), values)
-            pinned = [job_id for job_id in request_rows if held[job_id]]
+            pinned = [job_id for job_id in jobs if held[job_id]]
             if pinned and signer_id is not None:
-                connection.execute(update(job).where(among(connection, job.c.id, pinned)).values(signer_id=signer_id))
+                connection.execute(
+                    update(job)
+                    .where(among(connection, job.c.id, pinned))
+                    # The signer was content with the evidence.
+                    .values(signer_id=signer_id, reattested=0)
+                )
             _put_head(connection, head, now=now)
         return tuple(
-            Outcome.UNKNOWN
-            if each.job_id not in request_rows
-            else Outcome.RECORDED
-            if held[each.job_id]
-            else Outcome.NOT_HELD
+            Outcome.UNKNOWN if each.job_id not in jobs else Outcome.RECORDED if held[each.job_id] else Outcome.NOT_HELD
             for each in logs
         )
 
@@ -125,6 +127,7 @@ class Results:
                     .values(state="issued", updated_at=now)
                 )
                 _finish_jobs(connection, written, now=now)
+                _drop_proofs(connection, [jobs[job_id] for job_id in written])
             # 4. The others: a repetition is fine, anything else is to be looked into.
             others = [each for each in results if each.job_id in jobs and fresh.get(each.job_id) is not each]
             others += [each for job_id, each in fresh.items() if job_id not in written]
@@ -146,27 +149,29 @@ class Results:
         """End requests as refused, for good. A refused revocation or CRL is set aside for an operator instead."""
         with self._database.write() as connection:
             held = held_jobs(connection, owner, [each.job_id for each in refusals])
-            request_rows = _request_rows(connection, held)
+            jobs = _requests_of(connection, held)
             first = {each.job_id: each for each in reversed(refusals) if held.get(each.job_id)}
             requests = [
                 {
-                    "request_row": request_rows[job_id],
+                    "request_row": jobs[job_id].request_row,
                     "code": storable(each.code),
                     "field": storable(each.field),
                     "message": storable(each.message),
                     "time": now,
                 }
                 for job_id, each in first.items()
-                if job_id in request_rows
+                if job_id in jobs
             ]
             other = [
                 {"job_id": job_id, "error": storable(f"{each.code}: {each.message}"), "time": now}
                 for job_id, each in first.items()
-                if job_id not in request_rows
+                if job_id not in jobs
             ]
             if requests:
                 connection.execute(_REFUSE_REQUEST, requests)
-                _finish_jobs(connection, [job_id for job_id in first if job_id in request_rows], now=now)
+                refused = [job_id for job_id in first if job_id in jobs]
+                _finish_jobs(connection, refused, now=now)
+                _drop_proofs(connection, [jobs[job_id] for job_id in refused])
             if other:
                 connection.execute(_REFUSE_OTHER, other)
         outcomes = []
@@ -213,18 +218,18 @@ def _put_head(connection: Connection, head: SeenHead | None, *, now: dt.datetime
         put_head(connection, head, now=now)
 
 
-def _request_rows(connection: Connection, job_ids: Collection[int]) -> dict[int, int]:
-    """Map those jobs that are sign jobs to their requests."""
-    rows = connection.execute(
-        select(job.c.id, job.c.request_row).where(among(connection, job.c.id, job_ids), job.c.kind == "sign")
+def _requests_of(connection: Connection, job_ids: Collection[int]) -> dict[int, Row[Any]]:
+    """Map those jobs that are sign jobs to their request's row, and to whether it is attested."""
+    statement: Select[Any] = select(job.c.id, job.c.request_row, job.c.nonce).where(
+        among(connection, job.c.id, job_ids), job.c.kind == "sign"
     )
-    return {row.id: row.request_row for row in rows}
+    return {row.id: row for row in connection.execute(statement)}
 
 
 def _sign_jobs(connection: Connection, job_ids: Collection[int]) -> dict[int, Row[Any]]:
     """Map those jobs that are sign jobs to their request's row, state, account and profile."""
     statement: Select[Any] = (
-        select(job.c.id, job.c.request_row, request.c.state, request.c.account, request.c.profile)
+        select(job.c.id, job.c.request_row, job.c.nonce, request.c.state, request.c.account, request.c.profile)
         .select_from(job.join(request, request.c.id == job.c.request_row))
         .where(among(connection, job.c.id, job_ids))
     )
@@ -279,6 +284,11 @@ def _revocation_jobs(connection: Connection, job_ids: Collection[int]) -> dict[i
         among(connection, job.c.id, job_ids), job.c.kind != "sign"
     )
     return {row.id: row for row in connection.execute(statement)}
+
+
+def _drop_proofs(connection: Connection, jobs: Collection[Row[Any]]) -> None:
+    """What was attested of these requests has served."""
+    drop_attestations(connection, [row.request_row for row in jobs if row.nonce is not None])
 
 
 def _finish_jobs(connection: Connection, job_ids: Collection[int], *, now: dt.datetime) -> None:

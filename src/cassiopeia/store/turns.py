@@ -27,8 +27,18 @@ from sqlalchemy import (
 )
 
 from cassiopeia.store.dialects import insert_or
-from cassiopeia.store.models import FAILED_JOB, account_turn, job, served_turn
+from cassiopeia.store.models import FAILED_JOB, account_turn, job, profile_evidence, served_turn
 from cassiopeia.store.records import JobKind
+
+# What demands evidence waits for a validator first.
+_ENQUEUE: Final = insert(job).values(
+    unattested=func.coalesce(
+        select(profile_evidence.c.demanded)
+        .where(profile_evidence.c.profile == bindparam("of_profile", type_=String))
+        .scalar_subquery(),
+        literal(0),
+    )
+)
 
 # Revocations and CRLs before new certificates: they protect people who rely on what exists already.
 PRIORITY: Final[dict[JobKind, int]] = {"revoke": 0, "crl": 1, "sign": 2}
@@ -41,12 +51,13 @@ def enqueue(
     account: str,
     now: dt.datetime,
     request_row: int | None = None,
+    profile: str = "",
     certificate_row: int | None = None,
     authority: str | None = None,
 ) -> None:
-    """Add a job within the caller's transaction, to be leased from `now` on."""
+    """Add a job within the caller's transaction, to be leased from `now` on; `profile` is that of its request."""
     connection.execute(
-        insert(job),
+        _ENQUEUE if kind == "sign" else insert(job),
         {
             "kind": kind,
             "state": "queued",
@@ -64,6 +75,7 @@ def enqueue(
             "postponed": 0,
             "error": "",
             "created_at": now,
+            **({"of_profile": profile} if kind == "sign" else {}),
         },
     )
 
@@ -76,7 +88,16 @@ def put_back(connection: Connection, jobs: ColumnElement[bool], *, now: dt.datet
     return connection.execute(
         update(job)
         .where(jobs, FAILED_JOB, job.c.kind != "crl")
-        .values(state="queued", ready_at=now, finished_at=None, tries=0, deaths=0, dead_holders="", postponed=0)
+        .values(
+            state="queued",
+            ready_at=now,
+            finished_at=None,
+            tries=0,
+            deaths=0,
+            dead_holders="",
+            postponed=0,
+            reattested=0,
+        )
     ).rowcount
 
 

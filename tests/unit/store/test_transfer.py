@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import select
 from tests.support.journal_maker import JournalMaker
 from tests.support.postgres import PostgresServer
-from tests.support.store import NOW, certificate_request, issue, lease_sign, request_id, submit
+from tests.support.statements import signed_observation
+from tests.support.store import NONCE, NOW, certificate_request, demand, issue, lease_sign, request_id, submit
 
 from cassiopeia.errors import OperatorError, Refused
 from cassiopeia.journal.chain import Chain, no_entries
 from cassiopeia.store import transfer
 from cassiopeia.store.database import Store, open_store, upgrade
+from cassiopeia.store.evidence import StoredAttestation
 from cassiopeia.store.lint_streaks import LintVerdict
 from cassiopeia.store.models import METADATA
 from cassiopeia.store.records import CrlRecord, SigningLog
@@ -42,6 +44,12 @@ def fill(store: Store) -> None:
     store.journal_copies.append(begin, chain.link(), journal.logs, head=None, proof=None, now=NOW)
     store.orders.put(1, 1, b"order", now=NOW)
     store.orders.save_timestamp(1, b"timestamp", asked_at=NOW)
+    store.evidence.put_observations([signed_observation()], now=NOW)
+    demand(store, "p")
+    waits = store.requests.submit(certificate_request(profile="p"), request_id=request_id(103), now=NOW)
+    vouched = StoredAttestation(number=waits.number, signer_id=1, boot_id=b"b", nonce=NONCE, proofs=(b"proof",))
+    store.evidence.put_attestations([vouched], now=NOW)
+    store.evidence.save_word("validator", {"attested": 1}, now=NOW)
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
