@@ -5,6 +5,7 @@ Owns the layout of the directory:
     offline/   keys of root and structure CAs, their passphrase, the hierarchy: into the safe, away from both machines
     signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key, journal key
     client/    client.toml and all that it names: certificates, profiles, link key, the store; never a CA key
+    validator/ validator.toml and all that it names: its own key, which the signer has pinned, and profiles
     client/public/   what a web server serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
     run/       the Unix socket between the two
 
@@ -40,16 +41,23 @@ from cassiopeia.config import (
     load_client_config,
     load_profiles,
     load_signer_config,
+    load_validator_config,
 )
+from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Profile, parse_profile
 from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.link.credentials import make_link_key
 from cassiopeia.store.database import upgrade
+from cassiopeia.validation.installation import ValidatorFiles, pinning_toml, write_validator
+from cassiopeia.validation.key import load_validator_key
+from cassiopeia.validation.key import read_public_pem as read_validator_pem
 
 _SIGNER_ID: Final = 1
 _PASSPHRASE_OCTETS: Final = 32
 # Profiles that ask for no evidence are numbered from here on, so that no real one is ever mistaken for one of them.
 _UNPROVED_PREFIX: Final = "9"
+# The name of the validator that is made, and of its directory.
+_VALIDATOR: Final = "validator"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +66,14 @@ class LinkAddresses:
 
     listen: str = "unix:../run/signer.sock"
     connect: str = "unix:../run/signer.sock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidatorPin:
+    """A validator's public key (a PEM file, whose name it is given), and what it may state."""
+
+    path: Path
+    kinds: tuple[str, ...] = STATEMENT_KINDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +88,7 @@ class Installation:
     signer_config: Path
     client_config: Path
     client_version_1_config: Path | None
+    validator_config: Path
     public_directory: Path
     by_level: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     profiles: tuple[str, ...]
@@ -99,18 +116,21 @@ def initialise(
     version_1: bool = False,
     operator_keys: Sequence[Path] = (),
     quorum: int = 1,
+    validator_keys: Sequence[ValidatorPin] = (),
 ) -> Installation:
     """Make a new authority in `directory`, or nothing at all; raises OperatorError.
 
     `url_base`, if given, replaces the hierarchy's. `demo_profiles` adds the profiles that ask for no evidence.
     `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
-    orders that `quorum` of the `operator_keys` (public, PEM) have signed.
+    orders that `quorum` of the `operator_keys` (public, PEM) have signed, and believe the validators of
+    `validator_keys` beside the one that is made.
     """
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
     check_hierarchy(hierarchy, source="hierarchy")
     profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
     operators = _read_operators(operator_keys, quorum=quorum)
+    validators = _read_validators(validator_keys)
     addresses = link_addresses or LinkAddresses()
     directory = directory.absolute()
     link_address(directory / "signer" / "signer.toml", addresses.listen, key="link.listen")
@@ -126,13 +146,15 @@ def initialise(
             version_1=version_1,
             operators=operators,
             quorum=quorum,
+            validators=validators,
         )
         # 1. The safe.
         _write_offline(plan)
-        # 2. The two machines.
+        # 2. The machines.
         signer, client = _make_sides(plan)
         _write_link_keys(plan)
         _write_journal_key(plan)
+        _write_validator(plan)
         _write_signer(plan)
         _write_client(plan)
         # 3. What everybody may read.
@@ -144,6 +166,7 @@ def initialise(
         signer_config=directory / "signer" / "signer.toml",
         client_config=directory / "client" / "client.toml",
         client_version_1_config=directory / "client" / "client-v1.toml" if version_1 else None,
+        validator_config=directory / _VALIDATOR / "validator.toml",
         public_directory=directory / "client" / "public",
         by_level=(
             (ceremony.root.name,),
@@ -176,6 +199,7 @@ class _Plan:
     version_1: bool
     operators: Mapping[str, bytes]
     quorum: int
+    validators: Mapping[str, tuple[bytes, tuple[str, ...]]]
 
     @property
     def unproved(self) -> list[str]:
@@ -195,6 +219,20 @@ def _read_operators(paths: Sequence[Path], *, quorum: int) -> dict[str, bytes]:
             f"{quorum} operators must sign, and {len(operators)} keys are given: give more --operator-key"
         )
     return operators
+
+
+def _read_validators(pins: Sequence[ValidatorPin]) -> dict[str, tuple[bytes, tuple[str, ...]]]:
+    """Key (PEM) and kinds of each validator by the name of its file; raises OperatorError."""
+    validators: dict[str, tuple[bytes, tuple[str, ...]]] = {}
+    for pin in pins:
+        pem = read_validator_pem(pin.path)
+        name = pin.path.stem
+        if name == _VALIDATOR:
+            raise OperatorError(f"{pin.path}: the validator that is made here has this name; rename the file")
+        if name in validators or pem in (each for each, _ in validators.values()):
+            raise OperatorError(f"{pin.path}: another validator's key has this name, or is this very key; each has one")
+        validators[name] = pem, pin.kinds
+    return validators
 
 
 def _choose_profiles(hierarchy: Hierarchy, *, demo_profiles: bool) -> dict[str, str]:
@@ -269,9 +307,26 @@ def _write_journal_key(plan: _Plan) -> None:
     files.write_file(plan.directory / "client" / "peers" / "journal.pem", public, mode=files.PUBLIC)
 
 
+def _write_validator(plan: _Plan) -> None:
+    """The validator of this authority, in a directory of its own; it finds the client's store beside it."""
+    validator = files.make_directory(plan.directory / _VALIDATOR)
+    given = ValidatorFiles(
+        name=_VALIDATOR,
+        store_url="sqlite:///../client/store.sqlite",
+        profiles=plan.profiles,
+        journal_keys={"journal": (plan.directory / "client" / "peers" / "journal.pem").read_bytes()},
+    )
+    write_validator(validator, given)
+
+
 def _write_signer(plan: _Plan) -> None:
     signer = plan.directory / "signer"
     files.make_directory(signer / "state")
+    validators = files.make_directory(signer / "validators")
+    own = (plan.directory / _VALIDATOR / "validator.pem").read_bytes()
+    files.write_file(validators / f"{_VALIDATOR}.pem", own, mode=files.PUBLIC)
+    for name, (pem, _) in plan.validators.items():
+        files.write_file(validators / f"{name}.pem", pem, mode=files.PUBLIC)
     if plan.operators:
         operators = files.make_directory(signer / "operators")
         for name, pem in plan.operators.items():
@@ -325,6 +380,9 @@ def _prove(plan: _Plan, *, signer: Path, client: Path) -> None:
         load_authorities(config.authorities)
         load_profiles(config.profiles)
     load_chain(client_config.authorities)
+    validator_config = load_validator_config(plan.directory / _VALIDATOR / "validator.toml")
+    load_profiles(validator_config.profiles)
+    load_validator_key(validator_config.key)
     if plan.version_1:
         load_client_config(client / "client-v1.toml")
     upgrade(client_config.store_url)
@@ -406,8 +464,13 @@ def _signer_toml(plan: _Plan) -> str:
         operators = {toml_value([f"operators/{name}.pem" for name in plan.operators])}
         quorum = {plan.quorum}
         """
-    parts = [text, *([version_1] if plan.version_1 else []), rest, *([orders] if plan.operators else [])]
-    return "".join(textwrap.dedent(each) for each in parts)
+    pins = {_VALIDATOR: STATEMENT_KINDS, **{name: kinds for name, (_, kinds) in plan.validators.items()}}
+    validators = """
+        # Whose statements are believed, and of which kinds (cassiopeia validator).
+        """
+    parts = [text, *([version_1] if plan.version_1 else []), rest, *([orders] if plan.operators else []), validators]
+    tables = "\n".join(pinning_toml(name, kinds) for name, kinds in pins.items())
+    return "".join(textwrap.dedent(each) for each in parts) + tables
 
 
 def _client_toml(plan: _Plan, *, version: int) -> str:

@@ -12,10 +12,12 @@ import click
 
 if TYPE_CHECKING:
     from cassiopeia.ceremony.hierarchy import Hierarchy
-    from cassiopeia.ceremony.installation import Installation, LinkAddresses
+    from cassiopeia.ceremony.installation import Installation, LinkAddresses, ValidatorPin
 
 # As in `ceremony.hierarchy`, which `--help` must not load; a test holds them together.
 _KEY_ALGORITHMS = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87")
+# As in `core.evidence`, likewise.
+_KINDS = ("attestation", "dns-control", "caa-permits", "mailbox-control", "name-verified", "organisation")
 _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 
 
@@ -66,6 +68,14 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
     help="So many operators must sign an order.",
 )
 @click.option(
+    "--validator-key",
+    "validator_keys",
+    multiple=True,
+    metavar="FILE[:KINDS]",
+    help="Believe this validator too (public key, from `cassiopeia validator init`): all that it states, or only these "
+    f"kinds, with commas between: {', '.join(_KINDS)}; may be given several times.",
+)
+@click.option(
     "--signer-device", metavar="DEVICE", help="The signer's serial device, as /dev/ttyS0 (else a Unix socket)."
 )
 @click.option("--client-device", metavar="DEVICE", help="The client's serial device.")
@@ -76,7 +86,7 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
     metavar="PORT",
     help="Link the two over this port of 127.0.0.1.",
 )
-def init(
+def init(  # noqa: PLR0917 - click passes every option by itself
     directory: Path,
     url_base: str,
     hierarchy_path: Path | None,
@@ -86,6 +96,7 @@ def init(
     version_1: bool,
     operator_keys: tuple[Path, ...],
     quorum: int,
+    validator_keys: tuple[str, ...],
     signer_device: str | None,
     client_device: str | None,
     tcp_port: int | None,
@@ -93,7 +104,7 @@ def init(
     """Make a new authority in DIRECTORY, which must be new or empty.
 
     That is: a root, a structure CA for each kind of certificate, their first CRLs, the time sub-CAs that issue, link
-    keys, and ready configurations for signer and client. After an error nothing is left.
+    keys, a validator's key, and ready configurations for signer, client and validator. After an error nothing is left.
     """
     from cassiopeia.ceremony.installation import initialise  # noqa: PLC0415 - `--help` must not load the crypto library
 
@@ -107,6 +118,7 @@ def init(
         version_1=version_1,
         operator_keys=operator_keys,
         quorum=quorum,
+        validator_keys=[_validator_pin(each) for each in validator_keys],
     )
     _report(installation)
 
@@ -135,12 +147,27 @@ def _addresses(signer_device: str | None, client_device: str | None, tcp_port: i
     return LinkAddresses()
 
 
+def _validator_pin(text: str) -> ValidatorPin:
+    """FILE, or FILE:KINDS; a colon within a file's name has the kinds behind it."""
+    from cassiopeia.ceremony.installation import ValidatorPin  # noqa: PLC0415 - as above
+
+    name, colon, listed = text.rpartition(":")
+    if not colon:
+        return ValidatorPin(path=Path(text))
+    kinds = tuple(listed.split(","))
+    for each in kinds:
+        if each not in _KINDS:
+            raise click.UsageError(f"--validator-key {text!r}: {each!r} is no kind; use {', '.join(_KINDS)}.")
+    return ValidatorPin(path=Path(name), kinds=tuple(dict.fromkeys(kinds)))
+
+
 def _report(made: Installation) -> None:
     root, structure, time = made.by_level
     click.echo(f"Made a new authority in {_shown(made.directory)}:")
-    click.echo(f"  offline/  keys of {root[0]}, {', '.join(structure)}: take this directory away, into a safe")
-    click.echo(f"  signer/   keys of {', '.join(time)}: for the signer's machine")
-    click.echo("  client/   configuration and store, no CA key; public/ is for a web server")
+    click.echo(f"  offline/    keys of {root[0]}, {', '.join(structure)}: take this directory away, into a safe")
+    click.echo(f"  signer/     keys of {', '.join(time)}: for the signer's machine")
+    click.echo("  client/     configuration and store, no CA key; public/ is for a web server")
+    click.echo("  validator/  the key that says what is proved: best on a machine of its own")
     click.echo(f"SHA-256 of the root certificate: {made.root_fingerprint}")
     if made.is_unreachable:
         click.echo(
@@ -148,11 +175,13 @@ def _report(made: Installation) -> None:
         )
     if not made.has_unproved_profiles:
         click.echo(
-            "Every profile asks for evidence; to try the authority out without, start over with --unproved-profiles."
+            "Every profile asks for evidence, which `cassiopeia validator observe` states; to try the authority out "
+            "without, start over with --unproved-profiles."
         )
-    click.echo("Now start the two, each in a terminal of its own:")
+    click.echo("Now start the three, each in a terminal of its own:")
     click.echo(f"  cassiopeia signer run -c {shlex.quote(_shown(made.signer_config))}")
     click.echo(f"  cassiopeia client run -c {shlex.quote(_shown(made.client_config))}")
+    click.echo(f"  cassiopeia validator run -c {shlex.quote(_shown(made.validator_config))}")
 
 
 def _shown(path: Path) -> str:

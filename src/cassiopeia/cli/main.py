@@ -23,6 +23,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "init": "Make a new authority: keys, certificates, configuration.",
     "signer": "Run the signer, which holds the CA keys.",
     "client": "Run the signer client, which takes jobs to the signer.",
+    "validator": "State what was seen, and vouch for requests.",
     "request": "Submit requests for certificates, and see what became of them.",
     "certificate": "List, show, fetch and revoke certificates.",
     "crl": "Show and fetch certificate revocation lists.",

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from cassiopeia import files
@@ -59,3 +60,16 @@ def load_validator_key(path: Path) -> Ed25519PrivateKey:
 def public_pem(key: Ed25519PrivateKey) -> bytes:
     """The public half (SubjectPublicKeyInfo), as signer.toml names it."""
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_public_pem(path: Path) -> bytes:
+    """A validator's public key as it stands in a file (PEM); raises OperatorError."""
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read the validator's key: {error.strerror}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise OperatorError(f"{path}: is not a public key in PEM, as `cassiopeia validator init` prints it") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise OperatorError(f"{path}: is not an Ed25519 key, as validators have them")
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

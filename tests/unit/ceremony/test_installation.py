@@ -17,13 +17,22 @@ from tests.support.operators import PUBLIC_KEYS, public_pem
 from cassiopeia.ceremony import installation as installing
 from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
 from cassiopeia.ceremony.installation import Installation, LinkAddresses, default_profile_texts, initialise
-from cassiopeia.config import load_authorities, load_chain, load_client_config, load_profiles, load_signer_config
+from cassiopeia.config import (
+    load_authorities,
+    load_chain,
+    load_client_config,
+    load_profiles,
+    load_signer_config,
+    load_validator_config,
+)
 from cassiopeia.core import ed25519
 from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.link.address import SerialAddress, UnixAddress
 from cassiopeia.link.credentials import Version1Tls, certificate_pin, client_tls, signer_tls
 from cassiopeia.store.database import open_store
+from cassiopeia.validation.key import load_validator_key
 
+NOW = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
@@ -88,6 +97,24 @@ def test_the_client_knows_the_signers_journal_by_its_key(installation: Installat
     assert load_client_config(installation.client_version_1_config).journal_keys == ()
 
 
+def test_the_validator_is_ready_to_run_and_believed(installation: Installation) -> None:
+    signer = load_signer_config(installation.signer_config)
+    client = load_client_config(installation.client_config)
+    validator = load_validator_config(installation.validator_config)
+
+    [pinned] = signer.validators
+    assert (pinned.name, pinned.kinds) == ("validator", validator.kinds)
+    assert pinned.public_key == ed25519.public_octets(load_validator_key(validator.key))
+    assert validator.journal_keys == client.journal_keys
+    assert load_profiles(validator.profiles) == load_profiles(signer.profiles)
+    with open_store(validator.store_url) as theirs, open_store(client.store_url) as ours:
+        ours.evidence.save_word("validator", {}, now=NOW)
+        assert [each.name for each in theirs.evidence.validators()] == ["validator"]
+    directory = installation.validator_config.parent
+    keys = [each.name for each in directory.rglob("*") if each.is_file() and PRIVATE.search(each.read_bytes())]
+    assert keys == ["validator.key"]
+
+
 def test_the_client_has_no_ca_key(installation: Installation) -> None:
     client = installation.directory / "client"
     keys = [each for each in client.rglob("*") if each.is_file() and PRIVATE.search(each.read_bytes())]
@@ -101,7 +128,7 @@ def test_the_client_has_no_ca_key(installation: Installation) -> None:
 def test_each_key_is_in_one_place_only(installation: Installation) -> None:
     contents = [each.read_bytes() for each in installation.directory.rglob("*.key")]
 
-    assert len(contents) == 6 + 5 + 4 + 1
+    assert len(contents) == 6 + 5 + 4 + 1 + 1
     assert len(set(contents)) == len(contents)
 
 
@@ -110,7 +137,7 @@ def test_secrets_are_their_owners_alone(installation: Installation) -> None:
         mode = path.stat().st_mode & 0o7777
         if path.is_file() and (path.name == "passphrase" or PRIVATE.search(path.read_bytes())):
             assert mode == 0o600, path
-    for name in ("offline", "signer", "signer/keys", "signer/state", "run"):
+    for name in ("offline", "signer", "signer/keys", "signer/state", "run", "validator"):
         assert (installation.directory / name).stat().st_mode & 0o7777 == 0o700, name
 
 

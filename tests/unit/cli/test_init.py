@@ -10,8 +10,11 @@ from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, default_hierarchy_text
 from cassiopeia.cli import init as module
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_authorities, load_client_config, load_signer_config
+from cassiopeia.core.ed25519 import public_octets
+from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.keycheck import check_public_key
 from cassiopeia.link.address import SerialAddress, TcpAddress
+from cassiopeia.validation.key import load_validator_key, make_validator_key, public_pem
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +42,11 @@ def test_it_says_what_was_made_and_what_to_type_next() -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "Made a new authority in ca:"
     assert "keys of root, unassured, assured, codesign, orga, orgaSign" in lines[1]
-    assert re.fullmatch(r"SHA-256 of the root certificate: [0-9a-f]{64}", lines[4])
-    assert lines[-2:] == [
+    assert re.fullmatch(r"SHA-256 of the root certificate: [0-9a-f]{64}", lines[5])
+    assert lines[-3:] == [
         "  cassiopeia signer run -c ca/signer/signer.toml",
         "  cassiopeia client run -c ca/client/client.toml",
+        "  cassiopeia validator run -c ca/validator/validator.toml",
     ]
     assert "start over" not in result.stdout
     assert load_hierarchy(Path("ca/offline/hierarchy.toml")).root.key_algorithm == "P-256"
@@ -108,6 +112,9 @@ def test_a_port(small: str) -> None:
         (["--key-algorithm", "RSA-1024"], "Invalid value for '--key-algorithm'"),
         (["--url-base", "ca.example.org"], "hierarchy: url_base: this has to be an http or https URL"),
         (["--periods", "24"], "hierarchy: structure.years: too short"),
+        (["--validator-key", "gone.pem"], "gone.pem: cannot read the validator's key: No such file"),
+        (["--validator-key", "a.pem:fly"], "--validator-key 'a.pem:fly': 'fly' is no kind; use attestation, dns-"),
+        (["--validator-key", "a.pem:"], "--validator-key 'a.pem:': '' is no kind"),
     ],
 )
 def test_wrong_options_are_one_line_and_leave_nothing(arguments: list[str], line: str) -> None:
@@ -138,5 +145,47 @@ def test_the_other_parameter_sets_of_ml_dsa(small: str, algorithm: str, maximum:
     assert check_public_key(entry.authority.public_key) == algorithm
 
 
-def test_the_choices_are_those_of_the_hierarchy() -> None:
+def test_other_validators_are_believed_what_they_may_say(small: str) -> None:
+    for name in ("mail", "people", "all"):
+        key = make_validator_key(Path(f"{name}.key"))
+        Path(f"{name}.pem").write_bytes(public_pem(key))
+    options = ["--validator-key", "mail.pem:mailbox-control", "--validator-key", "all.pem"]
+    options += ["--validator-key", "people.pem:organisation,name-verified"]
+
+    result = run("ca", "--hierarchy", small, *options)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    pinned = {each.name: each for each in load_signer_config(Path("ca/signer/signer.toml")).validators}
+    assert {name: each.kinds for name, each in pinned.items()} == {
+        "validator": set(STATEMENT_KINDS),
+        "mail": {"mailbox-control"},
+        "all": set(STATEMENT_KINDS),
+        "people": {"organisation", "name-verified"},
+    }
+    for name, each in pinned.items():
+        path = Path("ca/validator/validator.key") if name == "validator" else Path(f"{name}.key")
+        assert each.public_key == public_octets(load_validator_key(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "copy", "words"),
+    [
+        ("validator.pem", "mail.pem", "the validator that is made here has this name; rename the file"),
+        ("mail.pem", "mail.pem", "another validator's key has this name, or is this very key"),
+        ("mail.pem", "copy.pem", "another validator's key has this name, or is this very key"),
+    ],
+)
+def test_validators_that_cannot_be_are_refused(small: str, name: str, copy: str, words: str) -> None:
+    pem = public_pem(make_validator_key(Path("mail.key")))
+    for each in {name, copy}:
+        Path(each).write_bytes(pem)
+
+    result = run("ca", "--hierarchy", small, "--validator-key", name, "--validator-key", copy)
+
+    assert (result.exit_code, words in result.stderr) == (1, True)
+    assert not Path("ca").exists()
+
+
+def test_the_choices_are_those_of_the_hierarchy_and_of_evidence() -> None:
     assert module._KEY_ALGORITHMS == KEY_ALGORITHMS
+    assert module._KINDS == STATEMENT_KINDS

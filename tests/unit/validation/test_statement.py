@@ -53,7 +53,13 @@ def test_values_have_the_form_that_the_signer_compares(kind: str, value: str, ex
 
 
 def test_an_organisation_has_its_lines_in_their_order() -> None:
-    parts = {"OU": ("Hours", "Flowers"), "O": "Timesavers", "CN": "Momo", "C": "IT", "L": "Rome"}
+    parts: dict[str, str | tuple[str, ...]] = {
+        "OU": ("Hours", "Flowers"),
+        "O": "Timesavers",
+        "CN": "Momo",
+        "C": "IT",
+        "L": "Rome",
+    }
 
     observation, _ = observe(Statement(kind="organisation", account="momo", organisation=parts), VALIDATOR_KEY, now=NOW)
 
@@ -102,7 +108,7 @@ def test_what_cannot_be_stated(changes: dict[str, Any], words: str) -> None:
 
 
 def test_an_observation_has_to_fit_a_proof() -> None:
-    parts = {"O": "a" * 64, "OU": ("ä" * 64,) * 60}
+    parts: dict[str, str | tuple[str, ...]] = {"O": "a" * 64, "OU": ("ä" * 64,) * 60}
 
     with pytest.raises(Refused, match=r"would have \d+ octets; 4096 are the most"):
         observe(Statement(kind="organisation", account="momo", organisation=parts), VALIDATOR_KEY, now=NOW)

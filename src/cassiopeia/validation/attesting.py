@@ -1,0 +1,346 @@
+"""Vouching for requests: each is looked at, its proofs are put together, and an attestation is signed over all of it.
+
+Goes by the signer's rules, so that whatever is attested is what the signer will decide by: a request of which a proof
+never existed is attested as it is, and refused there with the list; one whose proof has lapsed waits, with the reason
+for its owner. Nothing is attested that does not wait in the queue, and no more than is soon asked for.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cassiopeia.config import ValidatorConfig, load_profiles
+from cassiopeia.core import ed25519, evidence
+from cassiopeia.core.demands import Demand, candidates, demands
+from cassiopeia.core.evidence import ATTESTATION, AttestedRequest, Observation
+from cassiopeia.core.profile import Profile
+from cassiopeia.core.request import CertificateRequest, request_digest
+from cassiopeia.errors import OperatorError, PeerError, Refused
+from cassiopeia.store.database import Store
+from cassiopeia.store.evidence import (
+    WAITS,
+    EvidenceDelay,
+    Fact,
+    StoredAttestation,
+    StoredObservation,
+    UnattestedRequest,
+)
+from cassiopeia.store.records import Outcome
+from cassiopeia.validation.choice import Choice, Held, Lapsed, choose
+from cassiopeia.validation.key import load_validator_key
+from cassiopeia.validation.look_worker import Look
+from cassiopeia.validation.looking import Looker
+from cassiopeia.validation.words import Word, Words
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 200
+"""Requests in one turn: some tenths of a second."""
+# Before the first validator there was nothing to see.
+_EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+_NEWEST: Final = 64
+_NO_KEY: Final = hashlib.sha256().digest()
+# What the signer sends back again and again is not mended by asking it at once.
+_AGAIN_AT_ONCE: Final = 2
+_LONGEST_PAUSE_S: Final = 300.0
+
+LookAgain = Callable[[Held], tuple[str, float]]
+"""Have something looked at again: says how that stands, and for how many seconds nothing will come of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attested:
+    """A request that was just attested, with what it was attested with."""
+
+    request_id: bytes
+    signer_id: int
+    chosen: tuple[Observation, ...]
+
+
+class Attester:
+    """One validator's word on requests. `clock` counts seconds and never goes back."""
+
+    def __init__(
+        self,
+        *,
+        config: ValidatorConfig,
+        store: Store,
+        key: Ed25519PrivateKey,
+        profiles: Mapping[str, Profile],
+        looker: Looker,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._key = key
+        self._looker = looker
+        self._clock = clock
+        # As the store names them: requests for OCSP responders name no profile.
+        self._profiles = {each.name if each.family else "": each for each in profiles.values() if each.evidence}
+        self._keys = {evidence.key_id(each): each for each in (ed25519.public_octets(key), *config.peers)}
+        self._words = Words(store, config.journal_keys)
+        self._margin = dt.timedelta(minutes=config.margin_minutes)
+        self._sent_back: dict[int, float] = {}
+        self.attested = 0
+
+    @classmethod
+    def of(cls, config: ValidatorConfig, store: Store) -> Self:
+        """With everything that validator.toml names; raises OperatorError."""
+        if ATTESTATION not in config.kinds:
+            raise OperatorError(f"{config.source}: this validator's key signs no {ATTESTATION}; see validator.kinds")
+        return cls(
+            config=config,
+            store=store,
+            key=load_validator_key(config.key),
+            profiles=load_profiles(config.profiles),
+            looker=Looker(),
+        )
+
+    def close(self) -> None:
+        self._looker.close()
+
+    def live(self, now: dt.datetime) -> tuple[Word, ...]:
+        """The signers for which requests can be attested now."""
+        return self._words.live(now)
+
+    def turn(self, word: Word, *, now: dt.datetime, look_again: LookAgain) -> int:
+        """Attest the next requests for this signer; return how many were looked at. Raises Unavailable."""
+        nonces = word.nonces
+        room = self._config.ahead - self._store.evidence.attested(word.signer_id, nonces, now=now)
+        if room <= 0:
+            return 0
+        waiting = self._store.evidence.to_attest(
+            word.signer_id, nonces, profiles=self._profiles, limit=min(room, AT_ONCE), now=now
+        )
+        if not waiting:
+            return 0
+        looks = self._looker.look([each.request for each in waiting])
+        held = self._held(waiting)
+        attested: list[tuple[UnattestedRequest, AttestedRequest, tuple[Held, ...]]] = []
+        delays: list[EvidenceDelay] = []
+        for each, look in zip(waiting, looks, strict=True):
+            choice = self._choose(each.request, held, word=word, now=now)
+            delay = self._delay(each, choice, look_again)
+            if delay is not None:
+                delays.append(delay)
+                continue
+            self._say(each.request, choice, look)
+            for lapsing in choice.lapsing:
+                look_again(lapsing)
+            attested.append((each, _attested_request(each.request, each.digest, look, choice.chosen), choice.chosen))
+        self._store.evidence.postpone(delays, now=now)
+        self._put(attested, word=word, now=now)
+        return len(waiting)
+
+    def attest_one(self, request_id: str, *, incomplete: bool, now: dt.datetime) -> Attested:
+        """Attest the request whose id begins so; raises OperatorError or Refused when that cannot be, or is no use."""
+        # 1. The request, and a signer to attest it for.
+        record = self._store.requests.look_up(request_id)
+        request = record.request
+        shown = request.request_id.hex()[:12]
+        if record.state != "queued":
+            raise OperatorError(f"request {shown} is {record.state}: there is nothing to attest")
+        profile = self._profiles.get(request.profile)
+        if profile is None:
+            raise OperatorError(
+                f"request {shown}: the profile {request.profile!a} demands no evidence, or {self._config.profiles} "
+                "has not got it"
+            )
+        words = self.live(now)
+        if not words:
+            raise OperatorError(
+                "no signer was heard in the last five minutes: is `cassiopeia client run` running, and does the line "
+                "stand?"
+            )
+        word = words[0]
+        # 2. What is proved of it, and what is not.
+        [look] = self._looker.look([request])
+        waiting = UnattestedRequest(
+            number=record.number, request=request, digest=request_digest(request), signer_id=None, reattested=0,
+            difficulty="", created_at=record.created_at,
+        )  # fmt: skip
+        choice = self._choose(request, self._held([waiting]), word=word, now=now)
+        if choice.lapsed and not choice.missing:
+            reasons = "; ".join(_lapsed(each) for each in choice.lapsed)
+            raise OperatorError(
+                f"request {shown} is not attested: {reasons}; state it anew: cassiopeia validator observe"
+            )
+        if choice.missing and not incomplete:
+            raise OperatorError(
+                f"request {shown} is not attested: for the account {request.account!a} was never seen "
+                f"{_listed(choice.missing)}; state what you have seen (cassiopeia validator observe), or let the "
+                "signer refuse it (--incomplete)"
+            )
+        # 3. The attestation.
+        entry = (waiting, _attested_request(request, waiting.digest, look, choice.chosen), choice.chosen)
+        if self._put([entry], word=word, now=now) != 1:
+            raise OperatorError(f"request {shown} waits for no attestation: it has one, or the client has it in hand")
+        return Attested(
+            request_id=request.request_id,
+            signer_id=word.signer_id,
+            chosen=tuple(each.observation for each in choice.chosen),
+        )
+
+    def _put(
+        self,
+        attested: Sequence[tuple[UnattestedRequest, AttestedRequest, tuple[Held, ...]]],
+        *,
+        word: Word,
+        now: dt.datetime,
+    ) -> int:
+        """Sign, a few requests under each signature, and keep that; return how many still waited for it."""
+        made = []
+        for start in range(0, len(attested), self._config.batch):
+            batch = attested[start : start + self._config.batch]
+            octets = evidence.attest(
+                [statement for _, statement, _ in batch],
+                self._key,
+                signer_id=word.signer_id,
+                boot_id=word.boot_id,
+                nonce=word.nonce,
+            )
+            made += [
+                StoredAttestation(
+                    number=waiting.number,
+                    signer_id=word.signer_id,
+                    boot_id=word.boot_id,
+                    nonce=word.nonce,
+                    proofs=(*(held.octets for held in chosen), attestation),
+                )
+                for (waiting, _, chosen), attestation in zip(batch, octets, strict=True)
+            ]
+        if not made:
+            return 0
+        outcomes = self._store.evidence.put_attestations(made, now=now)
+        recorded = sum(each is Outcome.RECORDED for each in outcomes)
+        self.attested += recorded
+        if recorded:
+            _log.info("%d requests attested for signer %d", recorded, word.signer_id)
+        return recorded
+
+    def _held(self, waiting: Iterable[UnattestedRequest]) -> dict[Fact, tuple[Held, ...]]:
+        """What the store has for all that these requests may need."""
+        facts = {
+            fact
+            for each in waiting
+            for demand in self._demands(each.request)
+            for fact in _facts(demand, each.request, self._profiles[each.request.profile])
+        }
+        stored = self._store.evidence.observations(facts, since=_EVER)
+        return {fact: tuple(map(self._read, rows[:_NEWEST])) for fact, rows in stored.items()}
+
+    def _read(self, stored: StoredObservation) -> Held:
+        """By what its octets say, whatever the other columns of the row have come to be."""
+        observation = evidence.read_observation(stored.octets)
+        try:
+            evidence.verify_observation(stored.octets, self._keys[observation.validator])
+        except (KeyError, PeerError):
+            return Held(observation=observation, octets=stored.octets, known=False)
+        return Held(observation=observation, octets=stored.octets, known=True)
+
+    def _choose(
+        self, request: CertificateRequest, held: Mapping[Fact, tuple[Held, ...]], *, word: Word, now: dt.datetime
+    ) -> Choice:
+        profile = self._profiles[request.profile]
+        demanded = self._demands(request)
+        facts = dict.fromkeys(fact for demand in demanded for fact in _facts(demand, request, profile))
+        return choose(
+            demanded,
+            list(itertools.chain.from_iterable(held.get(fact, ()) for fact in facts)),
+            account=request.account,
+            profile=profile,
+            now=now + word.ahead,
+            margin=self._margin,
+        )
+
+    def _demands(self, request: CertificateRequest) -> tuple[Demand, ...]:
+        """None for a request that the signer refuses in any case."""
+        try:
+            return demands(self._profiles[request.profile], request)
+        except Refused:
+            return ()
+
+    def _delay(self, waiting: UnattestedRequest, choice: Choice, look_again: LookAgain) -> EvidenceDelay | None:
+        """Why, and for how long, a request cannot be attested; None when it can."""
+        if choice.missing:
+            return None  # what else has lapsed makes no difference
+        if choice.lapsed:
+            answers = [(each, *look_again(each.held)) for each in choice.lapsed]
+            reason = "; ".join(f"{_lapsed(each)}, and {how}" for each, how, _ in answers)
+            delay_s = min(delay_s for _, _, delay_s in answers)
+            _log.info("request %s waits: %s", waiting.request.request_id.hex()[:8], reason)
+            return EvidenceDelay(number=waiting.number, reason=reason, delay_s=delay_s)
+        return self._pause(waiting, choice, look_again)
+
+    def _pause(self, waiting: UnattestedRequest, choice: Choice, look_again: LookAgain) -> EvidenceDelay | None:
+        """The signer sends it back, time after time: there is something about it that only it can see."""
+        if waiting.reattested < _AGAIN_AT_ONCE:
+            self._sent_back.pop(waiting.number, None)
+            return None
+        pause_s = min(2.0 ** min(waiting.reattested - 1, 16), _LONGEST_PAUSE_S)
+        due = self._sent_back.get(waiting.number)
+        if due is None:
+            # Its last attestation was sent back just now.
+            due = self._sent_back[waiting.number] = self._clock() + pause_s
+            for each in choice.chosen:
+                look_again(each)
+        if self._clock() >= due:
+            del self._sent_back[waiting.number]
+            return None
+        reason = waiting.difficulty.removeprefix(WAITS)
+        return EvidenceDelay(number=waiting.number, reason=reason, delay_s=max(0.1, due - self._clock()))
+
+    def _say(self, request: CertificateRequest, choice: Choice, look: Look) -> None:
+        shown = request.request_id.hex()[:8]
+        if look.reason:
+            _log.info("request %s is left to the signer to refuse: %s", shown, look.reason)
+        if choice.missing:
+            _log.info(
+                "request %s is left to the signer to refuse: for the account %a was never seen %s",
+                shown,
+                request.account,
+                _listed(choice.missing),
+            )
+        for each in choice.chosen:
+            seen = each.observation
+            _log.debug("request %s: %s %a, by %s", shown, seen.kind, seen.value, seen.method)
+
+
+def _facts(demand: Demand, request: CertificateRequest, profile: Profile) -> list[Fact]:
+    """Under what the store has that which may cover the demand."""
+    values = candidates(demand, profile) or ("",)
+    facts = [Fact(account=request.account, kind=demand.kind, value=value) for value in values]
+    return facts if demand.otherwise is None else [*facts, *_facts(demand.otherwise, request, profile)]
+
+
+def _attested_request(
+    request: CertificateRequest, digest: bytes, look: Look, chosen: Sequence[Held]
+) -> AttestedRequest:
+    return AttestedRequest(
+        request_id=request.request_id,
+        request_digest=digest,
+        # Of a request without a key that can be certified, the signer looks at nothing else.
+        key_hash=look.key_hash or _NO_KEY,
+        account=request.account,
+        observations=tuple(evidence.observation_hash(each.octets) for each in chosen),
+    )
+
+
+def _listed(missing: Iterable[Demand]) -> str:
+    return ", ".join(
+        f"{each.kind} for {each.name}" if each.name.isascii() else f"{each.kind} for {each.name!a}" for each in missing
+    )
+
+
+def _lapsed(lapsed: Lapsed) -> str:
+    seen = lapsed.held.observation
+    return f"the proof {seen.kind} for {lapsed.demand.name!a} {lapsed.reason}"

@@ -1,0 +1,73 @@
+"""What is proved, and until when: the observations of the store beside the ages that profiles allow."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cassiopeia.config import ValidatorConfig
+from cassiopeia.core import ed25519, evidence
+from cassiopeia.core.demands import maximum_age
+from cassiopeia.core.evidence import Observation
+from cassiopeia.core.profile import Profile
+from cassiopeia.errors import PeerError
+from cassiopeia.store.database import Store
+from cassiopeia.validation.key import load_validator_key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlooked:
+    """One observation. `until` has a moment for each profile that demands its kind; `known` as in `choice.Held`."""
+
+    observation: Observation
+    known: bool
+    until: tuple[tuple[str, dt.datetime], ...]
+
+    def says_until(self, *, now: dt.datetime) -> str:
+        """In words: one moment where all profiles agree, else each with the profiles that it is for."""
+        if not self.known:
+            return f"no: validator {self.observation.validator.hex()} is not known here"
+        by_moment: dict[dt.datetime, list[str]] = {}
+        for name, moment in self.until:
+            by_moment.setdefault(moment, []).append(name)
+        if not by_moment:
+            return "no profile asks for it"
+        parts = [
+            f"{moment:%Y-%m-%d %H:%M:%S}Z"
+            + (" (lapsed)" if moment < now else "")
+            + (f" for {', '.join(names)}" if len(by_moment) > 1 else "")
+            for moment, names in sorted(by_moment.items(), reverse=True)
+        ]
+        return "; ".join(parts)
+
+
+def overview(
+    config: ValidatorConfig, store: Store, profiles: Mapping[str, Profile], *, account: str | None, limit: int
+) -> list[Overlooked]:
+    """Return observations, those that were saved last first."""
+    own = ed25519.public_octets(load_validator_key(config.key))
+    keys = {evidence.key_id(each): each for each in (own, *config.peers)}
+    found = []
+    for stored in store.evidence.page(account=account, limit=limit).items:
+        observation = evidence.read_observation(stored.octets)
+        found.append(
+            Overlooked(
+                observation=observation,
+                known=_is_known(stored.octets, observation, keys),
+                until=tuple(
+                    (each.name, observation.observed_at + maximum_age(each, observation.kind))
+                    for each in profiles.values()
+                    if observation.kind in each.evidence
+                ),
+            )
+        )
+    return found
+
+
+def _is_known(octets: bytes, observation: Observation, keys: Mapping[bytes, bytes]) -> bool:
+    try:
+        evidence.verify_observation(octets, keys[observation.validator])
+    except (KeyError, PeerError):
+        return False
+    return True

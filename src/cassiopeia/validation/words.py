@@ -1,0 +1,117 @@
+"""What signers said of themselves last, out of the store: under which nonces their attestations hold, and their clocks.
+
+The client asks for it (`store.orders`), and each word is signed by the signer's journal key. Whoever changes one gains
+nothing: an attestation under a nonce that no signer gave out is void.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from cassiopeia.core import structure
+from cassiopeia.errors import PeerError
+from cassiopeia.journal.timestamp import verify_timestamp
+from cassiopeia.protocol.payload import Timestamp
+from cassiopeia.store.database import Store
+
+_log = logging.getLogger(__name__)
+
+LIFE: Final = dt.timedelta(minutes=5)
+"""A nonce that was the newest within this time holds (wire specification, "Proofs")."""
+_STILL_GOOD: Final = dt.timedelta(minutes=4)
+# Half of what an observation may be ahead: the clock is trusted no further, and nobody has to look at the seconds.
+_WORTH_SAYING: Final = dt.timedelta(minutes=2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """A signer that lives: attest under `nonce`. `nonces` hold for a while yet; `ahead` is its clock, less ours."""
+
+    signer_id: int
+    boot_id: bytes
+    nonce: bytes
+    nonces: tuple[bytes, ...]
+    ahead: dt.timedelta
+
+
+@dataclass(kw_only=True)
+class _Remembered:
+    octets: bytes
+    boot_id: bytes
+    nonce: bytes
+    before: bytes
+    since: dt.datetime
+
+
+class Words:
+    """Remembers the nonce before the newest one, so that not everything has to be attested anew at every change."""
+
+    def __init__(self, store: Store, journal_keys: Collection[bytes]) -> None:
+        self._store = store
+        self._journal_keys = journal_keys
+        self._remembered: dict[int, _Remembered] = {}
+        self._doubted: dict[int, bytes] = {}
+
+    def live(self, now: dt.datetime) -> tuple[Word, ...]:
+        """The signers that were heard lately, by number."""
+        found = (self._word(each.signer_id, now) for each in self._store.signers.list())
+        return tuple(each for each in found if each is not None)
+
+    def _word(self, signer_id: int, now: dt.datetime) -> Word | None:
+        stored = self._store.orders.timestamp(signer_id)
+        # An answer that is dated ahead came before this clock was set back.
+        if stored is None or abs(now - stored.asked_at) > LIFE:
+            return None
+        known = self._remembered.get(signer_id)
+        try:
+            said = structure.decode(Timestamp, stored.octets)
+            if known is None or known.octets != stored.octets:
+                link = self._store.journal_copies.state(signer_id).link
+                verify_timestamp(said, link.head_keys(self._journal_keys))
+                if said.signer_id != signer_id:
+                    raise PeerError(f"it is the word of signer {said.signer_id}")  # noqa: TRY301 - said as the others
+        except PeerError as error:
+            self._doubt(signer_id, stored.octets, error)
+            return None
+        ahead = said.time - stored.asked_at
+        known = self._remember(said, stored.octets, known, now=now, ahead=ahead)
+        holds = known.before and now - known.since < _STILL_GOOD
+        return Word(
+            signer_id=signer_id,
+            boot_id=said.boot_id,
+            nonce=said.nonce,
+            nonces=(said.nonce, known.before) if holds else (said.nonce,),
+            ahead=ahead,
+        )
+
+    def _remember(
+        self, said: Timestamp, octets: bytes, known: _Remembered | None, *, now: dt.datetime, ahead: dt.timedelta
+    ) -> _Remembered:
+        if known is None or known.boot_id != said.boot_id or known.nonce != said.nonce:
+            is_same_boot = known is not None and known.boot_id == said.boot_id
+            if not is_same_boot and abs(ahead) > _WORTH_SAYING:
+                _log.warning(
+                    "the clock of signer %d differs from ours by %.0f seconds: what is seen is dated by the earlier",
+                    said.signer_id,
+                    ahead.total_seconds(),
+                )
+            before = known.nonce if known is not None and is_same_boot else b""
+            known = _Remembered(octets=octets, boot_id=said.boot_id, nonce=said.nonce, before=before, since=now)
+            self._remembered[said.signer_id] = known
+        known.octets = octets
+        return known
+
+    def _doubt(self, signer_id: int, octets: bytes, error: PeerError) -> None:
+        """Say so once for each word."""
+        if self._doubted.get(signer_id) != octets:
+            self._doubted[signer_id] = octets
+            _log.error(
+                "the word of signer %d in the store is not believed, and nothing is attested for it: %s; is its "
+                "journal's key in [journal] keys of validator.toml?",
+                signer_id,
+                error,
+            )
