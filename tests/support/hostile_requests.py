@@ -329,7 +329,6 @@ def bad_keys() -> dict[str, tuple[bytes, str]]:
         "key-rsa-modulus-zero": (rsa_key_info(0, 65537), "key-unsupported"),
         "key-rsa-modulus-negative": (rsa_key_info(-modulus, 65537), "key-unsupported"),
         "key-rsa-modulus-even": (rsa_key_info(modulus - 1, 65537), "key-weak"),
-        "key-rsa-modulus-with-a-small-factor": (rsa_key_info(_multiple_of(751, modulus), 65537), "key-weak"),
         "key-rsa-exponent-1": (rsa_key_info(modulus, 1), "key-unsupported"),
         "key-rsa-exponent-3": (rsa_key_info(modulus, 3), "key-weak"),
         "key-rsa-exponent-even": (rsa_key_info(modulus, 65538), "key-unsupported"),
@@ -367,8 +366,3 @@ def _ec_key_without_curve() -> bytes:
     point = ec_key().public_key()
     uncompressed = point.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
     return ec_key_info(uncompressed, parameters=b"")
-
-
-def _multiple_of(prime: int, near: int) -> int:
-    multiple = near - near % prime
-    return multiple if multiple & 1 else multiple - prime

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from tests.support import hostile_requests as made
 
-from cassiopeia.core.keycheck import check_public_key
+from cassiopeia.core.keycheck import check_public_key, check_strength
 from cassiopeia.errors import Refused
 
 MODULUS = made.rsa_key().public_key().public_numbers().n
@@ -28,6 +28,7 @@ MODULUS = made.rsa_key().public_key().public_numbers().n
 )
 def test_a_key_that_may_be_certified_is_described(public_key: PublicKeyTypes, description: str) -> None:
     assert check_public_key(public_key) == description
+    check_strength(public_key)
 
 
 @pytest.mark.parametrize(
@@ -62,34 +63,37 @@ def test_rsa_exponents_beyond_the_edges(exponent: int) -> None:
 )
 def test_rsa_sizes_beyond_the_edges(bits: int, code: str) -> None:
     with pytest.raises(Refused, match=f"{bits} bits") as refusal:
-        check_public_key(_rsa(_coprime_to_small_primes(bits), 65537))
+        check_public_key(_rsa((1 << bits) - 1, 65537))
     assert refusal.value.code == code
 
 
 @pytest.mark.parametrize("bits", [2048, 2056, 3072, 4096, 8192])
 def test_rsa_sizes_within_the_edges(bits: int) -> None:
-    assert check_public_key(_rsa(_coprime_to_small_primes(bits), 65537)) == f"RSA-{bits}"
+    assert check_public_key(_rsa((1 << bits) - 1, 65537)) == f"RSA-{bits}"
 
 
-@pytest.mark.parametrize("factor", [2, 3, 7, 743, 751])
-def test_a_modulus_with_a_small_factor(factor: int) -> None:
-    modulus = MODULUS - MODULUS % factor
-    with pytest.raises(Refused, match="small factor"):
-        check_public_key(_rsa(modulus, 65537))
+def test_an_even_modulus() -> None:
+    with pytest.raises(Refused, match="even") as refusal:
+        check_public_key(_rsa(MODULUS + 1, 65537))
+    assert refusal.value.code == "key-weak"
 
 
-def test_the_first_prime_that_is_not_looked_for() -> None:
-    modulus = 757 * _coprime_to_small_primes(2048 - 10)
-    assert check_public_key(_rsa(modulus, 65537)) == "RSA-2048"
+@pytest.mark.parametrize(
+    ("public_key", "code"),
+    [
+        (rsa.RSAPublicNumbers(65537, MODULUS - MODULUS % 9).public_key(), "key-small-factor"),
+        (ec.derive_private_key(5, ec.SECP256R1()).public_key(), "key-guessable"),
+        (ec.derive_private_key(6, ec.SECP384R1()).public_key(), "key-guessable"),
+        (ec.derive_private_key(7, ec.SECP521R1()).public_key(), "key-guessable"),
+        (ed25519.Ed25519PublicKey.from_public_bytes(bytes(32)), "key-point"),
+    ],
+)
+def test_each_kind_of_key_gets_the_checks_of_its_kind(public_key: PublicKeyTypes, code: str) -> None:
+    """How far each check goes is shown where it is: `test_moduli`, `test_points`."""
+    with pytest.raises(Refused, match="; make a new key") as refusal:
+        check_strength(public_key)
+    assert (refusal.value.code, refusal.value.field) == (code, "key")
 
 
 def _rsa(modulus: int, exponent: int) -> rsa.RSAPublicKey:
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
-
-
-def _coprime_to_small_primes(bits: int) -> int:
-    """A number of so many bits that none of the primes below 752 divides."""
-    candidate = (1 << bits) - (1 << (bits // 2)) + 1
-    while any(candidate % prime == 0 for prime in range(3, 752, 2)):
-        candidate += 2
-    return candidate
