@@ -92,6 +92,16 @@ STATUS_REPORT = payload.StatusReport(
     clock_warning="",
     alarms=("the list of weak keys is missing",),
     order_sequence=3,
+    orders=payload.StandingOrders(
+        halted_authorities=("unassured_2026_1",),
+        disabled_validators=(b"v" * 8,),
+        blocked_keys=2,
+        validators=(payload.ValidatorStatus(name="front", key_id=b"v" * 8, kinds=("attestation",)),),
+        caps=(
+            payload.CapStatus(name="refusals", limit=10),
+            payload.CapStatus(name="revocations", limit=9, ends=NOW),
+        ),
+    ),
 )
 REVOKED_ANSWER = payload.RevokedAnswer(
     date=NOW,

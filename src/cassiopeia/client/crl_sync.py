@@ -52,7 +52,8 @@ _LONG_AGO = dt.datetime.min.replace(tzinfo=dt.UTC)
 class _Counter:
     """What is under way for one sub-CA: one message at a time, because each answer patches the copy before it.
 
-    `postponed` and `unanswered` count in a row: what the signer put off, and what it left without an answer.
+    `postponed` and `unanswered` count in a row: what the signer put off, and what it left without an answer. No more
+    than `together` revocations travel in one message: fewer, where the signer has room for fewer.
     """
 
     authority: Authority
@@ -64,6 +65,7 @@ class _Counter:
     fetches_full: bool = False
     not_before: dt.datetime = _LONG_AGO
     asked_at: float = 0.0
+    together: int = _REVOCATIONS_A_MESSAGE
     postponed: int = 0
     unanswered: int = 0
 
@@ -216,6 +218,11 @@ class CrlSync:
                 counter.jobs = []
                 counter.unanswered += 1
                 self._put_back(counter, now=now, delay_s=patience.delay_s(counter.unanswered), reason=message)
+            case RequestFailed(code="cap-revocations") if len(counter.jobs) > 1:
+                # Too many for what is left of this hour: half of them may have room, and a single one has its turn.
+                counter.together = len(counter.jobs) // 2
+                counter.waiting[:0] = counter.jobs
+                counter.jobs = []
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
                 delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)
@@ -322,6 +329,7 @@ class CrlSync:
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
         )
         counter.unanswered = counter.postponed = 0
+        counter.together = min(2 * counter.together, _REVOCATIONS_A_MESSAGE)
         self._has_patched = True
         if copy.this_update > now + _AHEAD_AT_MOST:
             # Verifiers would refuse it, and with it every certificate that the published one lets them accept.
@@ -404,7 +412,7 @@ def _send_one(counter: _Counter, session: Session, *, alone: int | None) -> None
         # What was left unanswered before (version 1) goes alone, so that it takes no other with it; so do suspects.
         counter.waiting.sort(key=lambda job: job.id != alone)
         fresh = sum(1 for _ in itertools.takewhile(lambda job: not job.tries and not job.deaths, counter.waiting))
-        together = max(1, min(fresh, _REVOCATIONS_A_MESSAGE))
+        together = max(1, min(fresh, counter.together))
         counter.jobs = counter.waiting[:together]
         del counter.waiting[:together]
     counter.fetches_full = counter.full_wanted or (counter.copy is None and not counter.jobs)

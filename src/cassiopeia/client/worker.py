@@ -7,17 +7,13 @@ the signer gives the same answer.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import json
 import logging
 import os
 import random
 import selectors
 import time
-from typing import TypedDict
-
-import msgspec
+from typing import Any, TypedDict
 
 from cassiopeia.client.company import Company, Next
 from cassiopeia.client.crl_sync import CrlSync
@@ -27,6 +23,7 @@ from cassiopeia.client.lint import Lint
 from cassiopeia.client.lint_pool import LintPool, require_linter
 from cassiopeia.client.orders import OrderCourier
 from cassiopeia.client.publish import Publisher
+from cassiopeia.client.signer_status import capacity, status_document
 from cassiopeia.client.succession import lease_owner, take_back
 from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain, load_profiles
 from cassiopeia.core.authority import Authority
@@ -124,7 +121,7 @@ class SignerClient:
         )
         self._orders = OrderCourier(store=store, journal_keys=config.journal_keys)
         self._company = Company(suspect_waits=self._suspect_waits)
-        self._last_word: tuple[str, str] | None = None
+        self._last_word: tuple[Any, ...] | None = None
         self._events: list[Event] = []
         self._session_has_ended = False
         self._batch_jobs = _SMALLEST_BATCH_JOBS
@@ -362,22 +359,18 @@ class SignerClient:
         """Keep the signer's last word for `cassiopeia status`."""
         if report is None or self._signer_id is None:
             return
-        document = json.loads(
-            msgspec.json.encode(
-                dataclasses.asdict(report) | {"configuration_hash": report.configuration_hash.hex(), "extensions": []}
-            )
-        )
+        document = status_document(report)
         document["journal"] = self._journal.summary()
-        self._note_change(self._signer_id, (report.state, document["configuration_hash"]), now)
+        self._note_change(self._signer_id, capacity(document), now)
         self._store.signers.save(self._signer_id, document, now=now)
         if report.state != "running":
             self._next_status = time.monotonic() + _STATUS_SOON_S
 
-    def _note_change(self, signer_id: int, word: tuple[str, str], now: dt.datetime) -> None:
-        """A signer that has come to run, or has another configuration, may do now what it put off before."""
+    def _note_change(self, signer_id: int, word: tuple[Any, ...], now: dt.datetime) -> None:
+        """A signer that has come to run, has another configuration or obeyed an order may do now what it put off."""
         if self._last_word is None:
             before = [each.report for each in self._store.signers.list() if each.signer_id == signer_id]
-            self._last_word = (before[0]["state"], before[0]["configuration_hash"]) if before else word
+            self._last_word = capacity(before[0]) if before else word
         if word != self._last_word and word[0] == "running":
             self._crl_sync.hurry()
             hurried = self._store.queue.hurry(signer_id, now=now)

@@ -172,12 +172,42 @@ class AuthorityStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ValidatorStatus:
+    """A validator whose statements count, by its name in `signer.toml` and its key id."""
+
+    name: str
+    key_id: bytes
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CapStatus:
+    """A cap and its limit at this moment; `ends` says until when it is raised, if it is."""
+
+    name: str
+    limit: int
+    ends: dt.datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandingOrders:
+    """What the operators have ordered, and what orders can be about; `blocked_keys` is how many there are."""
+
+    halted_authorities: tuple[str, ...]
+    disabled_validators: tuple[bytes, ...]
+    blocked_keys: int
+    validators: tuple[ValidatorStatus, ...]
+    caps: tuple[CapStatus, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StatusReport:
     """How the signer is: `state` is `locked`, `running` or `halted`, `reason` says why in words.
 
     `boot_seconds` is CLOCK_BOOTTIME; `free_octets` are on the journal's disk, of which it takes `octets_a_day` lately
     (0: not known yet). `clock_warning` is empty while the signer believes its clock. `order_sequence` is that of the
-    last order that was obeyed. `alarms` are sentences about what goes on, and needs a person all the same.
+    last order that was obeyed, `orders` what they add up to. `alarms` are sentences about what goes on, and needs a
+    person all the same.
     """
 
     state: str
@@ -193,6 +223,7 @@ class StatusReport:
     octets_a_day: int
     clock_warning: str
     order_sequence: int
+    orders: StandingOrders
     alarms: tuple[str, ...]
     extensions: tuple[Extension, ...] = ()
 

@@ -428,7 +428,26 @@ class Signer:
             octets_a_day=self._octets_a_day,
             clock_warning=verdict.message,
             order_sequence=self._journal.index.order_sequence(),
+            orders=self._standing_orders(),
             alarms=self._alarms(),
+        )
+
+    def _standing_orders(self) -> payload.StandingOrders:
+        in_force, raised = self._orders.in_force, self._raised_caps()
+        return payload.StandingOrders(
+            halted_authorities=tuple(sorted(in_force.halted_authorities)),
+            disabled_validators=tuple(sorted(in_force.disabled_validators)),
+            blocked_keys=len(in_force.blocked_keys),
+            validators=tuple(
+                payload.ValidatorStatus(name=each.name, key_id=each.key_id, kinds=tuple(sorted(each.kinds)))
+                for each in self._config.validators
+            ),
+            caps=tuple(
+                payload.CapStatus(
+                    name=cap, limit=self._caps.limit(cap), ends=raised[cap].ends if cap in raised else None
+                )
+                for cap in self._config.caps
+            ),
         )
 
     def _alarms(self) -> tuple[str, ...]:
