@@ -8,7 +8,7 @@ sides count alike. Names are compared as they are, octet for octet: what is not 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,6 +80,28 @@ def covers(demand: Demand, observation: Observation, profile: Profile) -> bool:
     return observation.value == demand.value == demand.name  # a wildcard's name differs from its domain
 
 
+def compare(
+    needed: Sequence[Demand], observations: Sequence[Observation], profile: Profile
+) -> tuple[list[Demand], list[Observation]]:
+    """The demands that no observation covers, and the observations that cover no demand.
+
+    As `covers` has it for each pair, in time for hundreds of both.
+    """
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, observation in enumerate(observations):
+        value = "" if observation.kind == "organisation" else observation.value
+        places.setdefault((observation.kind, value), []).append(place)
+    missing: list[Demand] = []
+    used: set[int] = set()
+    for demand in needed:
+        near = (place for key in _keys(demand, profile) for place in places.get(key, ()))
+        found = [place for place in near if covers(demand, observations[place], profile)]
+        used.update(found)
+        if not found:
+            missing.append(demand)
+    return missing, [each for place, each in enumerate(observations) if place not in used]
+
+
 def candidates(demand: Demand, profile: Profile) -> tuple[str, ...]:
     """The values under which an observation may cover the demand, its own first; none: any value of that kind."""
     if demand.kind == "organisation":
@@ -100,6 +122,14 @@ def organisation_value(attributes: Iterable[SubjectAttribute]) -> str:
     given = [each for each in attributes if each.type in ORGANISATION_TYPES]
     given.sort(key=lambda each: ORGANISATION_TYPES.index(each.type))
     return "\n".join(f"{each.type}={each.value}" for each in given)
+
+
+def _keys(demand: Demand, profile: Profile) -> Iterator[tuple[str, str]]:
+    """Kind and value of whatever may cover the demand."""
+    for value in candidates(demand, profile) or ("",):
+        yield demand.kind, value
+    if demand.otherwise is not None:
+        yield from _keys(demand.otherwise, profile)
 
 
 def _of_alt_name(alt_name: SubjectAltName, profile: Profile) -> list[Demand]:

@@ -120,12 +120,12 @@ def read_observation(octets: bytes) -> Observation:
     """What a signed observation says, whoever signed it; raises PeerError."""
     if len(octets) > MAXIMUM_PROOF_OCTETS:
         raise PeerError(f"an observation has at most {MAXIMUM_PROOF_OCTETS} octets")
-    return structure.decode(Observation, structure.decode(SignedObservation, octets).observation)
+    return _read(octets)[1]
 
 
 def verify_observation(octets: bytes, public_key: bytes) -> None:
     """Raise SignatureInvalid unless this key (DER SubjectPublicKeyInfo) has signed the observation."""
-    signed = structure.decode(SignedObservation, octets)
+    signed, _ = _read(octets)
     _verify(public_key, signed.signature, OBSERVATION_TAG + signed.observation)
 
 
@@ -194,6 +194,12 @@ def _leaf(request: AttestedRequest) -> bytes:
     return merkle.leaf_hash(structure.encode(request))
 
 
-# The requests of a batch share one signature, and observations are used again: each is verified once.
-# What does not verify raises, and is not remembered.
-_verify = functools.lru_cache(maxsize=8192)(ed25519.verify)
+def _read_signed(octets: bytes) -> tuple[SignedObservation, Observation]:
+    signed = structure.decode(SignedObservation, octets)
+    return signed, structure.decode(Observation, signed.observation)
+
+
+# Observations are used again, and the requests of a batch share one signature: each is read and verified once in a
+# while. What raises is not remembered.
+_read = functools.lru_cache(maxsize=4096)(_read_signed)
+_verify = functools.lru_cache(maxsize=4096)(ed25519.verify)

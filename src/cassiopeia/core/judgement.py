@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from cassiopeia.core import evidence
 from cassiopeia.core.csr import CertifiedKey
-from cassiopeia.core.demands import Demand, covers, demands, maximum_age
+from cassiopeia.core.demands import Demand, compare, demands, maximum_age
 from cassiopeia.core.evidence import ATTESTATION, OBSERVATION_KINDS, AttestedRequest, Observation
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import CertificateRequest, request_digest
@@ -63,8 +63,13 @@ def judge(
         _check_observation(octets, observation, request, rules=rules, standing=standing)
         _check_age(observation, profile, now=now)
     # 4. All together: no observation without a name, no name without an observation.
-    _check_surplus(proofs, needed, profile)
-    missing = [each for each in needed if not any(covers(each, one, profile) for one in proofs.observations)]
+    missing, surplus = compare(needed, proofs.observations, profile)
+    if len(set(proofs.octets)) != len(proofs.octets):
+        _refuse_surplus(
+            next(each for each in proofs.observations if proofs.observations.count(each) > 1), "comes twice"
+        )
+    if surplus:
+        _refuse_surplus(surplus[0], "proves nothing that this request asks for")
     if missing:
         _refuse_missing(_listed(missing), request, profile)
     return tuple(dict.fromkeys([attestation.validator, *(each.validator for each in proofs.observations)]))
@@ -180,21 +185,6 @@ def _check_age(observation: Observation, profile: Profile, *, now: dt.datetime) 
         )
 
 
-def _check_surplus(proofs: _Proofs, needed: Sequence[Demand], profile: Profile) -> None:
-    for place, observation in enumerate(proofs.observations):
-        if proofs.octets[place] in proofs.octets[:place]:
-            problem = "stands there twice"
-        elif not any(covers(each, observation, profile) for each in needed):
-            problem = "proves nothing that this request asks for"
-        else:
-            continue
-        raise Refused(
-            f"The {_shown(observation)} {problem}; send what the names need and no more.",
-            code="evidence-surplus",
-            field="proofs",
-        )
-
-
 def _listed(needed: Iterable[Demand]) -> list[str]:
     return [f"{each.kind} for {each.name if each.name.isascii() else ascii(each.name)}" for each in needed]
 
@@ -204,6 +194,14 @@ def _refuse_missing(missing: Sequence[str], request: CertificateRequest, profile
         f"The profile {profile.name} demands proofs that are missing for the account {request.account[:100]!a}:"
         f" {', '.join(missing)}. Have them proved, or leave such names out, and ask again.",
         code="evidence-missing",
+        field="proofs",
+    )
+
+
+def _refuse_surplus(observation: Observation, problem: str) -> NoReturn:
+    raise Refused(
+        f"The {_shown(observation)} {problem}; send what the names need and no more.",
+        code="evidence-surplus",
         field="proofs",
     )
 
