@@ -14,7 +14,7 @@ from tests.faults.system import CLIENT, SIGNER_ID, FaultySystem, replace
 from tests.faults.test_killed import steps_of
 from tests.support.operators import signed
 
-from cassiopeia.client.order_draft import draft_confirm_clock
+from cassiopeia.client.order_draft import draft_confirm_clock, hear
 
 DAY_S = 86_400.0
 YEAR_S = 365 * DAY_S
@@ -32,9 +32,8 @@ def confirm_clock(system: FaultySystem, *, late: dt.timedelta = dt.timedelta(0))
     """What operators do: they draft an order from the signer's word, sign it and send it; `late`: how late it is."""
     system.wait_until(lambda: system.store.orders.timestamp(SIGNER_ID) is not None, "the signer has said the time")
     now = dt.datetime.now(dt.UTC) + late
-    draft = draft_confirm_clock(
-        system.store, journal_keys=system.journal_keys, signer_id=SIGNER_ID, reason="a test", true_time=now, now=now
-    )
+    heard = hear(system.store, journal_keys=system.journal_keys, signer_id=SIGNER_ID)
+    draft = draft_confirm_clock(heard, reason="a test", true_time=now, now=now)
     system.store.orders.put(SIGNER_ID, 1, signed(draft.octets, 0), now=now)
 
 

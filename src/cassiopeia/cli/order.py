@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cassiopeia.cli.options import (
-    config_option,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-    show_time,
-    timeout_option,
-)
+from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time, timeout_option
+from cassiopeia.cli.order_make import make, print_order
 from cassiopeia.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -27,11 +20,6 @@ if TYPE_CHECKING:
 
 _ASK_EVERY_S: Final = 0.2
 _LISTED: Final = 20
-# Beyond this, the clock of the machine where an order is made and the time that it names do not agree.
-_AGREES_WITHIN: Final = dt.timedelta(hours=1)
-# What comes of whole seconds, and of the way over the line.
-_IS_RIGHT_WITHIN_S: Final = 3
-_HEARD_WITHIN: Final = dt.timedelta(minutes=5)
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _passphrase_option = click.option(
@@ -45,8 +33,9 @@ _passphrase_option = click.option(
 def order() -> None:
     """Tell a signer what nobody but its operators can tell it.
 
-    `make` a draft from what the signer said last, let as many operators `sign` the file as its signer.toml asks for
-    (quorum), each with a key of his own, then `send` it.
+    `make` a draft from what the signer said last, let operators `sign` the file, each with a key of his own, then
+    `send` it. One that restricts what the signer does needs one signature; one that loosens it as many as signer.toml
+    asks for (quorum).
     """
 
 
@@ -69,50 +58,7 @@ def key(file: Path, passphrase_file: Path | None) -> None:
     )
 
 
-@order.group()
-def make() -> None:
-    """Draft an order; nobody obeys it before it is signed."""
-
-
-@make.command(short_help="Say what the time is, and end a halt for the clock.")
-@config_option
-@click.option("--signer", "signer_id", type=click.IntRange(1, 126), default=1, show_default=True, help="For which one.")
-@click.option(
-    "--time",
-    "said",
-    metavar="TIME",
-    help="The true time at this moment, as 2026-11-23T12:00:00Z. Without it: what this machine's clock shows.",
-)
-@click.option(
-    "--reason", default="the clock was compared", show_default=True, help="For those who sign, and for later."
-)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Write the order here.")
-def confirm_clock(config_path: Path, signer_id: int, said: str | None, reason: str, out: Path) -> None:
-    """Draft an order that says what the time is: it confirms or corrects the signer's clock.
-
-    The order stays exact however long it takes to be signed, and is good until the signer is started again.
-    """
-    from cassiopeia.client.order_draft import draft_confirm_clock, write_order  # noqa: PLC0415 - as above
-    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
-    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
-
-    config = load_client_config(config_path)
-    now = dt.datetime.now(dt.UTC)
-    true_time = now if said is None else _moment(said)
-    with open_store(config.store_url) as store:
-        draft = draft_confirm_clock(
-            store,
-            journal_keys=config.journal_keys,
-            signer_id=signer_id,
-            reason=reason,
-            true_time=true_time,
-            now=now,
-        )
-    write_order(out, draft.octets)
-    _print_order(draft.octets)
-    _warn_of_doubts(true_time - now, draft.silent)
-    click.echo(f"The signer takes it to be {show_time(draft.signer_time)}; the order {_effect(draft.correction)}.")
-    click.echo(f"{out}: written. Now: cassiopeia order sign {out} --key FILE")
+order.add_command(make)
 
 
 @order.command(short_help="Say what an order says, and who has signed it.")
@@ -121,7 +67,7 @@ def show(file: Path) -> None:
     """Say in words what the order in FILE says, and by which keys it is signed."""
     from cassiopeia.client.order_draft import read_order_file  # noqa: PLC0415 - as above
 
-    _print_order(read_order_file(file))
+    print_order(read_order_file(file))
 
 
 @order.command(short_help="Add a signature to an order.")
@@ -142,7 +88,7 @@ def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) ->
     from cassiopeia.journal.order import sign_order  # noqa: PLC0415 - as above
 
     octets = read_order_file(file)
-    _print_order(octets)
+    print_order(octets)
     if not yes:
         click.confirm("Sign this?", abort=True)
     signed = sign_order(octets, load_operator_key(key_file, _passphrase(passphrase_file, confirm=False)))
@@ -208,59 +154,10 @@ def list_(config_path: Path, as_json: bool) -> None:
     )
 
 
-def _print_order(octets: bytes) -> None:
-    from cassiopeia.journal.order import describe, read_signed  # noqa: PLC0415 - as above
-
-    signatures = read_signed(octets).signatures
-    names = ", ".join(each.key.hex()[:16] for each in signatures)
-    print_fields({**describe(*_read(octets)), "signed by": names or "nobody yet"})
-
-
 def _read(octets: bytes) -> tuple[Order, Arguments]:
     from cassiopeia.journal.order import read_order  # noqa: PLC0415 - as above
 
     return read_order(octets)
-
-
-def _warn_of_doubts(disagreement: dt.timedelta, silent: dt.timedelta) -> None:
-    if abs(disagreement) > _AGREES_WITHIN:
-        click.echo(
-            f"WARNING: this machine's clock and --time are {_span(disagreement)} apart: is that what you mean?",
-            err=True,
-        )
-    if silent > _HEARD_WITHIN:
-        click.echo(
-            f"WARNING: the signer was last heard {_span(silent)} ago; if it was started again since, it will refuse "
-            "this order: make another one then",
-            err=True,
-        )
-
-
-def _effect(correction: dt.timedelta) -> str:
-    seconds = round(correction.total_seconds())
-    if abs(seconds) <= _IS_RIGHT_WITHIN_S:
-        return "confirms that"
-    return f"sets it {'forward' if seconds > 0 else 'back'} by {_span(correction)}"
-
-
-def _span(difference: dt.timedelta) -> str:
-    seconds = abs(difference.total_seconds())
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
-
-
-def _moment(text: str) -> dt.datetime:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no time; write 2026-11-23T12:00:00Z", param_hint="--time") from None
-    if moment.tzinfo is None:
-        raise click.BadParameter(
-            f"{text!r} does not say of which time zone; write Z behind it for UTC", param_hint="--time"
-        )
-    return moment.astimezone(dt.UTC)
 
 
 def _passphrase(file: Path | None, *, confirm: bool) -> str:

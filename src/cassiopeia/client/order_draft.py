@@ -9,16 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cassiopeia.config import HIGHEST_SIGNER_ID
 from cassiopeia.core import structure
 from cassiopeia.core.validity import ONE_SECOND
 from cassiopeia.errors import OperatorError, PeerError, SignatureInvalid
-from cassiopeia.journal.order import ConfirmClock, draft_order, read_order
+from cassiopeia.journal.order import Arguments, ConfirmClock, draft_order, read_order
 from cassiopeia.journal.timestamp import verify_timestamp
 from cassiopeia.protocol import payload
 from cassiopeia.store.database import Store
@@ -29,32 +29,50 @@ _HIGHEST_SEQUENCE: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClockDraft:
-    """An order that says what the time is, and what comes of it: by how much the signer's clock will be moved.
+class Draft:
+    """An order that nobody has signed yet.
 
     `silent` is for how long the signer has not been heard: an order is good only as long as it was not started again.
     """
 
     octets: bytes
-    signer_time: dt.datetime
-    correction: dt.timedelta
     silent: dt.timedelta
 
 
-def draft_confirm_clock(
-    store: Store,
-    *,
-    journal_keys: Collection[bytes],
-    signer_id: int,
-    reason: str,
-    true_time: dt.datetime,
-    now: dt.datetime,
-) -> ClockDraft:
-    """An order for this signer that says: it is `true_time` now. `now` is what this machine's clock shows.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClockDraft(Draft):
+    """An order that says what the time is, and what comes of it: by how much the signer's clock will be moved."""
 
-    Raises OperatorError when the signer has not been heard.
-    """
-    # 1. What the signer said last of itself, and signed.
+    signer_time: dt.datetime
+    correction: dt.timedelta
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """What a signer said last of itself: `word` is signed, `asked_at` when that was asked for, `report` its status."""
+
+    word: payload.Timestamp
+    asked_at: dt.datetime
+    report: Mapping[str, Any]
+
+    def draft(self, arguments: Arguments, *, reason: str) -> bytes:
+        """The next order for this signer and boot; raises OperatorError for what no order can say."""
+        try:
+            octets = draft_order(
+                signer_id=self.word.signer_id,
+                sequence=int(self.report.get("order_sequence", 0)) + 1,
+                boot_id=self.word.boot_id,
+                arguments=arguments,
+                reason=reason,
+            )
+            read_order(octets)
+        except PeerError as error:
+            raise OperatorError(f"there can be no such order: {error}") from error
+        return octets
+
+
+def hear(store: Store, *, journal_keys: Collection[bytes], signer_id: int) -> Heard:
+    """What the store holds as the signer's last word; raises OperatorError when there is none, or it is not signed."""
     stored = store.orders.timestamp(signer_id)
     status = next((each for each in store.signers.list() if each.signer_id == signer_id), None)
     if stored is None or status is None:
@@ -68,21 +86,43 @@ def draft_confirm_clock(
         raise OperatorError(
             f"what the store holds as the word of signer {signer_id} is not signed by its journal key: {error}"
         ) from error
-    # 2. By this machine's clock it was asked for so long ago; by it alone, right or wrong. The signer said it later,
-    # and its seconds since boot are cut off: with a second less, the order sets no clock ahead.
-    silent = now - stored.asked_at
+    return Heard(word=word, asked_at=stored.asked_at, report=status.report)
+
+
+def draft_confirm_clock(heard: Heard, *, reason: str, true_time: dt.datetime, now: dt.datetime) -> ClockDraft:
+    """An order that says: it is `true_time` now. `now` is what this machine's clock shows."""
+    # By this machine's clock it was asked for so long ago; by it alone, right or wrong. The signer said it later, and
+    # its seconds since boot are cut off: with a second less, the order sets no clock ahead.
+    silent = now - heard.asked_at
     true_then = true_time - silent - ONE_SECOND
+    arguments = ConfirmClock(boot_seconds=heard.word.boot_seconds, true_time=true_then.replace(microsecond=0))
     return ClockDraft(
-        octets=draft_order(
-            signer_id=signer_id,
-            sequence=int(status.report.get("order_sequence", 0)) + 1,
-            boot_id=word.boot_id,
-            arguments=ConfirmClock(boot_seconds=word.boot_seconds, true_time=true_then.replace(microsecond=0)),
-            reason=reason,
-        ),
-        signer_time=word.time + silent,
-        correction=true_then - word.time,
+        octets=heard.draft(arguments, reason=reason),
+        signer_time=heard.word.time + silent,
+        correction=true_then - heard.word.time,
         silent=silent,
+    )
+
+
+def find_authority(heard: Heard, name: str) -> str:
+    """The name of a sub-CA that this signer has; raises OperatorError."""
+    names = [str(each["name"]) for each in heard.report.get("authorities", ())]
+    if name not in names:
+        raise OperatorError(
+            f"signer {heard.word.signer_id} has no sub-CA named {name}; it has {', '.join(names) or 'none'}"
+        )
+    return name
+
+
+def find_validator(heard: Heard, name: str) -> bytes:
+    """The key id of a validator of this signer, given its name there or the key id itself; raises OperatorError."""
+    validators = heard.report.get("orders", {}).get("validators", ())
+    for each in validators:
+        if name in (each["name"], each["key_id"]):
+            return bytes.fromhex(each["key_id"])
+    names = ", ".join(f"{each['name']} ({each['key_id']})" for each in validators)
+    raise OperatorError(
+        f"signer {heard.word.signer_id} has no validator with the name or key id {name}; it has {names or 'none'}"
     )
 
 
