@@ -141,6 +141,7 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         },
         validators=(),
         responder_keys=frozenset(),
+        weak_keys=None,
     )
 
 

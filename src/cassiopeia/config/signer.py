@@ -55,7 +55,7 @@ class SignerConfig:
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
     `caps` are how much may happen in an hour (open intents: at a time), by the names that orders have for them.
     `validators` are those whose statements count, `responder_keys` SHA-256 of the SubjectPublicKeyInfo of OCSP
-    responders.
+    responders. `weak_keys` are lists of keys that are not certified (None: nobody has said whether there are any).
     """
 
     source: Path
@@ -84,6 +84,7 @@ class SignerConfig:
     caps: Mapping[str, int]
     validators: tuple[Validator, ...]
     responder_keys: frozenset[bytes]
+    weak_keys: tuple[Path, ...] | None
 
 
 def load_signer_config(path: Path) -> SignerConfig:
@@ -149,6 +150,9 @@ def load_signer_config(path: Path) -> SignerConfig:
             hashlib.sha256(read_public_key(path, each, key=f"ocsp.responders[{index}]")).digest()
             for index, each in enumerate(file.ocsp.responders)
         ),
+        weak_keys=None
+        if file.key_checks.weak_keys is None
+        else tuple(beside(path, each) for each in file.key_checks.weak_keys),
     )
 
 
@@ -235,6 +239,10 @@ class _Ocsp(Table, frozen=True, kw_only=True):
     responders: Annotated[tuple[Path, ...], msgspec.Meta(max_length=256)] = ()
 
 
+class _KeyChecks(Table, frozen=True, kw_only=True):
+    weak_keys: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] | None = None
+
+
 class _SignerFile(Table, frozen=True, kw_only=True):
     signer: _Signer
     keys: _Keys
@@ -248,6 +256,7 @@ class _SignerFile(Table, frozen=True, kw_only=True):
     caps: _Caps = _Caps()
     validator: Annotated[tuple[_Validator, ...], msgspec.Meta(max_length=64)] = ()
     ocsp: _Ocsp = _Ocsp()
+    key_checks: _KeyChecks = _KeyChecks()
 
 
 def _check_passphrase_source(path: Path, keys: _Keys) -> None:

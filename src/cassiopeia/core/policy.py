@@ -18,11 +18,13 @@ from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash,
 from cassiopeia.core.authority import Authority, choose_authority, has_room
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
 from cassiopeia.core.judgement import judge
+from cassiopeia.core.keycheck import check_strength
 from cassiopeia.core.names import check_alt_name, encode_subject
 from cassiopeia.core.profile import ALT_NAME_TYPES, EXTENDED_KEY_USAGES, SUBJECT_TYPES, Presence, Profile
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.core.validity import Validity, choose_validity
+from cassiopeia.core.weak_keys import check_not_published
 from cassiopeia.errors import InternalError, Refused, Unavailable
 
 SERIAL_ENTROPY_OCTETS: Final = 15
@@ -84,10 +86,12 @@ def decide(
             code="profile-unsound",
             retry_after_s=_LOOK_AGAIN_S,
         )
-    # 2. The key: the request is signed with it, and it is fit to be certified.
+    # 2. The key: the request is signed with it, and it is fit to be certified. What costs least comes first.
     key = _certified_key(request)
     _check_not_our_own(key, rules.authorities)
     _check_not_blocked(key, standing)
+    check_not_published(key.public_key, rules.weak_keys)
+    check_strength(key.public_key)
     if not profile.family:
         _check_pinned(key, rules.responder_keys)
     return _approve(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.evidence import key_id
 from cassiopeia.core.profile import Profile
+from cassiopeia.core.weak_keys import WeakKeyList
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class Rules:
     """How requests are judged. `validators` are found by their key ids.
 
     `responder_keys` are SHA-256 of the SubjectPublicKeyInfo of OCSP responders, the only keys that are certified as
-    such. `unsound_profiles` issue nothing, each with the reason.
+    such. `unsound_profiles` issue nothing, each with the reason. No key on a list of `weak_keys` is certified.
     """
 
     signer_id: int
@@ -42,6 +43,7 @@ class Rules:
     validators: Mapping[bytes, Validator] = field(default_factory=dict)
     responder_keys: frozenset[bytes] = frozenset()
     unsound_profiles: Mapping[str, str] = field(default_factory=dict)
+    weak_keys: tuple[WeakKeyList, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

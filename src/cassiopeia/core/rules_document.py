@@ -29,6 +29,7 @@ class RulesDocument(msgspec.Struct, frozen=True, kw_only=True):
     """`responder_keys` are SHA-256 of SubjectPublicKeyInfo in hex, `operators` DER of it, base64 in the text.
 
     `quorum` of the operators must sign an order that loosens. `caps` bound what happens in an hour, by their names.
+    `weak_keys` are the lists of keys that were not certified, by name and SHA-256 in hex, or "missing".
     """
 
     signer_id: int
@@ -38,6 +39,7 @@ class RulesDocument(msgspec.Struct, frozen=True, kw_only=True):
     operators: tuple[bytes, ...] = ()
     quorum: int = 1
     caps: dict[str, int] = {}
+    weak_keys: tuple[tuple[str, str], ...] = ()
 
     def pinned(self) -> dict[bytes, Validator]:
         """The validators by their key ids, as `Rules.validators` has them."""

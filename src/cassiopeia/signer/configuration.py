@@ -10,7 +10,9 @@ from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, lo
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
 from cassiopeia.core.rules_document import RULES_DOCUMENT, PinnedValidator, RulesDocument, encode_rules_document
+from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import ConfigurationError, OperatorError
+from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
 
 
 def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
@@ -23,13 +25,17 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
 
 def load_rules(config: SignerConfig) -> Rules:
     """How this signer judges requests; raises `OperatorError`."""
+    profiles = load_profiles(config.profiles)
+    authorities = tuple(each.authority for each in own_entries(config))
     return Rules(
         signer_id=config.signer_id,
-        profiles=load_profiles(config.profiles),
-        authorities=tuple(each.authority for each in own_entries(config)),
+        profiles=profiles,
+        authorities=authorities,
+        unsound_profiles=unsound_profiles(profiles.values(), authorities),
         version_1_profiles=frozenset(config.version_1.profiles if config.version_1 else ()),
         validators={each.key_id: each for each in config.validators},
         responder_keys=config.responder_keys,
+        weak_keys=load_weak_keys(config.weak_keys or ()),
     )
 
 
@@ -74,6 +80,7 @@ def rules_document(config: SignerConfig) -> bytes:
             operators=tuple(sorted(config.operators)),
             quorum=config.quorum,
             caps=dict(sorted(config.caps.items())),
+            weak_keys=tuple(content_of_lists(config.weak_keys or ())),
         )
     )
 

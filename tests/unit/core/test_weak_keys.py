@@ -115,6 +115,7 @@ P256 = ec.generate_private_key(ec.SECP256R1()).public_key()
         (ED25519, shortest(int.from_bytes(ED25519.public_bytes_raw(), "big"))),
         (ML_DSA, ML_DSA.public_bytes_raw()),
     ],
+    ids=["RSA", "P-256", "Ed25519", "ML-DSA"],
 )
 def test_each_kind_of_key_on_a_list_of_badkeys(key: PublicKeyTypes, hashed: bytes) -> None:
     with pytest.raises(Refused, match=r"\(blocklist.dat, debianssl\)"):
