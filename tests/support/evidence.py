@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.support.authorities import NOW
+from tests.support.authorities import NOW, default_authority, default_ca, load_profile
+from tests.support.signer import MemoryKeys
 
 from cassiopeia.core import csr, ed25519, evidence
 from cassiopeia.core.demands import demands
 from cassiopeia.core.evidence import STATEMENT_KINDS, AttestedRequest, Observation
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.core.rules import Standing, Validator
+from cassiopeia.core.rules import Rules, Standing, Validator
+from cassiopeia.signer.worker import Worker
 
 ACCOUNT = "alice"
 REQUEST_ID = b"r" * 32
@@ -95,4 +97,19 @@ def attested_request(request: CertificateRequest, observations: Sequence[bytes] 
         key_hash=hashlib.sha256(parse(request.key_proof).subject_public_key_info).digest(),
         account=request.account,
         observations=tuple(evidence.observation_hash(each) for each in observations),
+    )
+
+
+def judging_worker(*validators: TestValidator, profile: str = "0004-server") -> Worker:
+    """A worker of signer 1 with a profile that demands evidence, for `Front.worker`."""
+    authority = default_authority()
+    known = load_profile(profile)
+    return Worker(
+        rules=Rules(
+            signer_id=1,
+            authorities=(authority,),
+            profiles={known.name: known},
+            validators={each.key_id: each.pinned for each in validators},
+        ),
+        keys=MemoryKeys({authority.name: default_ca().key}),
     )

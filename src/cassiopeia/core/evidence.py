@@ -201,5 +201,5 @@ def _read_signed(octets: bytes) -> tuple[SignedObservation, Observation]:
 
 # Observations are used again, and the requests of a batch share one signature: each is read and verified once in a
 # while. What raises is not remembered.
-_read = functools.lru_cache(maxsize=4096)(_read_signed)
-_verify = functools.lru_cache(maxsize=4096)(ed25519.verify)
+_read = functools.lru_cache(maxsize=2048)(_read_signed)
+_verify = functools.lru_cache(maxsize=2048)(ed25519.verify)
