@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sqlite3
 import tempfile
 import textwrap
 import time
+from contextlib import closing
 from pathlib import Path
 
 from examples.system import CommandFailed, System
@@ -52,6 +54,19 @@ def main() -> None:
     print(f"\nDone in {time.monotonic() - started:.0f} seconds. `make run` makes a CA that stays, for you to try.")
 
 
+# Whom the names are proved for, and who would like to have one of them.
+OWNER, CHEAT = "momo", "grey-man"
+PROVED_NAME = "shop.example.org"
+DATABASE = "ca/client/store.sqlite"
+ATTESTED = "SELECT request.request_id FROM attestation JOIN request ON request.id = attestation.request_row"
+COPY_ATTESTATION = """
+UPDATE attestation SET proofs = (
+    SELECT theirs.proofs FROM attestation AS theirs JOIN request ON request.id = theirs.request_row
+    WHERE request.request_id = :honest
+) WHERE request_row = (SELECT id FROM request WHERE request_id = :stolen)
+"""
+
+
 class Demo:
     """One run. `certificates` holds what was issued, by the name of its key."""
 
@@ -65,10 +80,13 @@ class Demo:
         self._start()
         self._submit()
         self._show_cycle()
+        self._prove_names()
+        self._cheat()
+        self._cheat_in_the_database()
         self._verify()
         self._revoke()
         self._stop()
-        self._prove()
+        self._read_journal()
 
     def _make_authority(self) -> None:
         heading(
@@ -83,24 +101,30 @@ class Demo:
     def _start(self) -> None:
         over = "a serial line (two pseudo-terminals)" if self._system.link == "serial" else "a Unix socket"
         heading(
-            "2. Signer and signer client start, as separate processes",
-            f"Between them: {over}, mutual TLS with pinned keys, and the signer protocol. The signer listens to "
-            "nothing else, and nobody can log in to it.",
+            "2. Signer, signer client and validator start, as separate processes",
+            f"Between signer and client: {over}, mutual TLS with pinned keys, and the signer protocol. The signer "
+            "listens to nothing else, and nobody can log in to it. The validator has a key of its own, which the "
+            "signer knows.",
         )
         self._system.start_signer("--verbose")
         self._system.start_client("--verbose")
-        self._system.wait_for_log("signer", "running")
-        self._system.wait_for_log("client", "session open")
-        for name, words in (("signer", "locked"), ("signer", "running"), ("client", "session open")):
+        self._system.start_validator("--verbose")
+        begun = [
+            ("signer", "locked"),
+            ("signer", "running"),
+            ("client", "session open"),
+            ("validator", "is heard: its requests are attested"),
+        ]
+        for name, words in begun:
+            self._system.wait_for_log(name, words)
             for line in self._system.log(name).splitlines():
                 if words in line:
-                    print(f"    {name}  {line.partition(' ')[2]}")
+                    print(f"    {name:9}  {line.partition(' ')[2]}")
 
     def _submit(self) -> None:
         heading(
             "3. Subscribers make keys and requests with openssl, and submit them",
-            "These profiles demand no proof of control, and say so in their names. The real ones do: without signed "
-            "proof the signer refuses them.",
+            "Here by profiles that demand no proof of anything, and say so in their names: for trying out.",
         )
         for name, key in KEYS.items():
             csr = f"{name}.csr"
@@ -113,7 +137,8 @@ class Demo:
         person = ["--cn", "Momo", "--email", "momo@example.org"]
         self._submit_one("spkac", ["--profile", "9001-unproved-client", *person, "spkac.txt"])
 
-    def _submit_one(self, name: str, options: list[str]) -> None:
+    def _submit_one(self, name: str, options: list[str]) -> str:
+        """Have a certificate issued, and keep it; return the id of the request."""
         if not self._certificates:
             print(f"    $ cassiopeia request submit -c ca/client/client.toml --wait {' '.join(options)}")
         answer = self._system.ask("request", "submit", options=["--wait", *options])
@@ -123,6 +148,8 @@ class Demo:
         self._first_request = self._first_request or answer["id"]
         issued = f"{answer['state']} by {answer['authority']}, serial {answer['serial_number']}"
         print(f"    {name:9} request {answer['id'][:8]}: {issued}")
+        request_id: str = answer["id"]
+        return request_id
 
     def _show_cycle(self) -> None:
         heading(
@@ -139,8 +166,77 @@ class Demo:
         for _, line in sorted(lines, key=lambda each: each[0]):
             print(line)
 
+    def _prove_names(self) -> None:
+        heading(
+            "5. What is proved is issued",
+            "0004-server, the real profile for servers, demands that somebody saw two things for each domain name: the "
+            "account controls it, and its CAA records let this authority issue. In this version a person or a script "
+            "looks, and says so.",
+        )
+        for kind, method in (("dns-control", "dns"), ("caa-permits", "dns")):
+            said = self._system.observe(kind, PROVED_NAME, OWNER, "--method", method)
+            print(f"    $ cassiopeia validator observe {kind} {PROVED_NAME} --account {OWNER} --method {method}")
+            show(said)
+        csr = self._make_request("proved")
+        options = ["--profile", "0004-server", "--account", OWNER, "--dns", PROVED_NAME, csr]
+        print(f"    $ cassiopeia request submit --wait {' '.join(options)}")
+        request_id = self._submit_one("proved", options)
+        print("  Before the client took it to the signer, the validator vouched for exactly this request:")
+        for line in self._system.log("validator").splitlines():
+            if request_id[:8] in line:
+                print(f"    validator  {line.partition(' ')[2]}")
+
+    def _cheat(self) -> None:
+        heading(
+            "6. What is not proved is refused, with the list",
+            f"{CHEAT} asks for a name of his own invention, and for {OWNER}'s.",
+        )
+        csr = self._make_request("cheat")
+        options = ["--profile", "0004-server", "--account", CHEAT, "--dns", "bank.example.org", "--dns", PROVED_NAME]
+        print(f"    $ cassiopeia request submit --wait {' '.join(options)} {csr}")
+        show(self._system.client("request", "submit", options=["--wait", *options, csr], status=1).stderr)
+
+    def _cheat_in_the_database(self) -> None:
+        heading(
+            "7. Whoever holds the database gets no further",
+            f"{CHEAT} has broken into it. {OWNER} asks for another certificate, and the validator vouches for that; "
+            f"{CHEAT} copies the attestation, with the observations behind it, to a request with a key of his own, "
+            "before the client takes both to the signer.",
+        )
+        self._system.stop("client")
+        honest = self._queue("honest", OWNER)
+        stolen = self._queue("stolen", CHEAT)
+        self._system.wait_until(lambda: self._attested() == {honest, stolen}, "both requests are attested")
+        print(f"    {CHEAT}'s SQL:")
+        show(textwrap.indent(COPY_ATTESTATION.strip(), "    "))
+        with closing(sqlite3.connect(self._system.directory / DATABASE)) as database, database:
+            database.execute(COPY_ATTESTATION, {"honest": honest, "stolen": stolen})
+        self._system.start_client("--verbose")
+        answer = self._system.client("request", "wait", options=[stolen], status=1)
+        print(f"    {CHEAT}: {answer.stderr.strip()}")
+        issued = self._system.ask("request", "wait", options=[honest])
+        print(f"    {OWNER}: {issued['state']} by {issued['authority']}, serial {issued['serial_number']}")
+
+    def _queue(self, name: str, account: str) -> str:
+        """Submit a request for the proved name; return its id."""
+        options = ["--profile", "0004-server", "--account", account, "--dns", PROVED_NAME, self._make_request(name)]
+        request_id: str = self._system.ask("request", "submit", options=options)["id"]
+        return request_id
+
+    def _attested(self) -> set[str]:
+        """The ids of the requests that a validator has vouched for."""
+        with closing(sqlite3.connect(self._system.directory / DATABASE)) as database:
+            return {request_id for (request_id,) in database.execute(ATTESTED)}
+
+    def _make_request(self, name: str) -> str:
+        """A key and a CSR by openssl; return the name of the CSR's file."""
+        csr = f"{name}.csr"
+        key = [*KEYS["p-256"], "-nodes", "-keyout", f"{name}.key"]
+        self._system.openssl("req", "-new", *key, "-subj", "/", "-out", csr)
+        return csr
+
     def _verify(self) -> None:
-        heading("5. Every certificate verifies, through the whole chain", "")
+        heading("8. Every certificate verifies, through the whole chain", "")
         for number, certificate in enumerate(self._certificates.values()):
             options = self._system.trust_options(certificate)
             if number == 0:
@@ -149,7 +245,7 @@ class Demo:
 
     def _revoke(self) -> None:
         heading(
-            "6. One is revoked",
+            "9. One is revoked",
             "The signer journals it, signs the CRL anew and sends what changed; the client patches its copy, verifies "
             "it and publishes it.",
         )
@@ -176,19 +272,19 @@ class Demo:
         show(done.stdout + done.stderr)
 
     def _stop(self) -> None:
-        heading("7. Everything stops cleanly", "")
+        heading("10. Everything stops cleanly", "")
         status = json.loads(self._system.client("status", options=["--json"]).stdout)
         print(f"    certificates in the last hour: {status['queue']['issued_last_hour']}, none waiting")
-        for name in ("client", "signer"):
+        for name in ("validator", "client", "signer"):
             self._system.stop(name)
             print(f"    {name} ended with status 0")
         if self._system.modem is not None:
             from_signer, from_client = self._system.modem.octets
             print(f"    octets on the serial line: {from_client:,} from the client, {from_signer:,} from the signer")
 
-    def _prove(self) -> None:
+    def _read_journal(self) -> None:
         heading(
-            "8. The signer's journal is read again, and compared with all of it",
+            "11. The signer's journal is read again, and compared with all of it",
             "Every hash, every signature and every rule; then what was published. A stranger can do the same: all that "
             "it takes is the journal's public key.",
         )

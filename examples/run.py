@@ -1,4 +1,4 @@
-"""A CA that stays: made once under ./var, kept across restarts, signer and client running until Ctrl-C.
+"""A CA that stays: made once under ./var, kept across restarts; signer, client and validator run until Ctrl-C.
 
 Run by `make run`.
 """
@@ -25,6 +25,18 @@ The CA is running; Ctrl-C stops it. From a second terminal:
     openssl req -new -newkey rsa:2048 -nodes -keyout example.key -subj / -out example.csr
     {command} request submit -c {directory}/client/client.toml --wait \\
         --profile 9004-unproved-server --cn www.example.org --dns www.example.org example.csr
+
+That profile asks for no proof. A real one does: say what you have seen, then ask for the certificate.
+
+    {command} validator observe -c {directory}/validator/validator.toml \\
+        dns-control www.example.org --account operator --method dns
+    {command} validator observe -c {directory}/validator/validator.toml \\
+        caa-permits www.example.org --account operator
+    {command} request submit -c {directory}/client/client.toml --wait \\
+        --profile 0004-server --dns www.example.org example.csr
+
+How it all fares:
+
     {command} status -c {directory}/client/client.toml
 
 CA certificates and CRLs, for a web server to serve: {directory}/client/public
@@ -69,7 +81,7 @@ def make(directory: Path, key_algorithm: str) -> None:
     # An empty directory is no CA, and `init` fills it; whatever else stands there it refuses.
     if not client_config(directory).exists():
         print(
-            f"Making a CA under {directory}. Its profiles demand no proofs, and say so: it is for trying out.",
+            f"Making a CA under {directory}. Some of its profiles demand no proofs, and say so: it is for trying out.",
             flush=True,
         )
         options = ["--unproved-profiles", "--periods", "2", "--key-algorithm", key_algorithm]
@@ -103,6 +115,7 @@ def start(directory: Path) -> dict[str, subprocess.Popen[bytes]]:
     commands = {
         "signer": ["signer", "run", "-c", str(directory / "signer" / "signer.toml")],
         "client": ["client", "run", "-c", str(client_config(directory))],
+        "validator": ["validator", "run", "-c", str(directory / "validator" / "validator.toml")],
     }
     # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
     running = {
@@ -113,9 +126,9 @@ def start(directory: Path) -> dict[str, subprocess.Popen[bytes]]:
 
 
 def stop(running: dict[str, subprocess.Popen[bytes]]) -> int:
-    """End client and signer, in this order; return 1 when one of them had ended by itself or did not end well."""
+    """End them, the signer last; return 1 when one of them had ended by itself or did not end well."""
     failed = 0
-    for name in ("client", "signer"):
+    for name in ("validator", "client", "signer"):
         process = running.get(name)
         if process is None:
             continue

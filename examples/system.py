@@ -37,6 +37,7 @@ class System:
     init_options: Sequence[str] = ("--unproved-profiles",)
     baud: int = 0
     client_config: str = "ca/client/client.toml"
+    validator_config: str = "ca/validator/validator.toml"
     modem: NullModem | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -83,8 +84,16 @@ class System:
         """A command of the database's side: `words`, then its configuration, then `options`."""
         return self.run(*words, "-c", self.client_config, *options, status=status)
 
+    def validator(self, *words: str, options: Sequence[str] = (), status: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same with the validator's configuration."""
+        return self.run("validator", *words, "-c", self.validator_config, *options, status=status)
+
+    def observe(self, kind: str, value: str, account: str, *options: str) -> str:
+        """State what was seen; return what the command says."""
+        return self.validator("observe", options=[kind, value, "--account", account, *options]).stdout
+
     def ask(self, *words: str, options: Sequence[str] = ()) -> Any:
-        """The same, answered as JSON."""
+        """A command of the database's side, answered as JSON."""
         return json.loads(self.client(*words, options=["--json", *options]).stdout)
 
     def openssl(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -101,6 +110,9 @@ class System:
 
     def start_client(self, *options: str, name: str = "client", config: str | None = None) -> subprocess.Popen[bytes]:
         return self._start(name, ["client", "run", "-c", config or self.client_config, *options])
+
+    def start_validator(self, *options: str, name: str = "validator") -> subprocess.Popen[bytes]:
+        return self._start(name, ["validator", "run", "-c", self.validator_config, *options])
 
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"

@@ -39,8 +39,8 @@ KEYS = {
     "p-521": [*EC, "ec_paramgen_curve:P-521"],
     "ed25519": ["-algorithm", "ED25519"],
 }
-CA_ISSUERS = "CA Issuers - URI:http://pki.example/{authority}.crt"
-CRL = "Full Name: URI:http://pki.example/{authority}.crl"
+CA_ISSUERS = "CA Issuers - URI:http://pki.example.org/{authority}.crt"
+CRL = "Full Name: URI:http://pki.example.org/{authority}.crl"
 
 
 def subject(system: System, certificate: Path) -> str:
@@ -164,7 +164,7 @@ def test_the_extensions_are_those_of_the_profile(
         "X509v3 CRL Distribution Points": Extension(critical=False, value=CRL.format(authority=authority)),
     }
     if profile == HOUSE:
-        policies = "Policy: 1.3.6.1.4.1.18506.9.1 CPS: http://pki.example/cps"
+        policies = "Policy: 1.3.6.1.4.1.18506.9.1 CPS: http://pki.example.org/cps"
         expected["X509v3 Certificate Policies"] = Extension(critical=False, value=policies)
     assert found == expected
 

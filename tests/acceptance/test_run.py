@@ -38,7 +38,7 @@ def run(system: System, log: Path, stop_by: signal.Signals) -> Iterator[None]:
         if process.poll() is None:
             process.kill()
             process.wait()
-    assert len(children) == 2
+    assert len(children) == 3
     assert [child for child in children if Path("/proc", child).exists()] == []
     assert "Traceback" not in log.read_text()
 
@@ -61,10 +61,11 @@ def test_it_keeps_everything_across_restarts(short_path: Path) -> None:
     assert len(certificates(system)) == 2
 
 
-def test_the_command_that_it_shows_works(short_path: Path) -> None:
+def test_the_commands_that_it_shows_work(short_path: Path) -> None:
     system = System(directory=short_path)
     with run(system, short_path / "run.log", signal.SIGTERM):
-        shown = (short_path / "run.log").read_text().split("From a second terminal:\n")[1].split("CA certificates")[0]
+        said = (short_path / "run.log").read_text().split("From a second terminal:\n")[1].split("CA certificates")[0]
+        shown = "\n".join(line for line in said.splitlines() if line.startswith("    "))
         done = subprocess.run(
             ["bash", "-e"],
             input=shown,
@@ -75,8 +76,8 @@ def test_the_command_that_it_shows_works(short_path: Path) -> None:
             timeout=TIME_LIMIT_S,
         )
     assert done.returncode == 0, done.stderr
-    assert "-----BEGIN CERTIFICATE-----" in done.stdout
-    assert "1 issued in the last hour" in done.stdout
+    assert done.stdout.count("-----BEGIN CERTIFICATE-----") == 2
+    assert "2 issued in the last hour" in done.stdout
 
 
 def test_an_empty_directory_is_filled_and_impatience_leaves_no_orphans(short_path: Path) -> None:
@@ -103,11 +104,11 @@ def test_an_empty_directory_is_filled_and_impatience_leaves_no_orphans(short_pat
             process.wait()
     assert "Making a CA under" in log.read_text()
     assert "Traceback" not in log.read_text()
-    assert len(children) == 2
+    assert len(children) == 3
     assert [child for child in children if Path("/proc", child).exists()] == []
 
 
-@pytest.mark.parametrize("what", ["signer", "client"])
+@pytest.mark.parametrize("what", ["signer", "client", "validator"])
 def test_one_that_ends_by_itself_ends_the_other(short_path: Path, what: str) -> None:
     system = System(directory=short_path, init_options=("--unproved-profiles", "--key-algorithm", "P-256"))
     system.run(*system.init_command)

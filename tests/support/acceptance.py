@@ -29,7 +29,7 @@ maximum_validity_days = 730
 not_before_ahead_days = 14
 maximum_alt_names = 10
 policy_identifiers = ["1.3.6.1.4.1.18506.9.1"]
-cps_uri = "http://pki.example/cps"
+cps_uri = "http://pki.example.org/cps"
 evidence = []
 
 [subject]

@@ -56,6 +56,8 @@ _SIGNER_ID: Final = 1
 _PASSPHRASE_OCTETS: Final = 32
 # Profiles that ask for no evidence are numbered from here on, so that no real one is ever mistaken for one of them.
 _UNPROVED_PREFIX: Final = "9"
+# Nobody can reach it. Below .example, a linter of servers' certificates would take it for an internal name.
+_EXAMPLE_HOST: Final = "pki.example.org"
 # The name of the validator that is made, and of its directory.
 _VALIDATOR: Final = "validator"
 
@@ -97,8 +99,9 @@ class Installation:
 
     @property
     def is_unreachable(self) -> bool:
-        """Whether the URLs in certificates are only an example (RFC 2606)."""
-        return (urlsplit(self.url_base).hostname or "").endswith(".example")
+        """Whether the URLs in certificates are only an example (RFC 2606), as those of the default hierarchy are."""
+        host = urlsplit(self.url_base).hostname or ""
+        return host == _EXAMPLE_HOST or host.endswith(".example")
 
     @property
     def has_unproved_profiles(self) -> bool:

@@ -190,12 +190,7 @@ def list_observations(config_path: Path, account: str | None, limit: int, as_jso
     with store:
         found = overview(config, store, load_profiles(config.profiles), account=account, limit=limit)
     if as_json:
-        print_json(
-            [
-                {**_document(each.observation), "validator_known": each.known, "until": dict(each.until)}
-                for each in found
-            ]
-        )
+        print_json([{**_document(each.observation), "doubt": each.doubt, "until": dict(each.until)} for each in found])
         return
     print_table(
         ("KIND", "VALUE", "ACCOUNT", "METHOD", "SEEN", "PROVED UNTIL"),

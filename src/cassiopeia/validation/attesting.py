@@ -24,18 +24,17 @@ from cassiopeia.core.demands import Demand, candidates, demands
 from cassiopeia.core.evidence import ATTESTATION, AttestedRequest, Observation
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.errors import OperatorError, PeerError, Refused
+from cassiopeia.errors import OperatorError, Refused
 from cassiopeia.store.database import Store
 from cassiopeia.store.evidence import (
     WAITS,
     EvidenceDelay,
     Fact,
     StoredAttestation,
-    StoredObservation,
     UnattestedRequest,
 )
 from cassiopeia.store.records import Outcome
-from cassiopeia.validation.choice import Choice, Held, Lapsed, choose
+from cassiopeia.validation.choice import Choice, Held, Lapsed, choose, read_held
 from cassiopeia.validation.key import load_validator_key
 from cassiopeia.validation.look_worker import Look
 from cassiopeia.validation.looking import Looker
@@ -236,16 +235,10 @@ class Attester:
             for fact in _facts(demand, each.request, self._profiles[each.request.profile])
         }
         stored = self._store.evidence.observations(facts, since=_EVER)
-        return {fact: tuple(map(self._read, rows[:_NEWEST])) for fact, rows in stored.items()}
-
-    def _read(self, stored: StoredObservation) -> Held:
-        """By what its octets say, whatever the other columns of the row have come to be."""
-        observation = evidence.read_observation(stored.octets)
-        try:
-            evidence.verify_observation(stored.octets, self._keys[observation.validator])
-        except (KeyError, PeerError):
-            return Held(observation=observation, octets=stored.octets, known=False)
-        return Held(observation=observation, octets=stored.octets, known=True)
+        # By what its octets say, whatever the other columns of a row have come to be.
+        return {
+            fact: tuple(read_held(each.octets, self._keys) for each in rows[:_NEWEST]) for fact, rows in stored.items()
+        }
 
     def _choose(
         self, request: CertificateRequest, held: Mapping[Fact, tuple[Held, ...]], *, word: Word, now: dt.datetime

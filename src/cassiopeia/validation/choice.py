@@ -7,25 +7,41 @@ reads no store: what was observed is given, and whose signatures verify is known
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from cassiopeia.core import evidence
 from cassiopeia.core.demands import Demand, covers, maximum_age
 from cassiopeia.core.evidence import Observation
+from cassiopeia.core.judgement import AHEAD
 from cassiopeia.core.profile import Profile
-
-AHEAD: Final = dt.timedelta(minutes=5)
-"""What is dated more than this ahead of the signer's clock, the signer does not take yet (wire specification)."""
+from cassiopeia.errors import PeerError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """An observation out of the store, and its signed octets. `known`: by this validator, or by one of its peers."""
+    """An observation out of the store, and its signed octets. `doubt`: why it is not believed here (else empty)."""
 
     observation: Observation
     octets: bytes
-    known: bool
+    doubt: str = ""
+
+
+def read_held(octets: bytes, keys: Mapping[bytes, bytes]) -> Held:
+    """What signed octets say, and whether one of these keys (by their ids) has signed them; raises PeerError."""
+    observation = evidence.read_observation(octets)
+    doubt = ""
+    if observation.validator not in keys:
+        doubt = (
+            f"is signed by a validator that is not known here (key {observation.validator.hex()}): name its public key "
+            "in validator.peers of validator.toml"
+        )
+    else:
+        try:
+            evidence.verify_observation(octets, keys[observation.validator])
+        except PeerError:
+            doubt = "is not signed by the validator that it names: somebody has changed it in the database"
+    return Held(observation=observation, octets=octets, doubt=doubt)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +57,7 @@ class Lapsed:
 class Choice:
     """`chosen` proves what is proved, in the order of the demands. `lapsing` of them will be too old before long.
 
-    `missing` was never proved for this account: only `unproved` makes a final refusal. `lapsed` can be proved again.
+    `missing` was never proved for this account: the signer refuses that for good. `lapsed` can be proved again.
     """
 
     chosen: tuple[Held, ...]
@@ -92,11 +108,8 @@ def choose(
 def why_not(held: Held, profile: Profile, now: dt.datetime) -> str:
     """Why an observation is not good at this moment, as the end of a sentence about it; empty when it is."""
     observation = held.observation
-    if not held.known:
-        return (
-            f"is signed by a validator that is not known here (key {observation.validator.hex()}): name its public key "
-            "in validator.peers of validator.toml"
-        )
+    if held.doubt:
+        return held.doubt
     if observation.observed_at > now + AHEAD:
         return f"is dated {observation.observed_at:%Y-%m-%d %H:%M:%S}Z, which has not come by the signer's clock"
     if (until := observation.observed_at + maximum_age(profile, observation.kind)) < now:

@@ -11,23 +11,23 @@ from cassiopeia.core import ed25519, evidence
 from cassiopeia.core.demands import maximum_age
 from cassiopeia.core.evidence import Observation
 from cassiopeia.core.profile import Profile
-from cassiopeia.errors import PeerError
 from cassiopeia.store.database import Store
+from cassiopeia.validation.choice import read_held
 from cassiopeia.validation.key import load_validator_key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlooked:
-    """One observation. `until` has a moment for each profile that demands its kind; `known` as in `choice.Held`."""
+    """One observation. `until` has a moment for each profile that demands its kind; `doubt` as in `choice.Held`."""
 
     observation: Observation
-    known: bool
+    doubt: str
     until: tuple[tuple[str, dt.datetime], ...]
 
     def says_until(self, *, now: dt.datetime) -> str:
         """In words: one moment where all profiles agree, else each with the profiles that it is for."""
-        if not self.known:
-            return f"no: validator {self.observation.validator.hex()} is not known here"
+        if self.doubt:
+            return f"not proved: {self.doubt}"
         by_moment: dict[dt.datetime, list[str]] = {}
         for name, moment in self.until:
             by_moment.setdefault(moment, []).append(name)
@@ -50,11 +50,12 @@ def overview(
     keys = {evidence.key_id(each): each for each in (own, *config.peers)}
     found = []
     for stored in store.evidence.page(account=account, limit=limit).items:
-        observation = evidence.read_observation(stored.octets)
+        held = read_held(stored.octets, keys)
+        observation = held.observation
         found.append(
             Overlooked(
                 observation=observation,
-                known=_is_known(stored.octets, observation, keys),
+                doubt=held.doubt,
                 until=tuple(
                     (each.name, observation.observed_at + maximum_age(each, observation.kind))
                     for each in profiles.values()
@@ -63,11 +64,3 @@ def overview(
             )
         )
     return found
-
-
-def _is_known(octets: bytes, observation: Observation, keys: Mapping[bytes, bytes]) -> bool:
-    try:
-        evidence.verify_observation(octets, keys[observation.validator])
-    except (KeyError, PeerError):
-        return False
-    return True

@@ -95,9 +95,9 @@ def test_a_time_sub_ca_signs_no_ca_and_points_to_the_ca_above(ceremony: Ceremony
 
     assert path_length(certificate) == 0
     assert usages(certificate) == [SERVER, CLIENT, MAIL]
-    assert [name.value for point in points for name in point.full_name or ()] == ["http://pki.example/assured.crl"]
+    assert [name.value for point in points for name in point.full_name or ()] == ["http://pki.example.org/assured.crl"]
     assert [(each.access_method, each.access_location.value) for each in access] == [
-        (AuthorityInformationAccessOID.CA_ISSUERS, "http://pki.example/assured.crt")
+        (AuthorityInformationAccessOID.CA_ISSUERS, "http://pki.example.org/assured.crt")
     ]
 
 

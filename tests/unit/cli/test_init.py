@@ -56,7 +56,7 @@ def test_it_warns_of_what_makes_an_authority_useless(small: str) -> None:
     text = Path(small).read_text(encoding="utf-8")
     with_urls = run("a", "--hierarchy", small, "--url-base", "http://ca.example.org", "--unproved-profiles")
     without = run("b", "--hierarchy", small)
-    Path(small).write_text(text.replace("http://pki.example", "http://ca.example.org"), encoding="utf-8")
+    Path(small).write_text(text.replace("http://pki.example.org", "http://ca.example.org"), encoding="utf-8")
     urls_in_file = run("c", "--hierarchy", small, "--unproved-profiles")
 
     assert "start over" not in with_urls.stdout

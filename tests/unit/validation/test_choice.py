@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.authorities import load_profile
-from tests.support.statements import observation, signed_observation
+from tests.support.statements import VALIDATOR, observation, signed_observation
 
 from cassiopeia.core.demands import Demand
+from cassiopeia.core.evidence import key_id
+from cassiopeia.core.judgement import AHEAD
 from cassiopeia.core.profile import Profile
-from cassiopeia.validation.choice import AHEAD, Choice, Held, choose
+from cassiopeia.validation.choice import Choice, Held, choose, read_held
 
 NOW = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -18,9 +20,9 @@ CONTROL = Demand(kind="dns-control", value="www.example.org", name="www.example.
 CAA = Demand(kind="caa-permits", value="www.example.org", name="www.example.org")
 
 
-def held(*, ago: dt.timedelta = HOUR, known: bool = True, **changes: Any) -> Held:
+def held(*, ago: dt.timedelta = HOUR, doubt: str = "", **changes: Any) -> Held:
     values = {"account": "momo", "observed_at": NOW - ago, **changes}
-    return Held(observation=observation(**values), octets=signed_observation(**values), known=known)
+    return Held(observation=observation(**values), octets=signed_observation(**values), doubt=doubt)
 
 
 def chosen(demanded: list[Demand], *given: Held, profile: Profile = PROFILE) -> Choice:
@@ -75,11 +77,22 @@ def test_a_date_that_has_not_come_is_not_good_yet() -> None:
     assert chosen([CONTROL], tolerated).chosen == (tolerated,)
 
 
-def test_a_validator_that_is_not_known_here_proves_nothing_and_nothing_is_missing() -> None:
-    choice = chosen([CONTROL], held(known=False))
+def test_what_is_doubted_proves_nothing_and_nothing_is_missing() -> None:
+    choice = chosen([CONTROL], held(doubt="is doubted"))
 
     assert (choice.chosen, choice.missing) == ((), ())
-    assert "is signed by a validator that is not known here (key " in choice.lapsed[0].reason
+    assert choice.lapsed[0].reason == "is doubted"
+
+
+def test_only_keys_that_are_known_are_believed() -> None:
+    octets = signed_observation()
+    keys = {key_id(VALIDATOR): VALIDATOR}
+
+    assert read_held(octets, keys) == Held(observation=observation(), octets=octets)
+    assert "is not known here (key " in read_held(octets, {}).doubt
+    changed = octets.replace(b"account-1", b"account-2")
+    assert read_held(changed, keys).observation.account == "account-2"
+    assert "is not signed by the validator that it names" in read_held(changed, keys).doubt
 
 
 def test_one_that_serves_two_names_goes_along_once() -> None:
