@@ -24,6 +24,7 @@ from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, 
 from tests.support.conversations import Pair, joined
 from tests.support.journal_keys import write_journal_key
 
+from cassiopeia.core import der
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import parse_profile
@@ -139,6 +140,15 @@ def open_journal(directory: Path, *, key: Ed25519PrivateKey = JOURNAL_KEY, now: 
 
 
 def record_intent(journal: Journal, number: int = 1, *, now: dt.datetime = NOW, **changes: Any) -> Intent:
+def meaningless_tbs(number: int, *, public_key: bytes = b"", size: int = 0) -> bytes:
+    """What has the shape of a TBSCertificate, with this SubjectPublicKeyInfo or one of its own; `size` pads it."""
+    octets = number.to_bytes(15, "big")
+    public_key = public_key or der.encode(
+        der.SEQUENCE, der.encode(der.SEQUENCE), der.encode(der.BIT_STRING, b"\0" + octets)
+    )
+    return der.encode(der.SEQUENCE, der.encode(der.OCTET_STRING, octets, bytes(size)), *[b"\x05\0"] * 5, public_key)
+
+
     """An intent under a request of its own; its TBSCertificate means nothing."""
     values: dict[str, Any] = {
         "serial_number": bytes([1]) + number.to_bytes(15, "big"),
@@ -149,7 +159,7 @@ def record_intent(journal: Journal, number: int = 1, *, now: dt.datetime = NOW, 
         "boot_id": BOOT_ID,
         "configuration_hash": CONFIGURATION_HASH,
         "algorithm": b"a",
-        "tbs_certificate": b"tbs %d" % number,
+        "tbs_certificate": meaningless_tbs(number),
     }
     request = CertificateRequest(key_kind="csr", key_proof=b"csr %d" % number, profile=PROFILE, account="alice")
     return journal.record_intent(request, now=now, **(values | changes))

@@ -424,10 +424,10 @@ class Journal:
         if stale:
             self.index.make_anew()
         try:
-            for entry, leaf in self._checked_entries():
+            for entry, leaf, part in self._checked_entries():
                 self._add_leaf(entry, leaf)
                 if stale:
-                    self.index.add(entry, entries.decode_body(entry))
+                    self.index.add(entry, entries.decode_body(entry), part)
             self._check_no_stray_parts()
         except (sqlite3.DatabaseError, PeerError) as error:
             raise journal_file.damaged(self._path, str(error)) from error
@@ -436,8 +436,10 @@ class Journal:
         if stale:
             self._execute(f"PRAGMA user_version = {journal_index.INDEX_VERSION}")
 
-    def _checked_entries(self) -> Iterator[tuple[JournalEntry, bytes]]:
-        """Every entry with its hash, and a look at its parts: raises PeerError for one that is not what was written.
+    def _checked_entries(self) -> Iterator[tuple[JournalEntry, bytes, bytes]]:
+        """Every entry with its hash and its first part, if that is there; a look at the other parts, too.
+
+        Raises PeerError for one that is not what was written.
 
         Whoever takes an entry appends it before it asks for the next.
         """
@@ -448,12 +450,14 @@ class Journal:
         newest = None
         while chunk := rows.fetchmany(_ROWS_AT_ONCE):
             for position, octets, leaf, ordinal, part in chunk:
-                if position != newest:
+                is_next = position != newest
+                if is_next:
                     entry, newest = self._checked(position, octets, leaf), position
                     named = dict(enumerate(entry.parts))
-                    yield entry, leaf
                 if part is not None and named.get(ordinal) != entries.part_hash(part):
                     raise PeerError(f"a part of entry {position} is not the one that was written")
+                if is_next:
+                    yield entry, leaf, part if ordinal == 0 else b""
 
     def _checked(self, position: int, octets: bytes, leaf: bytes) -> JournalEntry:
         try:
@@ -510,7 +514,7 @@ class Journal:
             if part:
                 self._execute("INSERT INTO part VALUES (?, ?, ?)", (entry.index, ordinal, part))
         self._add_leaf(entry, leaf)
-        self.index.add(entry, body if body is not None else entries.decode_body(entry))
+        self.index.add(entry, body if body is not None else entries.decode_body(entry), parts[0] if parts else b"")
 
     def _add_leaf(self, entry: JournalEntry, leaf: bytes) -> None:
         for level, number, root in self._frontier.append(leaf):

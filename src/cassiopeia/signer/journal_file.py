@@ -56,7 +56,8 @@ def open_database(path: Path) -> sqlite3.Connection:
                 f"stop it first (`fuser {path}` names it)"
             ) from error
         raise OperatorError(f"{path}: cannot open the journal: {error}; {_REMEDY}") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        # SQLite names what is wrong in the octets that it found, which need not be text any more.
         raise damaged(path, str(error)) from error
     except OSError as error:
         raise OperatorError(f"{path}: cannot open the journal: {error}; {_REMEDY}") from error

@@ -1,7 +1,8 @@
 """What the journal says, made quick to ask: tables that are derived from its entries, and from nothing else.
 
 `add` is called with every entry in order, when it is appended and again when the tables are made anew, so both give the
-same. Owns these tables and the questions to them, not the entries (`journal`).
+same. Of public keys they know more than that, once the parts that held them were removed: what is known of keys is
+never emptied. Owns these tables and the questions to them, not the entries (`journal`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cassiopeia.core.crl import entry_serials
+from cassiopeia.core.key_identity import identify_certified_key
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.crls import raise_floor
 from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
-INDEX_VERSION: Final = 2
+INDEX_VERSION: Final = 3
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
@@ -53,6 +55,8 @@ CREATE TABLE IF NOT EXISTS milestone (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER NOT NULL, octets BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS milestone_by_kind ON milestone (kind, position);
+CREATE TABLE IF NOT EXISTS public_key (position INTEGER PRIMARY KEY, digest BLOB NOT NULL, modulus BLOB) STRICT;
+CREATE INDEX IF NOT EXISTS public_key_by_digest ON public_key (digest);
 """
 
 _FIND = """
@@ -117,6 +121,13 @@ class RevocationAnswer:
     crl_number: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyOwner:
+    """Whose public key it is; the account is None once retention has removed every part that names it."""
+
+    account: str | None
+
+
 class JournalIndex:
     """The derived tables behind `execute`, which runs one statement and gives its rows."""
 
@@ -124,17 +135,23 @@ class JournalIndex:
         self._execute = execute
 
     def make_anew(self) -> None:
-        """Empty tables, whatever those of another release looked like."""
+        """Empty tables, whatever those of another release looked like; public keys stay.
+
+        Where the part of an intent was removed, nothing else knows its key. What an intent adds is always the same, so
+        adding it again changes nothing. Whoever changes the columns of this table has to bring its rows along.
+        """
         for table in TABLES:
             self._execute(f"DROP TABLE IF EXISTS {table}")
         for statement in SCHEMA.split(";"):
             self._execute(statement)
 
-    def add(self, entry: JournalEntry, body: Any) -> None:
-        """Take one entry, the next one."""
+    def add(self, entry: JournalEntry, body: Any, part: bytes = b"") -> None:
+        """Take one entry, the next one, with its first part as far as that is there; raises PeerError."""
         match body:
             case entries.Intent():
                 self._add_intent(entry, body)
+                if part:
+                    self._add_public_key(entry, part)
             case entries.Confirmation():
                 self._execute("UPDATE certificate SET state = 'confirmed' WHERE position = ?", (body.intent,))
             case entries.Result():
@@ -215,6 +232,43 @@ class JournalIndex:
         """How many serial numbers each sub-CA has used, abandoned ones left out: what its CRL may have to hold."""
         return dict(
             self._execute("SELECT signing_ca, COUNT(*) FROM certificate WHERE state <> 'abandoned' GROUP BY signing_ca")
+        )
+
+    def knows_key(self, digest: bytes) -> bool:
+        """Whether this public key was ever meant to be certified."""
+        return bool(self._execute("SELECT 1 FROM public_key WHERE digest = ? LIMIT 1", (digest,)))
+
+    def key_owner(self, digest: bytes) -> KeyOwner | None:
+        """Whose public key it is: the account of its newest certificate, made or on its way, that is still known.
+
+        None while nobody's: it was never seen, or every certificate that was meant for it was given up.
+        """
+        rows = self._execute(
+            "SELECT octets FROM public_key JOIN certificate USING (position)"
+            " LEFT JOIN part ON part.position = public_key.position AND part.ordinal = 0"
+            " WHERE digest = ? AND state <> 'abandoned' ORDER BY octets IS NULL, public_key.position DESC LIMIT 1",
+            (digest,),
+        )
+        if not rows:
+            return None
+        ((part,),) = rows
+        return KeyOwner(account=entries.decode_part(entries.Requested, part).account if part else None)
+
+    def certificates_of_key(self, digest: bytes) -> list[bytes]:
+        """Serial numbers of its certificates, made or on their way, the oldest first."""
+        rows = self._execute(
+            "SELECT serial_number FROM public_key JOIN certificate USING (position)"
+            " WHERE digest = ? AND state <> 'abandoned' ORDER BY position",
+            (digest,),
+        )
+        return [row[0] for row in rows]
+
+    def moduli(self, *, after: int, at_most: int) -> list[tuple[int, bytes]]:
+        """Every modulus of an RSA key once, in order, from behind this index on; each with the index of its entry."""
+        return self._execute(
+            "SELECT position, modulus FROM public_key WHERE position > ? AND modulus IS NOT NULL"
+            " ORDER BY position LIMIT ?",
+            (after, at_most),
         )
 
     def is_revoked(self, serial_number: bytes) -> bool:
@@ -352,6 +406,11 @@ class JournalIndex:
                 _seconds(entry.time),
             ),
         )
+
+    def _add_public_key(self, entry: JournalEntry, part: bytes) -> None:
+        key = identify_certified_key(entries.tbs_in_part(part))
+        modulus = None if not key.modulus or self.knows_key(key.digest) else key.modulus
+        self._execute("INSERT OR IGNORE INTO public_key VALUES (?, ?, ?)", (entry.index, key.digest, modulus))
 
     def _add_revocations(self, body: entries.Revocations) -> None:
         ((ordinal,),) = self._execute(

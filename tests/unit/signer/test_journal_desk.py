@@ -13,7 +13,16 @@ from tests.support.issuing import assert_failed, certificate_of, kinds, log_of, 
 from tests.support.journal_copy import JournalCopy
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.journal_records import OTHER_KEY, record_all, record_start
-from tests.support.signer import BOOT_ID, JOURNAL_KEY, NOW, SIGNING_CA, Front, record_intent, record_issued
+from tests.support.signer import (
+    BOOT_ID,
+    JOURNAL_KEY,
+    NOW,
+    SIGNING_CA,
+    Front,
+    meaningless_tbs,
+    record_intent,
+    record_issued,
+)
 
 from cassiopeia.core import ed25519, structure
 from cassiopeia.core.request import Revocation, RevocationRequest
@@ -290,7 +299,7 @@ def test_no_message_holds_more_entries_than_it_may(front: Front) -> None:
 
 def test_a_message_is_bounded_in_octets_but_for_one_large_entry(front: Front) -> None:
     for number, size in enumerate([30, 60, 200, 30, 127, 2, 40, 40, 40, 40]):
-        record_intent(front.journal, number, tbs_certificate=bytes(size * KIB))
+        record_intent(front.journal, number, tbs_certificate=meaningless_tbs(number, size=size * KIB))
     front.journal.commit()
     pair, copy = front.connect(), JournalCopy()
     assert get_all(front, pair, copy).root_hash == copy.root()

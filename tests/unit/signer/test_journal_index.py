@@ -20,7 +20,15 @@ from tests.support.journal_records import (
     revoked,
     serial,
 )
-from tests.support.signer import JOURNAL_KEY, NOW, SIGNING_CA, open_journal, record_intent, record_issued
+from tests.support.signer import (
+    JOURNAL_KEY,
+    NOW,
+    SIGNING_CA,
+    meaningless_tbs,
+    open_journal,
+    record_intent,
+    record_issued,
+)
 
 from cassiopeia.core import ed25519
 from cassiopeia.errors import StateUnknown
@@ -57,7 +65,7 @@ def test_an_intent_goes_from_state_to_state(journal: Journal) -> None:
     journal.record_confirmation(wanted, log_hash=wanted.log_hash, now=NOW)
     confirmed = known(journal)
     assert (confirmed.state, confirmed.signature, index.open_intents()) == ("confirmed", b"", [])
-    assert (confirmed.log, confirmed.tbs_certificate) == (wanted.log, b"tbs 1")
+    assert (confirmed.log, confirmed.tbs_certificate) == (wanted.log, meaningless_tbs(1))
 
     assert journal.record_result(wanted, signature=b"signature", now=NOW) == 4
     issued = index.find_request(wanted.request_id)
