@@ -460,6 +460,11 @@ def _signer_toml(plan: _Plan) -> str:
         [crl]
         lifetime_days = 10                 # how long people have to reach a signer that stands still
         resign_hours = 24
+
+        # Lists of keys that somebody has published, and that nobody shall have certified: docs/key-checks.md says where
+        # to get them. Until one is named here, status reminds of it; weak_keys = [] says that there will be none.
+        [key_checks]
+        # weak_keys = ["weak-keys/blacklist.RSA-2048", "weak-keys/blocklist.dat"]
         """
     orders = f"""
         # Whose orders reach the signer over the line (cassiopeia order), and how many of them must sign.
