@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,7 @@ from tests.support.authorities import (
     load_profile,
     server_request,
     sign,
+    subject_public_key_info,
 )
 
 from cassiopeia.core import algorithms, certificate, crl, ed25519, merkle, structure
@@ -31,7 +33,7 @@ from cassiopeia.journal.entry import JournalEntry, Log
 CONFIGURATION_HASH = b"c" * 32
 BOOT_ID = b"b" * 16
 SALT = b"s" * entries.SALT_OCTETS
-PROFILE = "9004-unproved-server"
+RESPONDER_PROFILE = "0100-ocsp"
 
 
 def journal_key(number: int = 1) -> Ed25519PrivateKey:
@@ -105,12 +107,12 @@ class JournalMaker:
         self.journal_key = new
         return self.add(entries.Key(public_key=public_key, signature=signature))
 
-    def configuration(self) -> int:
+    def configuration(self, more: Mapping[str, bytes] | None = None) -> int:
+        """The documents that every configuration has, and these by their names."""
+        named = {"authorities.toml": b"# sub-CAs\n", f"certificates/{self.authority.name}.pem": self.ca.pem}
+        named |= more or {}
         documents = entries.Documents(
-            documents=(
-                entries.Document(name="authorities.toml", octets=b"# sub-CAs\n"),
-                entries.Document(name=f"certificates/{self.authority.name}.pem", octets=self.ca.pem),
-            )
+            documents=tuple(entries.Document(name=name, octets=octets) for name, octets in named.items())
         )
         body = entries.Configuration(configuration_hash=CONFIGURATION_HASH)
         return self.add(body, structure.encode(documents))
@@ -124,17 +126,20 @@ class JournalMaker:
         request: CertificateRequest | None = None,
         **changes: Any,
     ) -> int:
+        """An intent of what nobody has judged: proofs are written down as they come."""
         index = self.size + 1
+        request = request or server_request(key_proof=certification_request())
         request = dataclasses.replace(
-            request or server_request(key_proof=certification_request()),
-            request_id=request_id or hashlib.sha256(b"%d" % index).digest(),
+            request, request_id=request_id or request.request_id or hashlib.sha256(b"%d" % index).digest()
         )
+        profile = load_profile(RESPONDER_PROFILE if request.ocsp_target_ca else request.profile)
         approved = decide(
-            request,
+            dataclasses.replace(request, proofs=()),
             rules=Rules(
                 signer_id=self.authority.signer_id,
-                profiles={PROFILE: load_profile(PROFILE)},
+                profiles={profile.name: dataclasses.replace(profile, evidence=())},
                 authorities=(self.authority,),
+                responder_keys=frozenset({key_hash(request)} if request.ocsp_target_ca else ()),
             ),
             standing=Standing(),
             now=NOW,
@@ -149,7 +154,7 @@ class JournalMaker:
             request_id=request.request_id,
             request_digest=request_digest(request),
             configuration_hash=CONFIGURATION_HASH,
-            profile=PROFILE,
+            profile=request.profile or request.ocsp_target_ca,
             signing_ca=self.authority.name,
             serial_number=approved.serial_number.to_bytes(16, "big"),
             algorithm=approved.algorithm.der,
@@ -258,6 +263,10 @@ class JournalMaker:
         """As in a copy that does not have it."""
         log = self.logs[index - 1]
         self.logs[index - 1] = dataclasses.replace(log, parts=(b"",) * len(log.parts))
+
+
+def key_hash(request: CertificateRequest) -> bytes:
+    return hashlib.sha256(subject_public_key_info(request)).digest()
 
 
 def full_journal() -> JournalMaker:

@@ -16,6 +16,7 @@ from cassiopeia.journal import entry as entries
 from cassiopeia.journal import readable
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.head import JournalHead
+from cassiopeia.journal.judging import Judging
 from cassiopeia.journal.proof import Proof, ProvedEntry, encode_proof
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.transcript import End, SavedCrl, SavedLog
@@ -46,7 +47,7 @@ class Report:
 def check(source: Source, *, certificates: Sequence[Path], crls: Sequence[Path], deep: bool) -> Report:
     """Replay a journal and compare it with everything there is to compare it with."""
     report = Report()
-    replay = Replay(deep=deep)
+    replay = Replay(deep=deep, judge=deep)
     # 1. The entries, one after the other.
     beside: list[SavedLog | SavedCrl] = []
     end = End(head=b"")
@@ -81,8 +82,9 @@ def check(source: Source, *, certificates: Sequence[Path], crls: Sequence[Path],
     for path, der in _found(crls, _CRL_SUFFIXES, _PEM_CRL):
         verification.crl(der, where=str(path))
     _describe_comparison(report, verification)
-    report.wrong = [str(each) for each in verification.findings]
-    found = verification.found
+    every = [verification.findings] + ([replay.judging.findings] if replay.judging else [])
+    report.wrong = [str(each) for findings in every for each in findings.kept]
+    found = sum(each.count for each in every)
     if lacks is not None:
         lost = _describe_lacks(report, lacks)
         report.wrong += lost
@@ -171,10 +173,23 @@ def _describe(report: Report, replay: Replay, *, deep: bool) -> None:
         report.say("halted", f"{code}, since entry {index}")
     checked = "every hash, every part that is here, every rule"
     report.say("checked", f"{checked}, every signature" if deep else f"{checked}; no signatures (--quick)")
+    if replay.judging is not None:
+        _describe_judging(report, replay.judging)
     if replay.missing_parts:
         report.say("not here", f"{_number(replay.missing_parts)} parts: removed, or never copied")
     if replay.unchecked_signatures:
         report.say("not checked", f"{_number(replay.unchecked_signatures)} signatures, for want of those parts")
+
+
+def _describe_judging(report: Report, judging: Judging) -> None:
+    judged = [
+        f"the proofs of {_number(judging.proved)} certificates suffice" if judging.proved else "",
+        f"{_number(judging.undemanding)} are of profiles that demand none" if judging.undemanding else "",
+        f"{_number(judging.findings.count)} were not to be issued" if judging.findings.count else "",
+    ]
+    report.say("judged anew", "; ".join(filter(None, judged)) or "no certificate")
+    for reason, count in sorted(judging.unjudged.items()):
+        report.say("not judged", f"{_number(count)} certificates: {reason}")
 
 
 def _check_heads(report: Report, verification: Verification, end: End, source: Source) -> None:

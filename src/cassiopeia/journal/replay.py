@@ -24,6 +24,7 @@ from cassiopeia.journal.certificates import Certificates
 from cassiopeia.journal.crls import Crls
 from cassiopeia.journal.documents import read_authorities
 from cassiopeia.journal.entry import LOST_PAST, JournalEntry, Log
+from cassiopeia.journal.judging import Judging
 from cassiopeia.journal.tree import Tree
 
 _SIGNER_IDS: Final = range(1, 128)
@@ -41,9 +42,12 @@ class KeyPeriod:
 
 
 class Replay:
-    """One journal, as far as it was read. Without `deep`, signatures of certificates and CRLs are not verified."""
+    """One journal, as far as it was read. Without `deep`, signatures of certificates and CRLs are not verified.
 
-    def __init__(self, *, deep: bool = True) -> None:
+    With `judge`, every intent's request and its proofs are judged anew (`judging`); that ends nothing.
+    """
+
+    def __init__(self, *, deep: bool = True, judge: bool = False) -> None:
         self.signer_id = 0
         self.epoch = 1
         self.last_hash = entries.NO_ENTRY
@@ -63,6 +67,7 @@ class Replay:
         self._settling = False
         self.certificates = Certificates(self._authorities.get, deep=deep)
         self.crls = Crls(self.certificates, self._authorities.get, deep=deep)
+        self.judging = Judging(self._authorities.get) if judge else None
         # One line for each kind; what a kind may not do stands where it goes.
         self._take: dict[str, Callable[[JournalEntry, Any, Log], None]] = {
             "key": self._key,
@@ -242,9 +247,11 @@ class Replay:
     def _configuration(self, _entry: JournalEntry, body: entries.Configuration, log: Log) -> None:
         self.configuration_hash = body.configuration_hash
         (part,) = log.parts
-        if part:
-            documents = entries.decode_part(entries.Documents, part)
+        documents = entries.decode_part(entries.Documents, part) if part else None
+        if documents is not None:
             self._authorities.update(read_authorities(documents, signer_id=self.signer_id))
+        if self.judging is not None:
+            self.judging.configuration(documents)
 
     def _start(self, _entry: JournalEntry, _body: entries.Start, _log: Log) -> None:
         self._settling = False
@@ -254,6 +261,8 @@ class Replay:
         # is decided then.
         if self._settling:
             self.certificates.intent(entry, body, log)
+            if self.judging is not None:
+                self.judging.not_decided()
             return
         if self.halts:
             code, index = next(iter(self.halts.items()))
@@ -261,6 +270,8 @@ class Replay:
         if body.configuration_hash != self.configuration_hash:
             raise PeerError("it was judged by another configuration than the newest of this journal")
         self.certificates.intent(entry, body, log)
+        if self.judging is not None:
+            self.judging.intent(entry, body, log.parts[0])
 
     def _halt(self, entry: JournalEntry, body: entries.Halt, _log: Log) -> None:
         self.halts[body.code] = entry.index
@@ -269,10 +280,12 @@ class Replay:
         if self.halts.pop(body.code, None) is None:
             raise PeerError(f"{body.code[:40]!a} has not halted this signer")
 
-    def _order(self, _entry: JournalEntry, body: entries.OrderObeyed, _log: Log) -> None:
+    def _order(self, entry: JournalEntry, body: entries.OrderObeyed, _log: Log) -> None:
         if body.sequence <= self.order_sequence:
             raise PeerError(f"the order {body.sequence} comes after the order {self.order_sequence}")
         self.order_sequence = body.sequence
+        if self.judging is not None:
+            self.judging.order(entry, body)
 
     def _removal(self, entry: JournalEntry, body: entries.Removal, _log: Log) -> None:
         if body.last >= entry.index:

@@ -8,28 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final
 
 from cassiopeia.core import certificate, crl
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.certificates import SERIAL_OCTETS, Issuance
+from cassiopeia.journal.findings import Findings
 from cassiopeia.journal.head import JournalHead
 from cassiopeia.journal.readable import serial_text
 from cassiopeia.journal.replay import Replay
-
-MAXIMUM_FINDINGS: Final = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """Something that is wrong: the entry where it shows (0: none), and a sentence."""
-
-    index: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"entry {self.index}: {self.reason}" if self.index else self.reason
 
 
 @dataclass(kw_only=True)
@@ -43,9 +30,7 @@ class Verification:
     not_ours: int = 0
     """Certificates and CRLs of other CAs than this signer's."""
     ahead_of_copy: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    found: int = 0
-    """How many things are wrong; of the first hundred it is kept what."""
+    findings: Findings = field(default_factory=Findings)
     seen: set[bytes] = field(default_factory=set)
     revoked_ahead: set[bytes] = field(default_factory=set)
     """Serial numbers that CRLs list which are newer than this copy: show those before the certificates."""
@@ -58,7 +43,7 @@ class Verification:
         try:
             return self.replay.check_head(octets, keys)
         except Inconsistent as error:
-            self._wrong(error.index, error.reason)
+            self.findings.add(error.index, error.reason)
             return None
 
     def newest(self, octets: bytes, keys: Collection[bytes] | None) -> JournalHead | None:
@@ -70,7 +55,7 @@ class Verification:
             newest = self.replay.keys[-1].public_key
             return heads.verify_head(octets, {newest, *(keys or ())})
         except PeerError as error:
-            self._wrong(0, f"the newest signed head: {error}")
+            self.findings.add(0, f"the newest signed head: {error}")
             return None
 
     def certificate(self, der: bytes, *, where: str, revoked: bool = False) -> None:
@@ -87,11 +72,13 @@ class Verification:
                 return
             issuance = self.replay.certificates.check_certificate(der)
         except PeerError as error:
-            self._wrong(0, f"{where}: {error}")
+            self.findings.add(0, f"{where}: {error}")
             return
         self.seen.add(serial)
         if revoked and not self.replay.crls.revoked_at(serial) and serial not in self.revoked_ahead:
-            self._wrong(issuance.ended, f"{where}: {serial_text(tbs.serial_number)} is revoked, and no entry says so")
+            self.findings.add(
+                issuance.ended, f"{where}: {serial_text(tbs.serial_number)} is revoked, and no entry says so"
+            )
 
     def crl(self, der: bytes, *, where: str, may_be_ahead: bool = False) -> None:
         """A CRL (DER) that somebody has; `may_be_ahead` of the copy that was replayed."""
@@ -110,18 +97,13 @@ class Verification:
                 return
             self.replay.crls.check_crl(der, signing_ca=name)
         except PeerError as error:
-            self._wrong(0, f"{where}: {error}")
+            self.findings.add(0, f"{where}: {error}")
 
     def unseen(self) -> tuple[Issuance, ...]:
         """Certificates that the journal issued and `certificate` was not shown."""
         return tuple(
             each for each in self.replay.certificates if each.state == "issued" and each.serial_number not in self.seen
         )
-
-    def _wrong(self, index: int, reason: str) -> None:
-        self.found += 1
-        if len(self.findings) < MAXIMUM_FINDINGS:
-            self.findings.append(Finding(index=index, reason=reason))
 
 
 def _serial(number: int) -> bytes:

@@ -152,4 +152,4 @@ def test_a_store_is_compared_page_by_page(made: JournalMaker, tmp_path: Path, mo
 
     compare(config, verification)
 
-    assert (verification.certificates, verification.found, verification.unseen()) == (5, 0, ())
+    assert (verification.certificates, verification.findings.count, verification.unseen()) == (5, 0, ())

@@ -9,8 +9,8 @@ from tests.support.authorities import default_authority
 from tests.support.journal_maker import JournalMaker, journal_key
 
 from cassiopeia.core import certificate, ed25519
+from cassiopeia.journal import findings
 from cassiopeia.journal import head as heads
-from cassiopeia.journal import verification as verifications
 from cassiopeia.journal.replay import Replay
 from cassiopeia.journal.verification import Verification
 
@@ -32,7 +32,7 @@ def verification(made: JournalMaker, size: int | None = None, *, ahead: frozense
 
 
 def reasons(found: Verification) -> list[str]:
-    return [str(each) for each in found.findings]
+    return [str(each) for each in found.findings.kept]
 
 
 def test_what_is_as_the_journal_says_is_counted(made: JournalMaker) -> None:
@@ -45,7 +45,7 @@ def test_what_is_as_the_journal_says_is_counted(made: JournalMaker) -> None:
     compared.certificate(made.certificates[second], where="b", revoked=True)
     compared.crl(made.crls[0], where="c")
 
-    assert (compared.certificates, compared.crls, compared.found, compared.findings) == (2, 1, 0, [])
+    assert (compared.certificates, compared.crls, compared.findings.count, compared.findings.kept) == (2, 1, 0, [])
     assert compared.unseen() == ()
 
 
@@ -66,7 +66,7 @@ def test_a_crl_may_be_ahead_of_a_copy_with_what_it_revokes(made: JournalMaker) -
     compared.crl(made.crls[0], where="the store", may_be_ahead=True)
     compared.certificate(made.certificates[issued], where="the store", revoked=True)
 
-    assert (compared.found, compared.ahead_of_copy) == (0, 1)
+    assert (compared.findings.count, compared.ahead_of_copy) == (0, 1)
 
 
 def test_who_takes_a_certificate_for_revoked_has_to_have_it_from_the_journal(made: JournalMaker) -> None:
@@ -88,7 +88,7 @@ def test_what_is_newer_than_the_copy_is_not_wrong(made: JournalMaker) -> None:
     compared.certificate(made.certificates[issued], where="a")
     compared.crl(made.crls[1], where="b", may_be_ahead=True)
 
-    assert (compared.ahead_of_copy, compared.found) == (2, 0)
+    assert (compared.ahead_of_copy, compared.findings.count) == (2, 0)
     compared.crl(made.crls[1], where="c")
     compared.crl(made.crls[1][:-1] + b"?", where="d", may_be_ahead=True)
     assert reasons(compared)[0] == "c: the CRL number 2 of unassured_2026_2 is not in this journal"
@@ -102,7 +102,7 @@ def test_the_first_crl_may_be_ahead_too(made: JournalMaker) -> None:
 
     compared.crl(made.crls[0], where="b", may_be_ahead=True)
 
-    assert (compared.ahead_of_copy, compared.found) == (1, 0)
+    assert (compared.ahead_of_copy, compared.findings.count) == (1, 0)
 
 
 def test_what_is_of_other_cas_is_left_aside(made: JournalMaker) -> None:
@@ -141,12 +141,12 @@ def test_a_serial_number_of_another_length_is_just_another_one(made: JournalMake
 
 
 def test_only_the_first_findings_are_kept(made: JournalMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifications, "MAXIMUM_FINDINGS", 2)
+    monkeypatch.setattr(findings, "MAXIMUM_FINDINGS", 2)
     compared = verification(made)
     for number in range(5):
         compared.crl(b"nonsense", where=str(number))
 
-    assert (compared.found, len(compared.findings)) == (5, 2)
+    assert (compared.findings.count, len(compared.findings.kept)) == (5, 2)
 
 
 def test_heads_are_judged(made: JournalMaker) -> None:
@@ -170,7 +170,7 @@ def test_the_newest_head_may_cover_more(made: JournalMaker) -> None:
         said = compared.newest(octets, keys)
         assert said is not None
         assert said.size == 99
-    assert compared.found == 0
+    assert compared.findings.count == 0
     assert compared.newest(made.signed_head(), None) is not None
     assert compared.newest(rotated, [PUBLIC_KEYS[1]]) is None
     assert reasons(compared) == ["the newest signed head: no known journal key has signed this head"]
