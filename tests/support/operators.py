@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.core.ed25519 import public_octets
-from cassiopeia.journal.order import ConfirmClock, draft_order, sign_order
+from cassiopeia.journal.order import Arguments, ConfirmClock, draft_order, sign_order
 
 OPERATORS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 5))
 PUBLIC_KEYS = tuple(public_octets(key) for key in OPERATORS)
@@ -31,6 +31,11 @@ def confirm_clock(**changes: Any) -> bytes:
         "reason": "the battery was empty",
     }
     return draft_order(**(values | changes))
+
+
+def drafted(arguments: Arguments, **changes: Any) -> bytes:
+    """Any order that nobody has signed yet."""
+    return confirm_clock(**({"arguments": arguments, "reason": "a test"} | changes))
 
 
 def signed(octets: bytes, *numbers: int) -> bytes:

@@ -135,9 +135,9 @@ def _print_signers(situation: ops.Situation) -> None:
         heard = ops.span(ops.silent_s(each, situation.now))
         state = each.report.get("state", "unknown")
         click.echo(visible(f"signer {each.signer_id} {state}{reason}, heard {heard} ago"))
-        for line in (_disk(each), _clock(each), _journal(each)):
+        for line in (_disk(each), _clock(each), _journal(each), _orders(each)):
             if line:
-                click.echo(f"{_INDENT}{line}")
+                click.echo(visible(f"{_INDENT}{line}"))
         print_table(
             (f"{_INDENT}SUB-CA", "ISSUED", "REVOKED", "VALID UNTIL"),
             [
@@ -172,6 +172,22 @@ def _clock(signer: SignerStatus) -> str:
 def _journal(signer: SignerStatus) -> str:
     journal = signer.report.get("journal")
     return f"journal: {journal['copied']} of {journal['entries']} entries copied" if journal else ""
+
+
+def _orders(signer: SignerStatus) -> str:
+    """What stands by order of the operators."""
+    orders = signer.report.get("orders", {})
+    names = {each["key_id"]: each["name"] for each in orders.get("validators", ())}
+    stands = [f"{each} halted" for each in orders.get("halted_authorities", ())]
+    stands += [f"validator {names.get(each, each)} disabled" for each in orders.get("disabled_validators", ())]
+    if blocked := orders.get("blocked_keys"):
+        stands.append(f"{blocked} {'key' if blocked == 1 else 'keys'} blocked")
+    stands += [
+        f"cap {each['name']} raised to {each['limit']} until {each['ends'][:16]}"
+        for each in orders.get("caps", ())
+        if each["ends"]
+    ]
+    return f"by order: {', '.join(stands)}" if stands else ""
 
 
 def _print_crls(crls: tuple[CrlHeader, ...], now: dt.datetime) -> None:

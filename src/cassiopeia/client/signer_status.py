@@ -1,4 +1,4 @@
-"""The signer's last word on itself as the store keeps it, for `cassiopeia status` and whoever makes an order from it."""
+"""How the signer is, in its own words, as the store keeps them for `cassiopeia status` and for drafts of orders."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.entry import JournalEntry
+from cassiopeia.journal.order import explain, read_order
 
 Facts = Mapping[str, str | int | list[str]]
 
@@ -70,7 +71,7 @@ def facts(entry: JournalEntry, body: Any, parts: tuple[bytes, ...]) -> Facts:
         case entries.ClockEpoch():
             return {"machine_time": moment(body.machine_time), "true_time": moment(body.true_time)}
         case entries.OrderObeyed():
-            return {"sequence": body.sequence, "order": entries.part_hash(body.order).hex()}
+            return _order(body)
         case entries.Removal():
             return {"last": body.last, "parts": body.parts}
     raise PeerError(f"nothing is known of the kind {entry.kind[:40]!a}")
@@ -111,6 +112,17 @@ def _intent(body: entries.Intent, part: bytes) -> Facts:
         names = [f"{each.type}={each.value}" for each in asked.attributes]
         told["names"] = names + [f"{each.type}={each.value}" for each in asked.alt_names]
     return told
+
+
+def _order(body: entries.OrderObeyed) -> Facts:
+    told: dict[str, str | int | list[str]] = {"sequence": body.sequence}
+    try:
+        order, arguments = read_order(body.order)
+    except PeerError:
+        told["action"] = "unknown to this release"
+    else:
+        told |= {"action": order.action, "says": explain(arguments), "reason": order.reason}
+    return told | {"order": entries.part_hash(body.order).hex()}
 
 
 def _reason(part: bytes) -> dict[str, str]:

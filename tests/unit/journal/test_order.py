@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.operators import BOOT_ID, OPERATORS, PUBLIC_KEYS, TRUE_TIME, confirm_clock, signed
+from tests.support.operators import BOOT_ID, OPERATORS, PUBLIC_KEYS, TRUE_TIME, confirm_clock, drafted, signed
 
 from cassiopeia.core import structure
 from cassiopeia.errors import PeerError, Refused
@@ -15,11 +16,20 @@ from cassiopeia.journal.head import HEAD_TAG
 from cassiopeia.journal.order import (
     MAXIMUM_OCTETS,
     MAXIMUM_SIGNATURES,
+    Arguments,
+    BlockKey,
     ConfirmClock,
+    DisableValidator,
+    EnableValidator,
+    HaltAuthority,
     Order,
     OrderSignature,
+    RaiseCap,
+    ResumeAuthority,
     SignedOrder,
+    UnblockKey,
     describe,
+    explain,
     key_id,
     read_order,
     read_signed,
@@ -28,7 +38,7 @@ from cassiopeia.journal.order import (
 )
 
 
-def verify(octets: bytes, **changes: Any) -> tuple[Order, ConfirmClock]:
+def verify(octets: bytes, **changes: Any) -> tuple[Order, Arguments]:
     """As signer 1, which knows three operators, two of whom must sign, and has obeyed no order yet."""
     values: dict[str, Any] = {
         "operators": PUBLIC_KEYS[:3],
@@ -199,3 +209,88 @@ def test_an_order_can_be_read_before_it_is_signed() -> None:
 
 def test_every_action_has_arguments_of_its_own() -> None:
     assert len(set(order_module.ARGUMENTS.values())) == len(order_module.ARGUMENTS)
+    assert {type(each) for each in EVERY} == set(order_module.ARGUMENTS.values())
+
+
+# --- each order
+
+RESTRICTING = (
+    HaltAuthority(authority="assured_2026_1"),
+    DisableValidator(validator=b"v" * 8),
+    BlockKey(key_hash=b"k" * 32),
+)
+LOOSENING = (
+    ConfirmClock(boot_seconds=1000, true_time=TRUE_TIME),
+    ResumeAuthority(authority="assured_2026_1"),
+    EnableValidator(validator=b"v" * 8),
+    UnblockKey(key_hash=b"k" * 32),
+    RaiseCap(cap="revocations", limit=5000, hours=24),
+)
+EVERY = RESTRICTING + LOOSENING
+
+
+def kind_of(arguments: Arguments) -> str:
+    return type(arguments).__name__
+
+
+@pytest.mark.parametrize("arguments", EVERY, ids=kind_of)
+def test_an_order_says_what_it_said(arguments: Arguments) -> None:
+    order, read = verify(signed(drafted(arguments), 0, 1))
+    assert read == arguments
+    assert order_module.ARGUMENTS[order.action] is type(arguments)
+
+
+@pytest.mark.parametrize("arguments", RESTRICTING, ids=kind_of)
+def test_what_restricts_needs_one_operator(arguments: Arguments) -> None:
+    assert verify(signed(drafted(arguments), 2))
+    with pytest.raises(Refused, match=r"0 of the 3 operators .* and 1 must"):
+        verify(signed(drafted(arguments), 3))
+    assert "restricts" in describe(*read_order(drafted(arguments)))["kind"]
+
+
+@pytest.mark.parametrize("arguments", LOOSENING, ids=kind_of)
+def test_what_loosens_needs_the_quorum(arguments: Arguments) -> None:
+    with pytest.raises(Refused, match=r"1 of the 3 operators .* and 2 must") as refused:
+        verify(signed(drafted(arguments), 2))
+    assert refused.value.code == "order-quorum"
+    assert verify(signed(drafted(arguments), 0, 2))
+    assert "loosens" in describe(*read_order(drafted(arguments)))["kind"]
+
+
+@pytest.mark.parametrize("arguments", [each for each in EVERY if not isinstance(each, ConfirmClock)], ids=kind_of)
+def test_an_order_is_explained_with_what_it_is_about(arguments: Arguments) -> None:
+    words = explain(arguments)
+    for field in dataclasses.fields(arguments):
+        value = getattr(arguments, field.name)
+        assert (value.hex() if isinstance(value, bytes) else str(value)) in words
+
+
+def test_a_cap_of_what_is_open_is_not_one_an_hour() -> None:
+    assert "raised to 9 at a time, for 1 hours" in explain(RaiseCap(cap="open-intents", limit=9, hours=1))
+    assert "raised to 9 an hour, for 1 hours" in explain(RaiseCap(cap="refusals", limit=9, hours=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (HaltAuthority(authority=""), "1 to 255 characters"),
+        (ResumeAuthority(authority="x" * 256), "1 to 255 characters"),
+        (DisableValidator(validator=b"v" * 32), "a validator has 8 octets"),
+        (EnableValidator(validator=b""), "a validator has 8 octets"),
+        (BlockKey(key_hash=b"k" * 31), "a key has 32 octets"),
+        (UnblockKey(key_hash=b"k" * 33), "a key has 32 octets"),
+        (RaiseCap(cap="everything", limit=1, hours=1), "there is no cap 'everything': they are open-intents, "),
+        (RaiseCap(cap="revocations", limit=0, hours=1), "can be raised to 100000 at most"),
+        (RaiseCap(cap="revocations", limit=100_001, hours=1), "can be raised to 100000 at most"),
+        (RaiseCap(cap="open-intents", limit=20_001, hours=1), "can be raised to 20000 at most"),
+        (RaiseCap(cap="revocations", limit=1, hours=0), "for 1 to 720 hours"),
+        (RaiseCap(cap="revocations", limit=1, hours=721), "for 1 to 720 hours"),
+    ],
+)
+def test_what_no_signer_could_obey_is_no_order(arguments: Arguments, words: str) -> None:
+    with pytest.raises(PeerError, match=words):
+        drafted(arguments)
+    (action,) = (name for name, kind in order_module.ARGUMENTS.items() if kind is type(arguments))
+    with pytest.raises(Refused, match=words) as refused:
+        verify(forged(confirm_clock(), action=action, arguments=structure.encode(arguments)))
+    assert refused.value.code == "order-malformed"

@@ -6,11 +6,13 @@ import dataclasses
 
 import pytest
 from tests.support.journal_maker import JournalMaker, full_journal
+from tests.support.operators import drafted
 
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import readable
 from cassiopeia.journal.entry import Log
+from cassiopeia.journal.order import HaltAuthority
 
 
 def shown(log: Log) -> str:
@@ -39,7 +41,7 @@ def test_every_kind_has_its_line() -> None:
         "number=65539",
         'code=clock-back message="the clock has gone back"',
         "true_time=2026-11-22T",
-        "sequence=1 order=",
+        'sequence=1 action="unknown to this release" order=',
         "number=2 public_key=",
         "last=5 parts=2",
         " copy_signed_up_to=",
@@ -65,6 +67,16 @@ def test_an_epoch_without_a_head_says_so_by_silence() -> None:
     made.new_epoch(head=b"")
 
     assert "copy_signed_up_to" not in shown(made.logs[-1])
+
+
+def test_an_order_is_told_in_words() -> None:
+    made = JournalMaker()
+    made.begin()
+    order = drafted(HaltAuthority(authority="assured_2026_1"), reason="a drill")
+    made.add(entries.OrderObeyed(sequence=1, order=order))
+
+    assert 'sequence=1 action=haltAuthority says="the sub-CA assured_2026_1 signs no' in shown(made.logs[-1])
+    assert 'reason="a drill" order=' in shown(made.logs[-1])
 
 
 def test_a_kind_that_is_not_known_has_no_facts() -> None:
