@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support import links
-from tests.support.authorities import NOW, alt_names, certification_request, default_ca, server_request
+from tests.support.authorities import NOW, PROFILES, alt_names, certification_request, default_ca, server_request
 from tests.support.conversations import STATUS_REPORT
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.signer import SIGNING_CA, Front
@@ -160,7 +160,7 @@ class Client:
             "version": 2,
             "window": 200,
             "authorities": write_authorities(directory),
-            "profiles": directory,
+            "profiles": PROFILES,
             "publish_directory": directory / "public",
             "journal_keys": (JOURNAL_PUBLIC_KEY,),
             "lint_workers": 0,

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cassiopeia.client import patience
 from cassiopeia.client.journal_copy import JournalCopy
@@ -114,6 +114,7 @@ class Issuance:
         self._answers = _Answers()
         self._losses = Losses()
         self._has_issued = False
+        self._evidence_alarm = ""
         # Requests whose logs were confirmed before the linter vetoed them: their certificates exist, and are fetched.
         self._vetoed_too_late: set[bytes] = set()
 
@@ -121,6 +122,11 @@ class Issuance:
     def has_issued(self) -> bool:
         """Whether the signer has made a certificate in this session."""
         return self._has_issued
+
+    @property
+    def evidence_alarm(self) -> str:
+        """What is wrong with the validators, as far as this signer is concerned; "" since evidence was taken again."""
+        return self._evidence_alarm
 
     @property
     def longest_wait_s(self) -> float:
@@ -248,8 +254,13 @@ class Issuance:
                 pass  # refused already, whatever the signer says to that
             case CertificateIssued():
                 self._take_certificate(flight, event)
+            case RequestRefused(code="evidence-missing", message=message) if not job.request.proofs:
+                # This side did not know that the profile demands any: the subscriber is not at fault.
+                self._attest_anew(job, message)
             case RequestRefused(code=code, field=offending, message=message):
                 self._refuse(job, code, offending, message)
+            case RequestFailed(code="reattest", message=message):
+                self._attest_anew(job, message)
             case RequestFailed(code="worker-died", message=message):
                 # It took two of the signer's workers with it: not again before a person has looked at it.
                 _log.error("%s set aside: %s", _short(job), message)
@@ -265,6 +276,8 @@ class Issuance:
                 self._vetoed_too_late.add(job.request.request_id)
                 self._postpone(job, "vetoed too late: its log was confirmed before", delay_s=0, lengthens=False)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
+                if event.code == "validator-unknown":
+                    self._note_evidence_alarm(message)
                 self._postpone(job, message, delay_s=patience.as_told(retry_after_s, postponed=job.postponed))
             case RequestAbandoned() if flight.put_back is not None:
                 self._abandoned(flight, event, flight.put_back.reason, delay_s=flight.put_back.delay_s)
@@ -302,6 +315,8 @@ class Issuance:
             self._answers.vetoes[handle] = str(error)
             return
         step("sign 9 compared")
+        if flight.job.request.proofs:
+            self._evidence_alarm = ""
         if self._lint is None or flight.tbs is None or flight.job.request.request_id in self._vetoed_too_late:
             flight.passed = True
         else:
@@ -374,7 +389,9 @@ class Issuance:
         part = entries.decode_part(entries.Requested, read.parts[0])
         if (intent.request_id, intent.request_digest) != (request.request_id, request_digest(request)):
             raise PeerError("the log is about another request")
-        if entries.as_request(part, request_id=intent.request_id) != request:
+        logged = entries.as_request(part, request_id=intent.request_id)
+        # A signer that is asked again answers with what it was sent first, and that had the proofs of that time.
+        if replace(logged, proofs=request.proofs) != request:
             raise PeerError("the log holds another request than the one that was made")
         # 2. What will be signed is what was asked for, and what the entry says of it is true.
         authority = self._authority(intent.signing_ca)
@@ -494,6 +511,25 @@ class Issuance:
                 lengthens=lengthens,
             )
         )
+
+    def _attest_anew(self, job: SignJob, reason: str) -> None:
+        """Its evidence does not hold, or not any more: no try is used up, and a validator vouches for it anew."""
+        _log.debug("%s attested anew: %s", _short(job), reason)
+        self._answers.postponements.append(
+            Postponement(
+                job_id=job.id,
+                delay_s=patience.reattested_s(job.reattested),
+                counts=False,
+                reason=reason,
+                lengthens=False,
+                reattest=True,
+            )
+        )
+
+    def _note_evidence_alarm(self, message: str) -> None:
+        if message != self._evidence_alarm:
+            _log.error("%s", message)
+        self._evidence_alarm = message
 
     def _authority(self, name: str) -> Authority:
         try:

@@ -1,4 +1,4 @@
-"""Carries orders from the store to the signer and its answers back; keeps its signed word, which orders are made from.
+"""Carries orders from the store to the signer, and its answers back.
 
 Orders go one at a time, in the order in which they were sent: each is obeyed only behind the one before it. The client
 judges none of them. A line that drops loses nothing: an order is sent again until the signer has said yes or no.
@@ -9,15 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from cassiopeia.client import patience
-from cassiopeia.core import structure
-from cassiopeia.errors import SignatureInvalid
-from cassiopeia.journal.timestamp import verify_timestamp
-from cassiopeia.protocol import payload
-from cassiopeia.protocol.events import Event, OrderObeyed, RequestFailed, RequestRefused, TimestampReceived
+from cassiopeia.protocol.events import Event, OrderObeyed, RequestFailed, RequestRefused
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
 from cassiopeia.store.orders import StoredOrder
@@ -25,33 +21,24 @@ from cassiopeia.store.orders import StoredOrder
 _log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 2.0
-_ASK_TIME_EVERY_S: Final = 30.0
 
 
 class OrderCourier:
-    """Between the store and one session at a time; `journal_keys` are those that the signer's word is believed by."""
+    """Between the store and one session at a time."""
 
-    def __init__(
-        self, *, store: Store, journal_keys: Collection[bytes], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._journal_keys = journal_keys
         self._clock = clock
         self._under_way: tuple[int, StoredOrder] | None = None
-        # The handle of the question for the time, and when it was asked.
-        self._timestamp: tuple[int, dt.datetime] | None = None
-        self._next_look = self._next_timestamp = 0.0
+        self._next_look = 0.0
 
     @property
     def busy(self) -> bool:
         """Whether a signer has an order that it has not answered."""
         return self._under_way is not None
 
-    def send(self, session: Session, *, signer_id: int, now: dt.datetime) -> None:
-        """Send the next order, and ask for the signer's word; as far as the session has room."""
-        if self._timestamp is None and self._clock() >= self._next_timestamp and session.capacity:
-            self._next_timestamp = self._clock() + _ASK_TIME_EVERY_S
-            self._timestamp = session.get_timestamp(), now
+    def send(self, session: Session, *, signer_id: int) -> None:
+        """Send the next order, as far as the session has room."""
         if self._under_way is None and self._clock() >= self._next_look and session.capacity:
             self._next_look = self._clock() + _LOOK_EVERY_S
             waiting = self._store.orders.waiting(signer_id)
@@ -60,16 +47,8 @@ class OrderCourier:
                 _log.info("order %d is sent", waiting[0].sequence)
 
     def receive(self, event: Event, *, now: dt.datetime) -> bool:
-        """Take an event of the session; False when it is not about an order or the time."""
+        """Take an event of the session; False when it is not about an order."""
         match event:
-            case TimestampReceived(timestamp=timestamp):
-                asked, self._timestamp = self._timestamp, None
-                if timestamp is not None and asked is not None:
-                    self._save(timestamp, asked_at=asked[1])
-                return True
-            case RequestRefused() | RequestFailed() if self._timestamp and event.handle == self._timestamp[0]:
-                self._timestamp = None
-                return True
             case OrderObeyed() | RequestRefused() | RequestFailed():
                 if self._under_way is None or event.handle != self._under_way[0]:
                     return isinstance(event, OrderObeyed)
@@ -81,15 +60,15 @@ class OrderCourier:
 
     def forget(self) -> None:
         """The session has ended: what was not answered is sent again in the next."""
-        self._under_way = self._timestamp = None
-        self._next_look = self._next_timestamp = 0.0
+        self._under_way = None
+        self._next_look = 0.0
 
     def _answered(
         self, event: OrderObeyed | RequestRefused | RequestFailed, order: StoredOrder, *, now: dt.datetime
     ) -> None:
         orders = self._store.orders
-        # Whatever it was, the signer's state may be another one now, and the next order may wait.
-        self._next_look = self._next_timestamp = 0.0
+        # The next order may wait.
+        self._next_look = 0.0
         if isinstance(event, OrderObeyed):
             orders.obeyed(order.id, journal_index=event.index, now=now)
             _log.info("order %d is obeyed: entry %d of the signer's journal", order.sequence, event.index)
@@ -100,12 +79,3 @@ class OrderCourier:
             orders.postponed(order.id, f"{event.code}: {event.message}", now=now)
             self._next_look = self._clock() + patience.as_told(event.retry_after_s)
             _log.warning("order %d: not now: %s", order.sequence, event.message)
-
-    def _save(self, timestamp: payload.Timestamp, *, asked_at: dt.datetime) -> None:
-        link = self._store.journal_copies.state(timestamp.signer_id).link
-        try:
-            verify_timestamp(timestamp, link.head_keys(self._journal_keys))
-        except SignatureInvalid as error:
-            _log.error("the signer's word on the time is not believed: %s", error)
-            return
-        self._store.orders.save_timestamp(timestamp.signer_id, structure.encode(timestamp), asked_at=asked_at)

@@ -26,6 +26,8 @@ _FIRST_DELAY_S = 1.0
 _LONGER_EACH_TIME = 5
 LONGEST_DELAY_S = 1800.0
 _LONGEST_TOLD_S = 24 * 3600
+_REATTESTED_AT_ONCE = 3
+_LONGEST_REATTEST_S = 300.0
 
 _REASON = "the signer closed the session without a word, as version 1 does for every error; its own log says why"
 
@@ -42,6 +44,15 @@ def as_told(retry_after_s: int, *, postponed: int = 0) -> float:
     """
     grown = min(2.0 ** min(postponed, 64) - 1, LONGEST_DELAY_S)
     return max(float(min(retry_after_s, _LONGEST_TOLD_S)), grown)
+
+
+def reattested_s(times: int) -> float:
+    """Seconds before a request is attested anew that the signer has sent back for that `times` times in a row before.
+
+    A nonce that ran out on the way or a restart cost nothing. Evidence that is no good again and again is the
+    validator's fault, and must not keep the line busy.
+    """
+    return 0.0 if times < _REATTESTED_AT_ONCE else min(2.0 ** (min(times, 64) - 2), _LONGEST_REATTEST_S)
 
 
 def try_later(queue: Queue, owner: str, jobs: Sequence[Job], *, now: dt.datetime) -> None:

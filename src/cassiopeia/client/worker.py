@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 
 from cassiopeia.client.company import Company, Next
 from cassiopeia.client.crl_sync import CrlSync
+from cassiopeia.client.evidence import NonceKeeper, say_what_is_demanded
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.client.journal_copy import JournalCopy
 from cassiopeia.client.lint import Lint
@@ -70,6 +71,7 @@ class _LeaseTerms(TypedDict):
     signer_id: int | None
     authorities: list[str]
     certificates: bool
+    nonces: tuple[bytes, ...]
 
 
 class SignerClient:
@@ -109,6 +111,8 @@ class SignerClient:
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
         self._lint = self._make_lint()
+        if self._version > 1:  # version 1 carries no evidence
+            say_what_is_demanded(store, load_profiles(config.profiles).values(), now=_now())
         # Version 1 shows nothing of it.
         self._journal = JournalCopy(store=store, pinned=config.journal_keys)
         self._issuance = Issuance(
@@ -119,7 +123,8 @@ class SignerClient:
             lint=self._lint,
             journal=self._journal,
         )
-        self._orders = OrderCourier(store=store, journal_keys=config.journal_keys)
+        self._orders = OrderCourier(store=store)
+        self._nonces = NonceKeeper(store=store, journal_keys=config.journal_keys)
         self._company = Company(suspect_waits=self._suspect_waits)
         self._last_word: tuple[Any, ...] | None = None
         self._events: list[Event] = []
@@ -241,6 +246,7 @@ class SignerClient:
         self._in_hand.clear()
         self._crl_sync.forget()
         self._orders.forget()
+        self._nonces.forget()
         self._session_open = self._session_has_ended = False
         self._greeted = None
         self._owes_release = True
@@ -302,7 +308,8 @@ class SignerClient:
         elif session is not None:
             self._renew_leases(now)
             jobs = self._lease(line, session, now)
-            self._send_orders(session, now)
+            self._nonces.send(session, now=now)
+            self._send_orders(session)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
             self._crl_sync.send(session, now=now, alone=self._company.alone)
             self._ask_status(session)
@@ -336,6 +343,9 @@ class SignerClient:
             if self._orders.receive(event, now=now):
                 # An order may have changed how the signer is.
                 self._next_status = 0.0
+                self._nonces.hurry()
+                continue
+            if self._nonces.receive(event, now=now):
                 continue
             if self._issuance.receive(event):
                 continue
@@ -361,6 +371,7 @@ class SignerClient:
             return
         document = status_document(report)
         document["journal"] = self._journal.summary()
+        document["evidence_alarm"] = self._issuance.evidence_alarm
         self._note_change(self._signer_id, capacity(document), now)
         self._store.signers.save(self._signer_id, document, now=now)
         if report.state != "running":
@@ -468,6 +479,7 @@ class SignerClient:
             "signer_id": self._signer_id if self._version > 1 else _NO_SIGNER,
             "authorities": list(self._authorities),
             "certificates": self._version == 1 or self._journal.may_issue,
+            "nonces": self._nonces.valid,
         }
 
     def _choose(self) -> Next:
@@ -518,9 +530,9 @@ class SignerClient:
                 self._in_hand = self._take_suspect(now) if company is Next.SUSPECT else self._take_jobs(1, now)
         return bool(self._in_hand) or self._crl_sync.due(now=now)
 
-    def _send_orders(self, session: Session, now: dt.datetime) -> None:
+    def _send_orders(self, session: Session) -> None:
         if self._signer_id is not None:
-            self._orders.send(session, signer_id=self._signer_id, now=now)
+            self._orders.send(session, signer_id=self._signer_id)
 
     def _ask_status(self, session: Session) -> None:
         if time.monotonic() >= self._next_status and session.capacity:
@@ -549,6 +561,7 @@ class SignerClient:
             self._journal.line_lost()
             self._crl_sync.line_lost(reason, now=now, proven=proven)
             self._orders.forget()
+            self._nonces.forget()
         else:
             self._issuance.left_unanswered(now=now)
             self._crl_sync.left_unanswered(now=now)

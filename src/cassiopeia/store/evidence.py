@@ -36,11 +36,8 @@ from cassiopeia.store.models import (
     request,
     validator_status,
 )
-from cassiopeia.store.records import Outcome, Page, check_text, storable
+from cassiopeia.store.records import WAITS, Outcome, Page, check_text, storable
 from cassiopeia.store.requests import certificate_request
-
-WAITS: Final = "waits for evidence: "
-"""How the reason begins for which a request stands apart (`RequestRecord.last_error`)."""
 
 NONCE_LIFE: Final = dt.timedelta(minutes=10)
 """Under no signer does a nonce hold for longer (wire specification, "Proofs")."""

@@ -22,10 +22,11 @@ from sqlalchemy.exc import IntegrityError
 from cassiopeia.core.request import Revocation
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among
-from cassiopeia.store.evidence import WAITS, attested_proofs, leasable
+from cassiopeia.store.evidence import attested_proofs, leasable
 from cassiopeia.store.lint_streaks import held_profiles, lock_due_probes, of_profiles, record_probe
 from cassiopeia.store.models import FAILED_JOB, OPEN_JOB, SUSPECT, UtcTime, certificate, job, request
 from cassiopeia.store.records import (
+    WAITS,
     CrlJob,
     Job,
     JobKind,
@@ -287,9 +288,15 @@ class Queue:
 
     def statistics(self, *, now: dt.datetime) -> QueueStatistics:
         postponed = (job.c.state == "queued") & (job.c.ready_at > now)
-        depth = select(job.c.kind, job.c.state, postponed.label("later"), func.count().label("jobs")).group_by(
-            job.c.kind, job.c.state, postponed
-        )
+        unattested = (job.c.state == "queued") & (job.c.unattested == 1)
+        depth = select(
+            job.c.kind,
+            job.c.state,
+            postponed.label("later"),
+            unattested.label("unattested"),
+            func.count().label("jobs"),
+            func.min(job.c.ready_at).label("ready"),
+        ).group_by(job.c.kind, job.c.state, postponed, unattested)
         oldest_open = (
             select(job.c.created_at, job.c.error).where(OPEN_JOB).order_by(job.c.created_at, job.c.id).limit(1)
         )
@@ -303,15 +310,19 @@ class Queue:
                 select(func.count()).select_from(certificate).where(certificate.c.issued_at > hour_ago)
             ).scalar_one()
         counts: dict[str, Counter[JobKind]] = {"queued": Counter(), "leased": Counter(), "later": Counter()}
-        for kind, state, later, jobs in rows:
-            counts[state][kind] += jobs
-            counts["later"][kind] += jobs if later else 0
+        for row in rows:
+            counts[row.state][row.kind] += row.jobs
+            # What a validator has put off is not put off by the signer.
+            counts["later"][row.kind] += row.jobs if row.later and not row.unattested else 0
+        could_be_attested = [row.ready for row in rows if row.unattested and not row.later]
         return QueueStatistics(
             waiting=_by_kind(counts["queued"]),
             leased=_by_kind(counts["leased"]),
             postponed=_by_kind(counts["later"]),
             set_aside=_by_kind(Counter(dict(failed))),
             suspected=suspected,
+            unattested=sum(row.jobs for row in rows if row.unattested),
+            unattested_s=(now - min(could_be_attested)).total_seconds() if could_be_attested else 0.0,
             oldest_age_s=(now - oldest.created_at).total_seconds() if oldest else 0.0,
             oldest_difficulty=oldest.error if oldest else "",
             issued_last_hour=issued,

@@ -23,6 +23,9 @@ MAXIMUM_NAME_LENGTH: Final = 255
 """Characters of an account, a profile, a wish: what an index entry can hold in every database."""
 _MAXIMUM_MESSAGE_LENGTH: Final = 2_000
 
+WAITS: Final = "waits for evidence: "
+"""How the reason begins for which a request stands apart from the queue (`RequestRecord.last_error`)."""
+
 # RFC 5280 5.3.1 without unspecified (which is left out), certificateHold and removeFromCRL (revocations only grow).
 REVOCATION_REASONS: Final = frozenset({1, 2, 3, 4, 5, 9, 10})
 
@@ -98,8 +101,9 @@ Job = SignJob | RevokeJob | CrlJob
 class RequestRecord:
     """One request as stored. `number` orders requests by age and is the key of paging.
 
-    `tries`, `last_error` and `set_aside` tell how its job fares; a set-aside request waits for an operator.
-    `dead_holders` says of each client that died with it who it was, from when until when, and how.
+    `tries`, `last_error` and `set_aside` tell how its job fares; a set-aside request waits for an operator, one that
+    `awaits_evidence` for a validator. `dead_holders` says of each client that died with it who it was, from when until
+    when, and how.
     """
 
     number: int
@@ -114,6 +118,7 @@ class RequestRecord:
     tries: int
     last_error: str
     set_aside: bool
+    awaits_evidence: bool
     dead_holders: tuple[str, ...]
     serial_number: str
     authority: str
@@ -239,8 +244,10 @@ class SignerStatus:
 class QueueStatistics:
     """Depth of the queue for each kind of job. `waiting` includes `postponed`, not `leased`.
 
-    `suspected` are those that are tried alone, waiting or leased; set-aside jobs wait for an operator. `oldest_age_s`
-    is the age of the oldest open job (0 when there is none), `oldest_difficulty` what kept it last ("": nothing did).
+    `suspected` are those that are tried alone, waiting or leased; set-aside jobs wait for an operator. Of those that
+    wait, `unattested` do so for a validator, the one that could have been attested first for `unattested_s` (0: none).
+    `oldest_age_s` is the age of the oldest open job (0 when there is none), `oldest_difficulty` what kept it last ("":
+    nothing did).
     """
 
     waiting: Mapping[JobKind, int]
@@ -248,6 +255,8 @@ class QueueStatistics:
     postponed: Mapping[JobKind, int]
     set_aside: Mapping[JobKind, int]
     suspected: int
+    unattested: int
+    unattested_s: float
     oldest_age_s: float
     oldest_difficulty: str
     issued_last_hour: int

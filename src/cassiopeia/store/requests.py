@@ -21,6 +21,7 @@ from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import certificate, job, request
 from cassiopeia.store.records import (
     MAXIMUM_NAME_LENGTH,
+    WAITS,
     Page,
     RequestRecord,
     RequestState,
@@ -214,6 +215,7 @@ def _selection() -> Select[Any]:
         job.c.error,
         job.c.dead_holders,
         job.c.state.label("job_state"),
+        job.c.unattested,
         certificate.c.serial_number,
         certificate.c.authority,
     ).select_from(
@@ -224,6 +226,7 @@ def _selection() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> RequestRecord:
+    awaits_evidence = row.job_state == "queued" and row.unattested == 1
     return RequestRecord(
         number=row.id,
         request=certificate_request(row),
@@ -235,8 +238,9 @@ def _record(row: Row[Any]) -> RequestRecord:
         created_at=row.created_at,
         updated_at=row.updated_at,
         tries=row.tries or 0,
-        last_error=row.error or "",
+        last_error=row.error or (f"{WAITS}no validator has vouched for it yet" if awaits_evidence else ""),
         set_aside=row.job_state == "failed",
+        awaits_evidence=awaits_evidence,
         dead_holders=tuple((row.dead_holders or "").splitlines()),
         serial_number=row.serial_number or "",
         authority=row.authority or "",

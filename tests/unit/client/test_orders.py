@@ -1,20 +1,12 @@
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import replace
-from typing import Any
-
 import pytest
 from tests.support.conversations import joined
-from tests.support.journal_keys import JOURNAL_KEY, JOURNAL_PUBLIC_KEY
 from tests.support.store import NOW, after
 
 from cassiopeia.client.orders import OrderCourier
-from cassiopeia.core import structure
 from cassiopeia.errors import Refused, Unavailable
-from cassiopeia.journal.timestamp import statement
-from cassiopeia.protocol.events import Event, OrderReceived, RequestRefused, StatusReceived, TimestampRequested
-from cassiopeia.protocol.payload import Timestamp
+from cassiopeia.protocol.events import Event, OrderReceived, RequestRefused, StatusReceived
 from cassiopeia.store.database import Store
 
 SIGNER_ID = 1
@@ -25,21 +17,16 @@ class Courier:
 
     def __init__(self, store: Store) -> None:
         self.store, self.seconds = store, 100.0
-        self.courier = OrderCourier(store=store, journal_keys=[JOURNAL_PUBLIC_KEY], clock=lambda: self.seconds)
+        self.courier = OrderCourier(store=store, clock=lambda: self.seconds)
         self.pair = joined()
 
     def put(self, sequence: int) -> int:
         return self.store.orders.put(SIGNER_ID, sequence, b"order %d" % sequence, now=NOW).id
 
     def send(self) -> list[Event]:
-        """What arrives at the signer; questions for the time are left out, and answered with a refusal."""
-        self.courier.send(self.pair.client, signer_id=SIGNER_ID, now=NOW)
-        arrived = list(self.pair.to_signer())
-        for event in arrived:
-            if isinstance(event, TimestampRequested):
-                self.pair.signer.send_refused(event.handle, Refused("not here", code="no"))
-        self.hear()
-        return [event for event in arrived if not isinstance(event, TimestampRequested)]
+        """What arrives at the signer."""
+        self.courier.send(self.pair.client, signer_id=SIGNER_ID)
+        return list(self.pair.to_signer())
 
     def hear(self) -> None:
         for event in self.pair.to_client():
@@ -128,50 +115,8 @@ def test_answers_to_others_are_left_to_them(courier: Courier) -> None:
     assert courier.courier.busy
 
 
-# --- the signer's word on the time
-
-
-def timestamp(**changes: Any) -> Timestamp:
-    unsigned = Timestamp(
-        time=NOW.replace(microsecond=0),
-        signer_id=SIGNER_ID,
-        boot_id=b"b" * 16,
-        boot_seconds=1000,
-        nonce=b"n" * 16,
-        head=b"head",
-    )
-    return replace(unsigned, signature=JOURNAL_KEY.sign(statement(unsigned)), **changes)
-
-
-def ask_time(courier: Courier) -> int:
-    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID, now=NOW)
-    (event,) = courier.pair.to_signer()
-    assert isinstance(event, TimestampRequested)
-    return event.handle
-
-
-def test_the_signers_word_is_kept(courier: Courier) -> None:
-    courier.pair.signer.send_timestamp(ask_time(courier), timestamp())
-    courier.hear()
-    kept = courier.store.orders.timestamp(SIGNER_ID)
-    assert kept is not None
-    assert structure.decode(Timestamp, kept.octets) == timestamp()
-    assert kept.asked_at == NOW
-    assert courier.send() == []  # not yet again
-    courier.seconds += 30
-    assert ask_time(courier)
-
-
-def test_a_word_that_the_signer_has_not_signed_is_not_kept(courier: Courier, caplog: pytest.LogCaptureFixture) -> None:
-    forged = timestamp(time=NOW.replace(microsecond=0) + dt.timedelta(days=365))
-    courier.pair.signer.send_timestamp(ask_time(courier), forged)
-    courier.hear()
-    assert courier.store.orders.timestamp(SIGNER_ID) is None
-    assert "is not believed: no known journal key" in caplog.text
-
-
 def test_a_session_without_room_is_left_alone(courier: Courier, monkeypatch: pytest.MonkeyPatch) -> None:
     courier.put(1)
     monkeypatch.setattr(type(courier.pair.client), "capacity", property(lambda _: 0))
-    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID, now=NOW)
+    courier.courier.send(courier.pair.client, signer_id=SIGNER_ID)
     assert courier.pair.to_signer() == []

@@ -50,7 +50,7 @@ def test_a_held_profile_waits_until_it_is_released(make: Callable[..., Client], 
     hold(store, "pkix.x")
     client = make()
     client.submit(1)
-    client.submit(2, profile="", ocsp_target_ca=client.front.authority.name)
+    client.submit(2, profile="9099-nobodys")
     client.run_until(lambda: client.state(2) == "refused")  # this signer has no such profile; its turn came, though
     assert client.state(1) == "queued"
     store.lint_streaks.release(PROFILE, now=dt.datetime.now(dt.UTC))

@@ -1,0 +1,136 @@
+"""What requests need besides themselves: which profiles demand evidence, and the nonces under which it holds.
+
+The signer's signed word on its time, boot and nonce is asked for, verified and kept; orders are made from it, too. So
+that validators have the newest nonce within seconds, it is asked for when a session opens, and often while the next one
+is due. A nonce that is the signer's current one holds for `LIFE_S` yet, and so does the one before it until the current
+one is as old (wire specification, "Proofs"). Nothing is believed that an earlier boot said.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cassiopeia.core import structure
+from cassiopeia.core.profile import Profile
+from cassiopeia.errors import SignatureInvalid
+from cassiopeia.journal.timestamp import verify_timestamp
+from cassiopeia.protocol import payload
+from cassiopeia.protocol.events import Event, RequestFailed, RequestRefused, TimestampReceived
+from cassiopeia.protocol.session import Session
+from cassiopeia.store.database import Store
+
+_log = logging.getLogger(__name__)
+
+LIFE_S: Final = 300.0
+"""For so long a nonce is the current one."""
+
+_ASK_EVERY_S: Final = 30.0
+_ASK_SOON_S: Final = 2.0  # while the next nonce is due
+# What is leased now has to reach the signer: a slow line and a busy signer take their time.
+_TRANSIT_S: Final = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Heard:
+    """A nonce, when it was asked for when it first came, and by which boot it was said."""
+
+    nonce: bytes
+    boot_id: bytes
+    since: float
+
+
+def say_what_is_demanded(store: Store, profiles: Iterable[Profile], *, now: dt.datetime) -> None:
+    """Let the requests of profiles that demand evidence wait for it, and no others."""
+    # Requests for OCSP responders name no profile.
+    store.evidence.demand({each.name if each.family else "": bool(each.evidence) for each in profiles}, now=now)
+
+
+class NonceKeeper:
+    """Asks one signer, session by session; `journal_keys` are those that its word is believed by."""
+
+    def __init__(
+        self, *, store: Store, journal_keys: Collection[bytes], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._journal_keys = journal_keys
+        self._clock = clock
+        # The handle of the question, and when it was asked by both clocks.
+        self._asked: tuple[int, dt.datetime, float] | None = None
+        self._next_question = 0.0
+        # The current nonce, the one before it, and when the signer said so last in this session.
+        self._current: _Heard | None = None
+        self._previous: _Heard | None = None
+        self._said_at: float | None = None
+
+    @property
+    def valid(self) -> tuple[bytes, ...]:
+        """Under which a request may be attested that is sent now, the newest first; none before the first word."""
+        now = self._clock()
+        if self._said_at is None or self._current is None or now - self._said_at > LIFE_S - _TRANSIT_S:
+            return ()
+        if self._previous is None or now - self._current.since > LIFE_S - _ASK_EVERY_S - _TRANSIT_S:
+            return (self._current.nonce,)
+        return self._current.nonce, self._previous.nonce
+
+    def hurry(self) -> None:
+        """Ask at once: what the signer said may not hold any more."""
+        self._next_question = 0.0
+
+    def send(self, session: Session, *, now: dt.datetime) -> None:
+        """Ask when the time has come, as far as the session has room."""
+        if self._asked is None and self._clock() >= self._next_question and session.capacity:
+            self._next_question = self._clock() + (_ASK_SOON_S if self._is_due else _ASK_EVERY_S)
+            self._asked = session.get_timestamp(), now, self._clock()
+
+    def receive(self, event: Event, *, now: dt.datetime) -> bool:
+        """Take an event of the session; False when it is not about this."""
+        match event:
+            case TimestampReceived(timestamp=timestamp):
+                asked, self._asked = self._asked, None
+                if timestamp is not None and asked is not None:
+                    self._take(timestamp, asked_at=asked[1], clock=asked[2], now=now)
+                return True
+            case RequestRefused() | RequestFailed() if self._asked and event.handle == self._asked[0]:
+                self._asked = None
+                return True
+            case RequestFailed(code="reattest"):
+                # Validators should know the newest nonce; but one bad attestation after the other is no reason to ask.
+                self._next_question = min(self._next_question, self._clock() + _ASK_SOON_S)
+                return False
+            case _:
+                return False
+
+    def forget(self) -> None:
+        """The session has ended: nothing holds before the signer has spoken in the next."""
+        self._asked = self._said_at = None
+        self._next_question = 0.0
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether the next nonce is to come any moment."""
+        if self._current is None:
+            return False
+        age_s = self._clock() - self._current.since
+        # It came when it was up to so old; and a signer that keeps it for longer is not asked for ever.
+        return LIFE_S - _ASK_EVERY_S <= age_s <= LIFE_S + _ASK_EVERY_S
+
+    def _take(self, timestamp: payload.Timestamp, *, asked_at: dt.datetime, clock: float, now: dt.datetime) -> None:
+        link = self._store.journal_copies.state(timestamp.signer_id).link
+        try:
+            verify_timestamp(timestamp, link.head_keys(self._journal_keys))
+        except SignatureInvalid as error:
+            _log.error("the signer's word on the time is not believed: %s", error)
+            return
+        self._store.orders.save_timestamp(timestamp.signer_id, structure.encode(timestamp), asked_at=asked_at)
+        before = self._current
+        self._said_at = clock
+        if before is None or (before.nonce, before.boot_id) != (timestamp.nonce, timestamp.boot_id):
+            self._current = _Heard(nonce=timestamp.nonce, boot_id=timestamp.boot_id, since=clock)
+            self._previous = before if before is not None and before.boot_id == timestamp.boot_id else None
+            if lapsed := self._store.evidence.lapse(timestamp.signer_id, self.valid, now=now):
+                _log.info("%d requests that were attested wait for evidence anew: their nonce has run out", lapsed)
