@@ -7,20 +7,33 @@ signatures and hashes are over them; and what verifies must be what a key of our
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from tests.support import operators, statements
+from tests.support.authorities import NOW, load_profile, server_request
+from tests.support.evidence import ACCOUNT, STANDING, TestValidator
 from tests.support.operators import BOOT_ID as ORDER_BOOT_ID
 from tests.support.operators import PUBLIC_KEYS, confirm_clock
 from tests.support.statements import VALIDATOR, VALIDATOR_KEY, attested, signed_observation
 
-from cassiopeia.core import evidence, structure
-from cassiopeia.errors import PeerError, Refused
+from cassiopeia.core import der, evidence, structure
+from cassiopeia.core.csr import parse_certification_request
+from cassiopeia.core.judgement import judge
+from cassiopeia.core.rules import Rules
+from cassiopeia.errors import PeerError, Refused, Unavailable
 from cassiopeia.journal import order
 
 ATTESTED = attested(0, [signed_observation()])
 BATCH = statements.attestations([ATTESTED, *map(attested, range(1, 6))])
 ALONE = statements.attestations([ATTESTED])
 ORDERS = [confirm_clock(), operators.signed(confirm_clock(), 0), operators.signed(confirm_clock(reason=""), 0, 1, 2, 3)]
+
+FRONT = TestValidator()
+PROFILE = load_profile("0004-server")
+WANTED = server_request(profile=PROFILE.name, account=ACCOUNT, request_id=b"r" * 32)
+KEY = parse_certification_request(WANTED.key_proof)
+PROVED = FRONT.prove_all(WANTED, PROFILE)
+RULES = Rules(signer_id=1, profiles={}, authorities=(), validators={FRONT.key_id: FRONT.pinned})
 
 
 def _observation(octets: bytes) -> bytes:
@@ -77,6 +90,20 @@ def _true_order(octets: bytes) -> bytes:
     return octets
 
 
+def _judged(octets: bytes) -> bytes:
+    proofs = tuple(proof for _, proof in der.elements(octets, at_most=evidence.MAXIMUM_PROOFS))
+    judge(
+        replace(WANTED, proofs=proofs),
+        profile=PROFILE,
+        key=KEY,
+        rules=RULES,
+        standing=STANDING,
+        now=NOW,
+    )
+    # Nothing else proves it than what was made for it, in this order.
+    return b"".join(PROVED.proofs)
+
+
 READERS: list[Callable[[bytes], bytes]] = [
     _observation,
     _true_observation,
@@ -84,6 +111,7 @@ READERS: list[Callable[[bytes], bytes]] = [
     _true_attestation,
     _order,
     _true_order,
+    _judged,
 ]
 
 
@@ -94,7 +122,7 @@ def exercise_evidence(octets: bytes) -> int:
     read = READERS[octets[0] % len(READERS)]
     try:
         again = read(octets[1:])
-    except (PeerError, Refused):
+    except (PeerError, Refused, Unavailable):
         return -1
     if again != octets[1:]:
         raise AssertionError(f"{octets[1:].hex()} was read and written as {again.hex()}")
@@ -113,5 +141,6 @@ def evidence_seeds() -> Iterator[bytes]:
     good += [(3, octets) for octets in (BATCH[0], *ALONE)]
     good += [(4, octets) for octets in ORDERS]
     good += [(5, octets) for octets in ORDERS[1:]]
+    good.append((6, b"".join(PROVED.proofs)))
     for reader, octets in good:
         yield bytes([reader]) + octets
