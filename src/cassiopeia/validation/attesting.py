@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import itertools
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,13 +24,7 @@ from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.errors import OperatorError, Refused
 from cassiopeia.store.database import Store
-from cassiopeia.store.evidence import (
-    WAITS,
-    EvidenceDelay,
-    Fact,
-    StoredAttestation,
-    UnattestedRequest,
-)
+from cassiopeia.store.evidence import EvidenceDelay, Fact, StoredAttestation, UnattestedRequest
 from cassiopeia.store.records import Outcome
 from cassiopeia.validation.choice import Choice, Held, Lapsed, choose, read_held
 from cassiopeia.validation.key import load_validator_key
@@ -48,9 +40,7 @@ AT_ONCE: Final = 200
 _EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NEWEST: Final = 64
 _NO_KEY: Final = hashlib.sha256().digest()
-# What the signer sends back again and again is not mended by asking it at once.
 _AGAIN_AT_ONCE: Final = 2
-_LONGEST_PAUSE_S: Final = 300.0
 
 LookAgain = Callable[[Held], tuple[str, float]]
 """Have something looked at again: says how that stands, and for how many seconds nothing will come of it."""
@@ -66,7 +56,7 @@ class Attested:
 
 
 class Attester:
-    """One validator's word on requests. `clock` counts seconds and never goes back."""
+    """One validator's word on requests. `attested` counts them."""
 
     def __init__(
         self,
@@ -76,19 +66,17 @@ class Attester:
         key: Ed25519PrivateKey,
         profiles: Mapping[str, Profile],
         looker: Looker,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._store = store
         self._key = key
         self._looker = looker
-        self._clock = clock
         # As the store names them: requests for OCSP responders name no profile.
         self._profiles = {each.name if each.family else "": each for each in profiles.values() if each.evidence}
         self._keys = {evidence.key_id(each): each for each in (ed25519.public_octets(key), *config.peers)}
         self._words = Words(store, config.journal_keys)
         self._margin = dt.timedelta(minutes=config.margin_minutes)
-        self._sent_back: dict[int, float] = {}
+        self._key_id = evidence.key_id(ed25519.public_octets(key))
         self.attested = 0
 
     @classmethod
@@ -111,8 +99,14 @@ class Attester:
         """The signers for which requests can be attested now."""
         return self._words.live(now)
 
+    def doubt(self, word: Word) -> str:
+        """Why this signer takes no attestation of ours, as the end of a sentence; empty when it does."""
+        return word.doubt(self._key_id, ATTESTATION)
+
     def turn(self, word: Word, *, now: dt.datetime, look_again: LookAgain) -> int:
         """Attest the next requests for this signer; return how many were looked at. Raises Unavailable."""
+        if self.doubt(word):
+            return 0
         nonces = word.nonces
         room = self._config.ahead - self._store.evidence.attested(word.signer_id, nonces, now=now)
         if room <= 0:
@@ -133,8 +127,10 @@ class Attester:
                 delays.append(delay)
                 continue
             self._say(each.request, choice, look)
-            for lapsing in choice.lapsing:
-                look_again(lapsing)
+            # What the signer sends back again and again has something about it that only it can see.
+            doubtful = choice.chosen if each.reattested >= _AGAIN_AT_ONCE else ()
+            for held_once in dict.fromkeys((*choice.lapsing, *doubtful)):
+                look_again(held_once)
             attested.append((each, _attested_request(each.request, each.digest, look, choice.chosen), choice.chosen))
         self._store.evidence.postpone(delays, now=now)
         self._put(attested, word=word, now=now)
@@ -160,7 +156,9 @@ class Attester:
                 "no signer was heard in the last five minutes: is `cassiopeia client run` running, and does the line "
                 "stand?"
             )
-        word = words[0]
+        word = next((each for each in words if not self.doubt(each)), words[0])
+        if doubt := self.doubt(word):
+            raise OperatorError(f"request {shown} is not attested: whatever this validator says {doubt}")
         # 2. What is proved of it, and what is not.
         [look] = self._looker.look([request])
         waiting = UnattestedRequest(
@@ -248,7 +246,7 @@ class Attester:
         facts = dict.fromkeys(fact for demand in demanded for fact in _facts(demand, request, profile))
         return choose(
             demanded,
-            list(itertools.chain.from_iterable(held.get(fact, ()) for fact in facts)),
+            [_doubted(each, word) for fact in facts for each in held.get(fact, ())],
             account=request.account,
             profile=profile,
             now=now + word.ahead,
@@ -272,25 +270,7 @@ class Attester:
             delay_s = min(delay_s for _, _, delay_s in answers)
             _log.info("request %s waits: %s", waiting.request.request_id.hex()[:8], reason)
             return EvidenceDelay(number=waiting.number, reason=reason, delay_s=delay_s)
-        return self._pause(waiting, choice, look_again)
-
-    def _pause(self, waiting: UnattestedRequest, choice: Choice, look_again: LookAgain) -> EvidenceDelay | None:
-        """The signer sends it back, time after time: there is something about it that only it can see."""
-        if waiting.reattested < _AGAIN_AT_ONCE:
-            self._sent_back.pop(waiting.number, None)
-            return None
-        pause_s = min(2.0 ** min(waiting.reattested - 1, 16), _LONGEST_PAUSE_S)
-        due = self._sent_back.get(waiting.number)
-        if due is None:
-            # Its last attestation was sent back just now.
-            due = self._sent_back[waiting.number] = self._clock() + pause_s
-            for each in choice.chosen:
-                look_again(each)
-        if self._clock() >= due:
-            del self._sent_back[waiting.number]
-            return None
-        reason = waiting.difficulty.removeprefix(WAITS)
-        return EvidenceDelay(number=waiting.number, reason=reason, delay_s=max(0.1, due - self._clock()))
+        return None
 
     def _say(self, request: CertificateRequest, choice: Choice, look: Look) -> None:
         shown = request.request_id.hex()[:8]
@@ -306,6 +286,12 @@ class Attester:
         for each in choice.chosen:
             seen = each.observation
             _log.debug("request %s: %s %a, by %s", shown, seen.kind, seen.value, seen.method)
+
+
+def _doubted(held: Held, word: Word) -> Held:
+    """The same as this signer sees it."""
+    seen = held.observation
+    return held if held.doubt else replace(held, doubt=word.doubt(seen.validator, seen.kind))
 
 
 def _facts(demand: Demand, request: CertificateRequest, profile: Profile) -> list[Fact]:

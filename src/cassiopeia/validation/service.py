@@ -12,6 +12,7 @@ import logging
 import random
 import selectors
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from cassiopeia.config import ValidatorConfig
@@ -46,7 +47,7 @@ class ValidatorService:
         self._back_off_s = _BACK_OFF_FIRST_S
         self._next_word = 0.0
         self._has_more = False
-        self._signers: frozenset[int] | None = None
+        self._signers: Mapping[int, str] | None = None
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; raises OperatorError."""
@@ -85,7 +86,7 @@ class ValidatorService:
 
     def _turn(self, now: dt.datetime) -> None:
         words = self._attester.live(now)
-        self._note(frozenset(each.signer_id for each in words))
+        self._note({each.signer_id: self._attester.doubt(each) for each in words})
         # An observation is dated by the clock that is behind: to the other one it is only older.
         latest = min([now, *(now + each.ahead for each in words)])
         self._renewal.pump(now=now, latest=latest)
@@ -100,14 +101,17 @@ class ValidatorService:
             report = {"attested": self._attester.attested, "signers": sorted(each.signer_id for each in words)}
             self._store.evidence.save_word(self._config.name, report, now=now)
 
-    def _note(self, signers: frozenset[int]) -> None:
-        """Say which signers come and go."""
-        if signers == self._signers:
+    def _note(self, signers: Mapping[int, str]) -> None:
+        """Say which signers come and go, and which of them do not take this validator's word."""
+        before, self._signers = self._signers, signers
+        if before == signers:
             return
-        for each in sorted(signers - (self._signers or frozenset())):
-            _log.info("signer %d is heard: its requests are attested", each)
-        for each in sorted((self._signers or frozenset()) - signers):
+        for each, doubt in signers.items():
+            if doubt and (before or {}).get(each) != doubt:
+                _log.error("nothing is attested for signer %d: whatever this validator says %s", each, doubt)
+            elif not doubt and (before is None or before.get(each) != ""):
+                _log.info("signer %d is heard: its requests are attested", each)
+        for each in (before or {}).keys() - signers.keys():
             _log.warning("signer %d is not heard: its requests wait until it is", each)
-        if not signers:
+        if not signers and not before:
             _log.warning("no signer is heard: requests wait; is `cassiopeia client run` running?")
-        self._signers = signers

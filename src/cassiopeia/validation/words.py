@@ -1,14 +1,15 @@
-"""What signers said of themselves last, out of the store: under which nonces their attestations hold, and their clocks.
+"""What signers said of themselves last, out of the store: their nonces, their clocks, and whom they believe.
 
-The client asks for it (`store.orders`), and each word is signed by the signer's journal key. Whoever changes one gains
-nothing: an attestation under a nonce that no signer gave out is void.
+The client asks for it. The word on nonce and time (`store.orders`) is signed by the signer's journal key, the status
+(`store.signers`) is not. Whoever changes either gains nothing: an attestation under a nonce that no signer gave out is
+void, and what a signer does not believe it refuses itself.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from cassiopeia.errors import PeerError
 from cassiopeia.journal.timestamp import verify_timestamp
 from cassiopeia.protocol.payload import Timestamp
 from cassiopeia.store.database import Store
+from cassiopeia.store.records import SignerStatus
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +31,30 @@ _WORTH_SAYING: Final = dt.timedelta(minutes=2)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Word:
-    """A signer that lives: attest under `nonce`. `nonces` hold for a while yet; `ahead` is its clock, less ours."""
+    """A signer that lives: attest under `nonce`. `nonces` hold for a while yet; `ahead` is its clock, less ours.
+
+    `believed` has the kinds of statement that it takes from each validator, by key id, and `disabled` the validators
+    that it takes nothing from, by an order; None: it has not said so.
+    """
 
     signer_id: int
     boot_id: bytes
     nonce: bytes
     nonces: tuple[bytes, ...]
     ahead: dt.timedelta
+    believed: Mapping[bytes, frozenset[str]] | None = None
+    disabled: frozenset[bytes] = frozenset()
+
+    def doubt(self, validator: bytes, kind: str) -> str:
+        """Why it does not take statements of this kind from this validator, as the end of a sentence; else empty."""
+        if validator in self.disabled:
+            return f"is signed by validator {validator.hex()}, which an order of the operators has disabled"
+        if self.believed is not None and kind not in self.believed.get(validator, frozenset()):
+            return (
+                f"is signed by validator {validator.hex()}, which signer {self.signer_id} has not pinned for {kind}: "
+                "see [[validator]] in its signer.toml"
+            )
+        return ""
 
 
 @dataclass(kw_only=True)
@@ -58,10 +77,11 @@ class Words:
 
     def live(self, now: dt.datetime) -> tuple[Word, ...]:
         """The signers that were heard lately, by number."""
-        found = (self._word(each.signer_id, now) for each in self._store.signers.list())
+        found = (self._word(each, now) for each in self._store.signers.list())
         return tuple(each for each in found if each is not None)
 
-    def _word(self, signer_id: int, now: dt.datetime) -> Word | None:
+    def _word(self, status: SignerStatus, now: dt.datetime) -> Word | None:
+        signer_id = status.signer_id
         stored = self._store.orders.timestamp(signer_id)
         # An answer that is dated ahead came before this clock was set back.
         if stored is None or abs(now - stored.asked_at) > LIFE:
@@ -86,6 +106,8 @@ class Words:
             nonce=said.nonce,
             nonces=(said.nonce, known.before) if holds else (said.nonce,),
             ahead=ahead,
+            believed=_believed(status),
+            disabled=_disabled(status),
         )
 
     def _remember(
@@ -115,3 +137,14 @@ class Words:
                 signer_id,
                 error,
             )
+
+
+def _believed(status: SignerStatus) -> dict[bytes, frozenset[str]] | None:
+    orders = status.report.get("orders")
+    if orders is None:
+        return None
+    return {bytes.fromhex(each["key_id"]): frozenset(each["kinds"]) for each in orders["validators"]}
+
+
+def _disabled(status: SignerStatus) -> frozenset[bytes]:
+    return frozenset(map(bytes.fromhex, status.report.get("orders", {}).get("disabled_validators", ())))
