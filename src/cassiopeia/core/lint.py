@@ -209,11 +209,11 @@ def _lint_validity(
     # 2. The end. RFC 5280 4.1.2.5: notAfter itself is still valid.
     end = not_after + _SECOND
     longest = not_before + dt.timedelta(days=profile.maximum_validity_days)
+    if end > longest:
+        find("validity-profile", f"notAfter is {not_after}, {profile.maximum_validity_days} days end at {longest}")
     wished = _day(request.wish_to) or _after(not_before, request.wish_to) or longest
     if end > wished:
         find("validity-wish", f"notAfter is {not_after}, not before {wished}")
-    if end > longest:
-        find("validity-profile", f"notAfter is {not_after}, {profile.maximum_validity_days} days end at {longest}")
     if end < min(wished, longest):
         find("validity-end", f"notAfter is {not_after}, the end {min(wished, longest)}")
     if not_before < authority.not_before or not_after > authority.not_after:

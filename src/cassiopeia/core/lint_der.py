@@ -186,8 +186,8 @@ def time(tag: int, contents: bytes, what: str) -> dt.datetime:
     digits = contents[:-1].decode("ascii")
     if tag == UTC_TIME:
         digits = ("19" if int(digits[:2]) >= _FIRST_UTC_YEAR else "20") + digits
-    pairs = [int(digits[place : place + 2]) for place in range(4, 14, 2)]
+    month, day, hour, minute, second = (int(digits[place : place + 2]) for place in range(4, 14, 2))
     try:
-        return dt.datetime(int(digits[:4]), *pairs, tzinfo=dt.UTC)  # type: ignore[misc] # it cannot count the pairs
+        return dt.datetime(int(digits[:4]), month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError:
         find("der-time", f"{what} is no time that there is: {contents[:20]!a}")
