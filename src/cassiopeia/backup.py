@@ -31,6 +31,7 @@ from cassiopeia.config import load_authorities, load_client_config, load_signer_
 from cassiopeia.errors import OperatorError
 from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_reader import open_read_only
+from cassiopeia.signer.weak_keys import files_of_lists
 
 FORMAT: Final = "cassiopeia backup"
 VERSION: Final = 1
@@ -123,6 +124,12 @@ def _collect_signer(config_path: Path, *, without_keys: bool) -> _Collection:
     collection.add_secret(config_path, str(config.journal_key), "the key of the journal", leave_out=without_keys)
     for each in document.get("orders", {}).get("operators", []):
         collection.add(config_path, each)
+    for each in document.get("validator", []):
+        collection.add(config_path, each["key"])
+    for each in document.get("ocsp", {}).get("responders", []):
+        collection.add(config_path, each)
+    for path in files_of_lists(config.weak_keys or ()):
+        collection.add(config_path, str(path))
     if (config.state / FILE_NAME).exists():
         collection.databases.add(collection.add(config_path, str(config.state / FILE_NAME)))
         collection.secrets.append("the journal, with the names of subscribers")

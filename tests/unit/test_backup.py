@@ -137,6 +137,21 @@ def test_what_lies_elsewhere_is_kept_beside(ca: Path, tmp_path: Path) -> None:
     assert kept.read_bytes() == (tmp_path / "operator.pem").read_bytes()
 
 
+def test_lists_of_weak_keys_are_kept_as_far_as_they_are_there(ca: Path, tmp_path: Path) -> None:
+    config = ca / "signer/signer.toml"
+    lists = 'weak_keys = ["lists/blocklist.dat", "lists/missing"]'
+    config.write_text(config.read_text().replace("[key_checks]\n", f"[key_checks]\n{lists}\n"))
+    (ca / "signer/lists").mkdir()
+    (ca / "signer/lists/blocklist.dat").write_bytes(bytes(range(16)))
+    (ca / "signer/lists/badkeysdata.json").write_bytes(b"{}")
+
+    made = run("backup", "-c", config, tmp_path / "out")
+    back = run("restore", tmp_path / "out", tmp_path / "again")
+
+    assert (made.exit_code, back.exit_code) == (0, 0), made.output + back.output
+    assert {path.name for path in (tmp_path / "again/lists").iterdir()} == {"blocklist.dat", "badkeysdata.json"}
+
+
 def test_a_store_in_postgresql_is_for_pg_dump(ca: Path, tmp_path: Path) -> None:
     config = ca / "client/client.toml"
     config.write_text(config.read_text().replace("sqlite:///store.sqlite", "postgresql+psycopg://@/cassiopeia"))

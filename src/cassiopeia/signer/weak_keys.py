@@ -69,6 +69,13 @@ def content_of_lists(paths: Iterable[Path]) -> list[tuple[str, str]]:
     return [(path.name, _sha256(path) if _is_there(path) else "missing") for path in paths]
 
 
+def files_of_lists(paths: Iterable[Path]) -> list[Path]:
+    """What belongs to the lists that are there, for a backup."""
+    there = [path for path in paths if _is_there(path)]
+    beside = [path.with_name(_METADATA) for path in there]
+    return [*there, *(path for path in beside if _is_there(path))]
+
+
 def _load(path: Path) -> WeakKeyList:
     try:
         with path.open("rb") as file:
