@@ -221,7 +221,8 @@ class Attester:
         recorded = sum(each is Outcome.RECORDED for each in outcomes)
         self.attested += recorded
         if recorded:
-            _log.info("%d requests attested for signer %d", recorded, word.signer_id)
+            what = "request" if recorded == 1 else "requests"
+            _log.info("%d %s attested for signer %d", recorded, what, word.signer_id)
         return recorded
 
     def _held(self, waiting: Iterable[UnattestedRequest]) -> dict[Fact, tuple[Held, ...]]:
