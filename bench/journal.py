@@ -33,11 +33,17 @@ def main(*, quick: bool) -> None:
         journal.close()
         print(f"  {octets / count:8,.0f} octets on the disk a certificate")
         print(f"  {opening_s / size * 1e6:8,.0f} microseconds of CPU an entry to prove it at a start")
-        for deep in (False, True):
+        for what, deep, judge in (
+            ("without signatures", False, False),
+            ("with signatures", True, False),
+            ("with signatures, and judged anew (`journal verify`)", True, True),
+        ):
             began = time.process_time()
-            replay = Replay(deep=deep)
+            replay = Replay(deep=deep, judge=judge)
             for log in read_journal(path):
                 replay.append(log)
             replay.finish(complete=True)
             rate = size / (time.process_time() - began)
-            print(f"  {rate:8,.0f} entries a second replayed, {'with' if deep else 'without'} signatures", flush=True)
+            print(f"  {rate:8,.0f} entries a second replayed, {what}", flush=True)
+            if replay.judging is not None and replay.judging.findings.count:
+                raise AssertionError(str(replay.judging.findings.kept[0]))

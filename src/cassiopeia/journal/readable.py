@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cassiopeia.core import algorithms, crl
+from cassiopeia.core import algorithms, crl, evidence
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -111,7 +111,25 @@ def _intent(body: entries.Intent, part: bytes) -> Facts:
         told["account"] = asked.account
         names = [f"{each.type}={each.value}" for each in asked.attributes]
         told["names"] = names + [f"{each.type}={each.value}" for each in asked.alt_names]
+        told["proofs"] = [_proof(each) for each in asked.proofs]
     return told
+
+
+def _proof(octets: bytes) -> str:
+    """What a proof says, whether it is true or not; lines of version 1 mean nothing here."""
+    try:
+        seen = evidence.read_observation(octets)
+    except PeerError:
+        pass
+    else:
+        return (
+            f"{seen.kind} of {seen.value} for account {seen.account} by {seen.validator.hex()} ({seen.method},"
+            f" {moment(seen.observed_at)})"
+        )
+    try:
+        return f"attested by {evidence.read_attestation(octets).validator.hex()}"
+    except PeerError:
+        return f"{len(octets)} octets that are no proof"
 
 
 def _order(body: entries.OrderObeyed) -> Facts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from tests.support.authorities import alt_names, load_profile, server_request
+from tests.support.evidence import TestValidator
 from tests.support.journal_maker import JournalMaker, full_journal
 from tests.support.operators import drafted
 
@@ -47,6 +49,22 @@ def test_every_kind_has_its_line() -> None:
         " copy_signed_up_to=",
     ):
         assert any(words in line for line in lines), words
+
+
+def test_proofs_are_shown_in_words() -> None:
+    validator, profile = TestValidator(), load_profile("0004-server")
+    request = server_request(profile=profile.name, account="alice", alt_names=alt_names("DNS,www.example.org"))
+    request = validator.prove_all(dataclasses.replace(request, attributes=(), request_id=b"r" * 32), profile)
+    made = JournalMaker()
+    made.begin()
+    made.intent(request=dataclasses.replace(request, proofs=(*request.proofs, b"timestamp,table")))
+    name = validator.key_id.hex()
+
+    assert shown(made.logs[-1]).endswith(
+        f'proofs="dns-control of www.example.org for account alice by {name} (dns, 2026-11-23T11:30:15Z),'
+        f"caa-permits of www.example.org for account alice by {name} (dns, 2026-11-23T11:30:15Z),"
+        f'attested by {name},15 octets that are no proof"'
+    )
 
 
 def test_a_removed_part_is_left_out() -> None:
