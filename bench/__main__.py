@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, journal, line, memory, shares, throughput
+from bench import crl, journal, keys, line, memory, shares, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -13,6 +13,7 @@ PARTS = {
     "memory": memory.main,
     "shares": shares.main,
     "journal": journal.main,
+    "keys": keys.main,
 }
 
 
