@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
     from cassiopeia.store.records import CrlHeader, QueueStatistics, SignerStatus
 
@@ -22,6 +23,7 @@ _RETIRED_S: Final = 30 * 86_400
 _UNLOCKING_S: Final = 600
 _CLOCK_OFFSET_S: Final = 30
 _OLDEST_S: Final = 3600
+_UNATTESTED_S: Final = 300
 _DISK_DAYS: Final = 30
 # Where nobody knows yet how much is written in a day.
 _DISK_OCTETS: Final = 256 * 1024 * 1024
@@ -40,7 +42,8 @@ class Concern:
 class Situation:
     """What there is to judge. `unpublished`: the authorities whose published CRL is not the one in the store.
 
-    `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not).
+    `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
+    last word of each.
     """
 
     now: dt.datetime
@@ -50,6 +53,7 @@ class Situation:
     held: tuple[LintStreak, ...]
     unpublished: Collection[str]
     hears_signers: bool
+    validators: tuple[ValidatorStatus, ...] = ()
 
 
 def concerns(situation: Situation) -> tuple[Concern, ...]:
@@ -58,6 +62,7 @@ def concerns(situation: Situation) -> tuple[Concern, ...]:
         *_of_crls(situation),
         *_of_signers(situation),
         *_of_queue(situation),
+        *_of_validators(situation),
     ]
     return tuple(sorted(found, key=lambda each: _URGENCY.index(each.code)))
 
@@ -73,6 +78,8 @@ _URGENCY: Final = (
     "crl-missing",
     "signer-locked",
     "clock-distrusted",
+    "validator-silent",
+    "validator-unknown",
     "signer-alarm",
     "clock-offset",
     "disk-filling",
@@ -84,6 +91,10 @@ _URGENCY: Final = (
 
 def silent_s(signer: SignerStatus, now: dt.datetime) -> float:
     return (now - signer.seen_at).total_seconds()
+
+
+def validator_silent_s(validator: ValidatorStatus, now: dt.datetime) -> float:
+    return (now - validator.seen_at).total_seconds()
 
 
 def clock_offset_s(signer: SignerStatus) -> float | None:
@@ -146,6 +157,23 @@ def _of_queue(situation: Situation) -> Iterator[Concern]:
         )
 
 
+def _of_validators(situation: Situation) -> Iterator[Concern]:
+    """Requests that could be attested long since, and nobody who does it."""
+    queue = situation.queue
+    if queue.unattested_s <= _UNATTESTED_S or any(
+        validator_silent_s(each, situation.now) <= _SILENCE_S for each in situation.validators
+    ):
+        return
+    count = f"{queue.unattested} {'request waits' if queue.unattested == 1 else 'requests wait'} for evidence"
+    heard = min((validator_silent_s(each, situation.now) for each in situation.validators), default=None)
+    silent = "no validator was ever heard" if heard is None else f"no validator was heard for {span(heard)}"
+    yield Concern(
+        code="validator-silent",
+        what=f"{count}, the first of them for {span(queue.unattested_s)}, and {silent}",
+        remedy="is `cassiopeia validator run` running? see its log; nothing is lost meanwhile",
+    )
+
+
 def _of_signers(situation: Situation) -> Iterator[Concern]:
     if not situation.signers and situation.hears_signers:
         yield Concern(
@@ -192,6 +220,12 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
             code="clock-distrusted",
             what=f"{name} does not trust its clock: {warning}",
             remedy="compare it with a clock that you trust, and confirm or correct it by a `confirmClock` order",
+        )
+    if alarm := _text(report, "evidence_alarm"):
+        yield Concern(
+            code="validator-unknown",
+            what=f"{name} does not take a validator's word: {alarm}",
+            remedy='pin its key in signer.toml and start the signer again; see docs/runbook.md, "Alarms"',
         )
     for alarm in report.get("alarms", ()):
         yield Concern(code="signer-alarm", what=f"{name}: {alarm}", remedy='see docs/runbook.md, "Alarms"')

@@ -10,6 +10,7 @@ import pytest
 from tests.support.store import NOW, after
 
 from cassiopeia import ops
+from cassiopeia.store.evidence import ValidatorStatus
 from cassiopeia.store.lint_streaks import LintStreak
 from cassiopeia.store.records import CrlHeader, JobKind, QueueStatistics, SignerStatus
 
@@ -81,6 +82,38 @@ def test_a_report_of_an_older_release_is_judged_by_what_it_says() -> None:
     odd = signer(time="yesterday", free_octets="much", boot_seconds=None, reason=7, journal=[], state=None)
     assert ops.concerns(situation(signers=(odd,))) == ()
     assert ops.clock_offset_s(signer(time="2026-11-23T12:00:00")) is None
+
+
+# Validators.
+
+
+def test_requests_that_could_be_attested_and_nobody_does_it() -> None:
+    waiting = dataclasses.replace(QUEUE, waiting=depth(sign=7), unattested=7, unattested_s=301)
+    concern = only(queue=waiting)
+    assert concern.code == "validator-silent"
+    assert concern.what == (
+        "7 requests wait for evidence, the first of them for 5 minutes, and no validator was ever heard"
+    )
+    assert "`cassiopeia validator run`" in concern.remedy
+    gone = ValidatorStatus(name="v", report={}, seen_at=after(-7_200))
+    alone = dataclasses.replace(waiting, unattested=1)
+    assert only(queue=alone, validators=(gone,)).what.startswith("1 request waits for evidence")
+    assert only(queue=alone, validators=(gone,)).what.endswith("no validator was heard for 2 hours")
+
+
+def test_requests_that_a_validator_is_at_work_on_need_nobody() -> None:
+    waiting = dataclasses.replace(QUEUE, waiting=depth(sign=7), unattested=7, unattested_s=301)
+    at_work = ValidatorStatus(name="v", report={}, seen_at=after(-119))
+    gone = ValidatorStatus(name="w", report={}, seen_at=after(-7_200))
+    assert ops.concerns(situation(queue=waiting, validators=(gone, at_work))) == ()
+    soon = dataclasses.replace(waiting, unattested_s=300)
+    assert ops.concerns(situation(queue=soon)) == ()
+
+
+def test_a_signer_that_does_not_know_a_validator() -> None:
+    concern = only(signers=(signer(evidence_alarm="no validator has the key 0011"),))
+    assert concern.code == "validator-unknown"
+    assert concern.what == "signer 1 does not take a validator's word: no validator has the key 0011"
 
 
 # Signers.

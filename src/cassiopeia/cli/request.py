@@ -229,7 +229,7 @@ def list_requests(
                 each.request.profile or each.request.ocsp_target_ca,
                 each.request.account,
                 show_time(each.created_at),
-                each.refusal_message or _names(each),
+                each.refusal_message or (each.last_error if each.awaits_evidence else _names(each)),
             )
             for each in page.items
         ],
@@ -291,6 +291,7 @@ def _document(store: Store, record: RequestRecord) -> dict[str, Any]:
         "id": wanted.request_id.hex(),
         "state": record.state,
         "set_aside": record.set_aside,
+        "awaits_evidence": record.awaits_evidence,
         "last_difficulty": record.last_error,
         "dead_holders": list(record.dead_holders),
         "profile": wanted.profile,
@@ -325,6 +326,8 @@ def _pem(store: Store, record: RequestRecord) -> str:
 
 
 def _state(record: RequestRecord) -> str:
+    if record.awaits_evidence:
+        return "waits for evidence"
     return "set aside" if record.set_aside else record.state
 
 

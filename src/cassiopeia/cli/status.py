@@ -49,6 +49,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
             held=streaks,
             unpublished=_unpublished(store, config.publish_directory, now=now),
             hears_signers=config.version > 1,
+            validators=store.evidence.validators(),
         )
     concerns = ops.concerns(situation)
     if as_json:
@@ -62,6 +63,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
         print_holds(streaks)
         _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
         _print_signers(situation)
+        _print_validators(situation)
         _print_crls(situation.crls, now)
         _print_concerns(concerns)
         if not concerns:
@@ -101,6 +103,8 @@ def _print_queue(queue: QueueStatistics) -> None:
         click.echo(f"{_INDENT}the oldest has waited {ops.span(queue.oldest_age_s)}")
     if postponed := sum(queue.postponed.values()):
         click.echo(f"{_INDENT}put off by the signer, and asked for again by themselves: {postponed}")
+    if queue.unattested:
+        click.echo(f"{_INDENT}waiting for evidence, until a validator has vouched for them: {queue.unattested}")
     if queue.suspected:
         click.echo(f"{_INDENT}tried alone, because a client died with them in hand: {queue.suspected}")
     click.echo(f"{_INDENT}{queue.issued_last_hour} issued in the last hour")
@@ -145,6 +149,11 @@ def _print_signers(situation: ops.Situation) -> None:
                 for one in each.report.get("authorities", ())
             ],
         )
+
+
+def _print_validators(situation: ops.Situation) -> None:
+    for each in situation.validators:
+        click.echo(visible(f"validator {each.name}, heard {ops.span(ops.validator_silent_s(each, situation.now))} ago"))
 
 
 def _disk(signer: SignerStatus) -> str:
@@ -213,6 +222,8 @@ def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[
             "postponed": dict(queue.postponed),
             "set_aside": dict(queue.set_aside),
             "suspected": queue.suspected,
+            "unattested": queue.unattested,
+            "unattested_s": queue.unattested_s,
             "oldest_age_s": queue.oldest_age_s,
             "oldest_difficulty": queue.oldest_difficulty,
             "issued_last_hour": queue.issued_last_hour,
@@ -240,6 +251,15 @@ def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[
                 **each.report,
             }
             for each in situation.signers
+        ],
+        "validators": [
+            {
+                "name": each.name,
+                "seen": each.seen_at,
+                "silent_s": ops.validator_silent_s(each, situation.now),
+                **each.report,
+            }
+            for each in situation.validators
         ],
         "crls": [
             {
