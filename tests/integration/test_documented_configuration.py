@@ -40,14 +40,18 @@ def test_every_file_is_shown() -> None:
 def test_the_signers_file_is_accepted(tmp_path: Path, more: str) -> None:
     path = tmp_path / "signer.toml"
     path.write_text(examples()["signer.toml"] + more, encoding="utf-8")
-    (tmp_path / "operators").mkdir()
-    for number, name in enumerate(["anna", "ben"]):
-        (tmp_path / "operators" / f"{name}.pem").write_bytes(public_pem(number))
+    for number, name in enumerate(["operators/anna", "operators/ben", "validators/front", "validators/assurers"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.pem").write_bytes(public_pem(number))
+    (tmp_path / "responders").mkdir()
+    (tmp_path / "responders" / "1.pem").write_bytes(public_pem())
 
     loaded = config.load_signer_config(path)
 
     assert loaded.passphrase_file == tmp_path / "passphrase"
     assert (loaded.version_1 is not None) == bool(more)
+    assert [each.name for each in loaded.validators] == ["front", "assurers"]
+    assert len(loaded.responder_keys) == 1
 
 
 def test_the_clients_file_is_accepted(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ ORGANISATION_TYPES: Final = ("C", "ST", "L", "O", "OU", "CN")
 """Attributes that an observation of an organisation may state, in the order of its lines."""
 
 _DEFAULT_AGE_HOURS: Final = {
-    # RFC 8659 lets a CAA record be believed for its time to live; BR 3.2.2.8: 8 hours at most.
+    # RFC 8659 lets a CAA record be believed for its time to live; BR 3.2.2.8 (later 4.2.2.1): 8 hours at most.
     "caa-permits": 7,
     # BR 4.2.1: at most 200 days now, 100 from 15 March 2027.
     "dns-control": 99 * 24,
