@@ -20,6 +20,7 @@ from cassiopeia.client.lint import Lint
 from cassiopeia.client.lint_pool import LintPool
 from cassiopeia.client.lint_tasks import LintResult, LintTask
 from cassiopeia.core import certificate
+from cassiopeia.core import lint as own_lint
 from cassiopeia.core.policy import ApprovedRequest
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.store.database import Store, open_store, upgrade
@@ -113,9 +114,12 @@ def assert_vetoed(store: Store, front: Front, code: str) -> None:
     assert front.signing == []
 
 
-def test_a_signer_whose_assembly_went_wrong_is_vetoed(
+def test_a_signer_whose_assembly_and_own_lint_went_wrong_is_vetoed(
     store: Store, front: Front, linter: Linter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        own_lint, "lint", lambda octets, *_, **__: own_lint.LintedTbs(linted=own_lint._LINTED, octets=octets)
+    )
     assemble = certificate.assemble_tbs
 
     def assemble_wrongly(approved: ApprovedRequest) -> bytes:

@@ -16,17 +16,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from cassiopeia.core import certificate
+from cassiopeia.core import algorithms, certificate, lint_rules
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.core.rules import Standing
-from cassiopeia.errors import InternalError, Refused, Unavailable
+from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
+from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed, Task
 from cassiopeia.steps import step
 
@@ -37,6 +38,8 @@ INTENT_LIFE_S = 15 * 60
 _ORDERED_RETRY_S = 600
 # Version 1 has no request ids: an identical request within this time gets the same certificate.
 _VERSION_1_MEMORY = dt.timedelta(hours=24)
+# A serial number that came up before is drawn again, and not for ever.
+_MAXIMUM_DECISIONS = 3
 _LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
 
 
@@ -50,6 +53,7 @@ class _Exchange:
     digest: bytes
     intent: Intent | None = None
     log_sent: bytes = b""
+    decisions: int = 0
     restrictions: int = 0  # orders that restricted something, until this was given to a worker
 
     @property
@@ -72,6 +76,7 @@ class IssuanceDesk:
         gate: Gate,
         standing: Callable[[], Standing],
         caps: Caps,
+        own_faults: OwnFaults,
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -84,6 +89,7 @@ class IssuanceDesk:
         self._gate = gate
         self._standing = standing
         self._caps = caps
+        self._own_faults = own_faults
         self._submit = submit
         self._next_task = next_task
         self._clock = clock
@@ -120,20 +126,7 @@ class IssuanceDesk:
         except Unavailable as error:
             self._fail(exchange, error)
             return
-        exchange.restrictions = self._restrictions
-        task = self._next_task()
-        self._deciding[task] = exchange
-        self._in_decision.add(exchange.name)
-        self._submit(
-            Decide(
-                task=task,
-                request=request,
-                version=session.version,
-                now=now,
-                issued=dict(self.issued),
-                standing=self._standing(),
-            )
-        )
+        self._decide(exchange, now=now)
 
     # Step 9 and 10: the client has saved the log.
     def log_confirmed(self, session: Session, handle: int, log_hash: bytes, *, now: dt.datetime) -> None:
@@ -239,6 +232,23 @@ class IssuanceDesk:
         self._journal.when_durable(lambda: self._send_log(exchange, known))
         return False
 
+    def _decide(self, exchange: _Exchange, *, now: dt.datetime) -> None:
+        exchange.restrictions = self._restrictions
+        exchange.decisions += 1
+        task = self._next_task()
+        self._deciding[task] = exchange
+        self._in_decision.add(exchange.name)
+        self._submit(
+            Decide(
+                task=task,
+                request=exchange.request,
+                version=exchange.session.version,
+                now=now,
+                issued=dict(self.issued),
+                standing=self._standing(),
+            )
+        )
+
     # Steps 6 and 7: a worker approved it; the intent becomes durable.
     def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
         self._record(exchange, decided, now=now)
@@ -267,6 +277,9 @@ class IssuanceDesk:
 
     def _record(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
         if not self._session_lives(exchange):
+            return
+        if self._journal.index.state(decided.serial_number) is not None:
+            self._draw_again(exchange, decided, now=now)
             return
         try:
             authority = self._check_recording(exchange, decided)
@@ -304,7 +317,17 @@ class IssuanceDesk:
         )
         self._journal.when_durable(lambda: self._send_log(exchange, intent))
 
+    def _draw_again(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+        """The serial number is in the journal already, whatever became of it there: decide anew, with another."""
+        self._own_faults.serial_number_taken(decided.serial_number)
+        if exchange.decisions < _MAXIMUM_DECISIONS:
+            self._decide(exchange, now=now)
+        else:
+            self._fail(exchange, Unavailable("the signer draws no new serial numbers", code="internal"))
+
     def _not_decided(self, exchange: _Exchange, outcome: Outcome, *, now: dt.datetime) -> None:
+        if isinstance(outcome, Deferred) and outcome.code == lint_rules.CODE:
+            self._own_faults.lint_finding(_profile(exchange.request), outcome.message)
         if not isinstance(outcome, Denied):
             self._fail(exchange, _as_unavailable(outcome))
             return
@@ -360,6 +383,13 @@ class IssuanceDesk:
     # Step 10: the result becomes durable, then the signature leaves.
     def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
         step("sign 10 signed")
+        try:
+            self._check_signature(intent, signature)
+        except PeerError:
+            self._own_faults.signature_wrong(intent.signing_ca)
+            for exchange in exchanges:
+                self._fail(exchange, Unavailable("the signer met an internal error", code="internal"))
+            raise
         position = self._journal.record_result(intent, signature=signature, now=now)
         stored = replace(intent, state="issued", signature=signature, result_position=position)
         step("sign 10 result appended")
@@ -368,6 +398,17 @@ class IssuanceDesk:
                 "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), position
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
+
+    def _check_signature(self, intent: Intent, signature: bytes) -> None:
+        """Raise PeerError unless this signature is the sub-CA's over the octets of the intent, which were linted.
+
+        Here they meet for the first time: what is journaled and released from now on are these octets, and no worker's.
+        """
+        authority = self._authorities.get(intent.signing_ca)
+        if authority is None:
+            raise PeerError("a worker signed for a sub-CA that is not ours")
+        algorithm = algorithms.algorithm_from_der(intent.algorithm)
+        algorithms.verify(authority.public_key, algorithm, signature, intent.tbs_certificate)
 
     def _release_again(self, exchange: _Exchange, intent: Intent) -> bool:
         """Give out the certificate that there is. After a rebuild its signature may be lost: it is made again."""

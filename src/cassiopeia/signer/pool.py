@@ -60,7 +60,10 @@ class _Member:
 
 
 class WorkerPool:
-    """`count` workers of one configuration; `deliver` is called with every outcome, from the caller's loop."""
+    """`count` workers of one configuration; `deliver` is called with every outcome, from the caller's loop.
+
+    It raises PeerError for an outcome that no sound worker would give: that worker is then replaced.
+    """
 
     def __init__(
         self,
@@ -180,8 +183,17 @@ class WorkerPool:
                     raise PeerError("it answered what it was not asked")
                 member.batches.popleft()
                 member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
-                for outcome in outcomes:
-                    self._deliver(outcome)
+                faults = [fault for outcome in outcomes if (fault := self._deliver_one(outcome)) is not None]
+                if faults:
+                    raise faults[0]
+
+    def _deliver_one(self, outcome: Outcome) -> PeerError | None:
+        """Deliver, and return what is wrong with it: the others of its batch are delivered all the same."""
+        try:
+            self._deliver(outcome)
+        except PeerError as fault:
+            return fault
+        return None
 
     def _bury(self, member: _Member, fault: PeerError | None = None) -> None:
         """Forget a dead worker; what it held is tried again alone, or deferred the second time."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_profiles
 from cassiopeia.core.rules import Standing
+from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import PeerError, Unavailable
 from cassiopeia.journal.standing import RaisedCap
 from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
@@ -40,7 +41,7 @@ from cassiopeia.protocol.events import (
 )
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
-from cassiopeia.signer import answers
+from cassiopeia.signer import answers, weak_keys
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
@@ -52,6 +53,7 @@ from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
+from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
@@ -87,6 +89,7 @@ class Signer:
         self._retention = retention(config, self._profiles)
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
+        missing_lists = weak_keys.report(config.weak_keys)
         self._tls = _link_tls(config)
         self._octets_a_day = 0
         self._doubt = ""
@@ -101,7 +104,12 @@ class Signer:
         )
         self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
         self._caps = Caps(limits=config.caps, raised=self._raised_caps, clock=lambda: self._clock.boot_seconds)
-        self._alarmed: list[Callable[[], Iterable[str]]] = [self._caps.alarms]
+        self._own_faults = OwnFaults(unsound_profiles(self._profiles.values(), self._authorities.values()))
+        self._alarmed: list[Callable[[], Iterable[str]]] = [
+            self._caps.alarms,
+            self._own_faults.alarms,
+            lambda: missing_lists,
+        ]
         self._nonces = Nonces(lambda: self._clock.boot_seconds)
         self._pool = WorkerPool(
             config_path=config_path,
@@ -127,6 +135,7 @@ class Signer:
             gate=self._gate,
             standing=self._standing,
             caps=self._caps,
+            own_faults=self._own_faults,
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
         )
@@ -196,6 +205,7 @@ class Signer:
         )
         self._issuance.end_open_intents(now=now)
         self._journal.commit()
+        self._own_faults.report()
         if not self._config.operators:
             _log.warning("no order can reach this signer: signer.toml names no operators (see `cassiopeia order key`)")
         _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
