@@ -51,6 +51,8 @@ from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.revocation import RevocationList
+from cassiopeia.signer.orders import OrderDesk
+from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.revocation_desk import RevocationDesk
 from cassiopeia.signer.tasks import Outcome, Sign, Task
 from cassiopeia.signer.worker import Worker
@@ -190,7 +192,8 @@ class Front:
     resign_after: dt.timedelta = dt.timedelta(hours=24)
     obstacle: Obstacle | None = None
     limits: dict[str, int] = field(default_factory=lambda: dict(order.CAPS))
-    in_force: InForce = field(default_factory=InForce)
+    validators: tuple[bytes, ...] = ()
+    own_faults: OwnFaults = field(default_factory=lambda: OwnFaults({}))
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -225,6 +228,7 @@ class Front:
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
+            own_faults=self.own_faults,
         )
         self.revocation = RevocationDesk(
             lists=[RevocationList(self.authority, self.journal, lifetime=dt.timedelta(days=10))],
