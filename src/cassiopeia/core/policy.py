@@ -1,7 +1,7 @@
 """The decision: from a wish that nobody has checked to an `ApprovedRequest`, a refusal, or not now.
 
 Owns the order of the checks and whatever needs more than one of them; the rules of each part stand in `csr`,
-`keycheck`, `names`, `validity` and `authority`. Nothing is assembled here and no key is used. `assemble_tbs` in
+`keycheck`, `names`, `validity`, `judgement` and `authority`. Nothing is assembled here and no key is used. `assemble_tbs` in
 `certificate` takes only what `decide` has approved, and nothing else can make an `ApprovedRequest`.
 """
 
@@ -166,11 +166,11 @@ def _approve(
         maximum_days=profile.maximum_validity_days,
         lenient=version == 1,
     )
-    # 5. The proofs. They may say "not now", so that everything about the request itself is known to be in order.
+    # 5. The proofs: behind everything that is about the request alone, because they may say "not now".
     validators = (
         judge(request, profile=profile, key=key, rules=rules, standing=standing, now=now) if version > 1 else ()
     )
-    # 6. The sub-CA: last but for what follows from it, because it alone may say "not now".
+    # 6. The sub-CA: last but for what follows from it, because little that it says is final.
     if profile.family:
         authority = choose_authority(
             rules.authorities,
