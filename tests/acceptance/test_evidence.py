@@ -116,6 +116,13 @@ def test_what_is_proved_is_issued_and_what_is_not_is_refused_with_the_list(alone
     )
     stop_all(alone)
     check_nothing_half_written(alone)
+    # A stranger who has nothing but the journal comes to the same judgement.
+    judged = alone.run("journal", "verify", "-c", "ca/signer/signer.toml").stdout
+    assert "judged anew   the proofs of 1 certificates suffice\n" in judged
+    proofs = json.loads(
+        alone.run("journal", "show", "-c", "ca/signer/signer.toml", "--kind", "intent", "--json").stdout
+    )
+    assert [each.partition(" ")[0] for each in proofs[0]["proofs"]] == ["dns-control", "caa-permits", "attested"]
 
 
 def test_a_persons_and_an_organisations_certificate(alone: System, csr: str) -> None:
