@@ -141,7 +141,6 @@ def open_journal(directory: Path, *, key: Ed25519PrivateKey = JOURNAL_KEY, now: 
     return journal
 
 
-def record_intent(journal: Journal, number: int = 1, *, now: dt.datetime = NOW, **changes: Any) -> Intent:
 def meaningless_tbs(number: int, *, public_key: bytes = b"", size: int = 0) -> bytes:
     """What has the shape of a TBSCertificate, with this SubjectPublicKeyInfo or one of its own; `size` pads it."""
     octets = number.to_bytes(15, "big")
@@ -151,6 +150,7 @@ def meaningless_tbs(number: int, *, public_key: bytes = b"", size: int = 0) -> b
     return der.encode(der.SEQUENCE, der.encode(der.OCTET_STRING, octets, bytes(size)), *[b"\x05\0"] * 5, public_key)
 
 
+def record_intent(journal: Journal, number: int = 1, *, now: dt.datetime = NOW, **changes: Any) -> Intent:
     """An intent under a request of its own; its TBSCertificate means nothing."""
     values: dict[str, Any] = {
         "serial_number": bytes([1]) + number.to_bytes(15, "big"),
