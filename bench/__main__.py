@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, journal, keys, line, memory, proofs, shares, throughput
+from bench import crl, hostile, journal, keys, line, memory, proofs, shares, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -14,6 +14,7 @@ PARTS = {
     "shares": shares.main,
     "journal": journal.main,
     "keys": keys.main,
+    "hostile": hostile.main,
     "proofs": proofs.main,
 }
 
