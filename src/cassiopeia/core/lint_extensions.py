@@ -7,6 +7,7 @@ anew: it shares no table and no encoder with `certificate` and `policy`.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,8 @@ _ACCESS_BY_CA_ISSUERS: Final = "1.3.6.1.5.5.7.48.2"
 _CPS_POINTER: Final = "1.3.6.1.5.5.7.2.1"
 # Tags of a choice in GeneralName, DistributionPoint and AuthorityKeyIdentifier (RFC 5280 A.2).
 _URI: Final = 0x86
+# RFC 3986 3: a scheme and a host, which may be missing behind ldap:// (RFC 4516 2).
+_URL: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://[A-Za-z0-9\[]|ldaps?:///)[!#-;=?-\[\]_a-z~]*")
 _DISTRIBUTION_POINT_NAME: Final = 0xA0
 _FULL_NAME: Final = 0xA0
 _KEY_IDENTIFIER: Final = 0x80
@@ -257,7 +260,8 @@ def _lint_policies(value: Reader, approved: ApprovedRequest) -> None:
         found.append((identifier, _practice_statement(policy) if policy.more else ""))
         policy.finish("a policy")
     profile = approved.profile
-    if found != [(each, profile.cps_uri) for each in profile.policy_identifiers]:
+    # RFC 5280 4.2.1.4: no policy is there twice.
+    if found != [(each, profile.cps_uri) for each in profile.policy_identifiers] or len(found) != len(dict(found)):
         find("certificate-policies", f"they are {found!a}"[:200])
 
 
@@ -270,7 +274,7 @@ def _practice_statement(policy: Reader) -> str:
     uri = lint_der.text(IA5_STRING, qualifier.primitive(IA5_STRING, "a CPS URI"), "a CPS URI")
     qualifier.finish("a policy's qualifier")
     qualifiers.finish("a policy's qualifiers")
-    return uri
+    return _check_url(uri, "a CPS URI")
 
 
 def _lint_nocheck(value: Reader) -> None:
@@ -279,4 +283,10 @@ def _lint_nocheck(value: Reader) -> None:
 
 
 def _uri(reader: Reader, what: str) -> str:
-    return lint_der.text(IA5_STRING, reader.primitive(_URI, what), what)
+    return _check_url(lint_der.text(IA5_STRING, reader.primitive(_URI, what), what), what)
+
+
+def _check_url(url: str, what: str) -> str:
+    if not _URL.fullmatch(url):
+        find("url-syntax", f"{what} is {url[:100]!a}")
+    return url

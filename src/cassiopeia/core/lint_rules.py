@@ -76,7 +76,11 @@ RULES: Final[Mapping[str, tuple[str, str]]] = {
     "purpose": ("RFC 5280 4.2.1.12", "at least one purpose is possible with the key usages that are left"),
     "authority-information-access": ("RFC 5280 4.2.2.1, sub-CA", "it has the sub-CA's URLs: OCSP, then caIssuers"),
     "crl-distribution-points": ("RFC 5280 4.2.1.13, sub-CA", "it has one point, with the sub-CA's URLs"),
-    "certificate-policies": ("RFC 5280 4.2.1.4, profile", "the policies are the profile's, each with its CPS URI"),
+    "certificate-policies": (
+        "RFC 5280 4.2.1.4, profile",
+        "the policies are the profile's, each once, with its CPS URI",
+    ),
+    "url-syntax": ("RFC 5280 4.2.1.6", "URLs in them are complete: a scheme, a host, no blanks"),
     "ocsp-nocheck": ("RFC 6960 4.2.2.2.1", "its value is NULL"),
     "alt-name-type": ("docs/certificates.md", "alternative names are DNS, email, IP and URI"),
     "alt-name-syntax": ("RFC 5280 4.2.1.6", "each has the form of its type"),

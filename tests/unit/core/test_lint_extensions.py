@@ -146,6 +146,20 @@ MUTATIONS: list[tuple[str, Edit]] = [
     ("authority-information-access", in_extension(AUTHORITY_INFORMATION_ACCESS, swap())),
     ("authority-information-access", in_extension(AUTHORITY_INFORMATION_ACCESS, remove(1))),
     ("authority-information-access", in_extension(AUTHORITY_INFORMATION_ACCESS, put(0, 1, contents="http://a/"))),
+    *(
+        ("url-syntax", in_extension(AUTHORITY_INFORMATION_ACCESS, put(0, 1, contents=url)))
+        for url in (
+            "",
+            "ocsp.example.org",
+            "http:///",
+            "http://a b/",
+            "http:ocsp.example.org",
+            "HTTP://a/",
+            "http://a/\\",
+        )
+    ),
+    ("url-syntax", in_extension(CRL_DISTRIBUTION_POINTS, put(0, 0, 0, 0, contents="/a.crl"))),
+    ("url-syntax", in_extension(CERTIFICATE_POLICIES, put(0, 1, 0, 1, contents="cps"))),
     ("der-surplus", in_extension(AUTHORITY_INFORMATION_ACCESS, add(0, node=primitive(0x05, b"")))),
     ("der-tag", in_extension(AUTHORITY_INFORMATION_ACCESS, tag(0, 1, tag=0x82))),
     ("der-string", in_extension(AUTHORITY_INFORMATION_ACCESS, put(0, 1, contents="http://ä/"))),
@@ -199,6 +213,7 @@ MUTATIONS: list[tuple[str, Edit]] = [
 
 # Rule, and what was approved instead.
 WRONGLY_APPROVED: list[tuple[str, dict[str, Any]]] = [
+    ("certificate-policies", {"profile": {"policy_identifiers": ("1.2.3", "1.2.3")}}),
     ("alt-names-profile", {"profile": {"maximum_alt_names": 5}}),
     ("alt-names-profile", {"profile": {"allow_wildcard": False}}),
     ("alt-names-profile", {"profile": {"alt_names": (("URI", Presence.FORBIDDEN),)}}),
@@ -263,7 +278,7 @@ def test_a_purpose_that_no_standard_knows_goes_with_every_usage() -> None:
     check(assemble_tbs(approved), approved)
 
 
-URLS = ("http://a.example/1", "ldap://b.example/2")
+URLS = ("http://a.example/1", "ldap://[2001:db8::1]/a?b", "ldap:///cn=a%20b?c?base")
 
 
 @pytest.mark.parametrize("crl_urls", [(), URLS])
