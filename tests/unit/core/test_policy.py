@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 from cryptography import x509
@@ -36,6 +38,7 @@ NAMES = ("9004-unproved-server", "9002-unproved-mail", "9001-unproved-client", "
 PROFILES = {name: load_profile(name) for name in NAMES}
 OCSP = dataclasses.replace(PROFILES["0100-ocsp"], evidence=())
 ENTROPY = bytes(range(15))
+STANDING = Standing()
 RESPONDER_KEYS = frozenset({hashlib.sha256(subject_public_key_info(server_request())).digest()})
 
 
@@ -48,6 +51,8 @@ def judge(
     version: int = 2,
     version_1_profiles: frozenset[str] = frozenset(NAMES),
     now: dt.datetime = NOW,
+    standing: Standing = STANDING,
+    unsound_profiles: Mapping[str, str] = MappingProxyType({}),
 ) -> ApprovedRequest:
     return decide(
         request,
@@ -57,8 +62,9 @@ def judge(
             authorities=authorities,
             version_1_profiles=version_1_profiles,
             responder_keys=RESPONDER_KEYS,
+            unsound_profiles=unsound_profiles,
         ),
-        standing=Standing(),
+        standing=standing,
         now=now,
         serial_entropy=ENTROPY,
         issued=issued or {},
@@ -342,6 +348,21 @@ def test_an_ocsp_responder_waits_for_its_sub_ca() -> None:
     with pytest.raises(Unavailable) as full:
         judge_ocsp(ocsp_request(), issued={"unassured_2026_2": 21_300})
     assert full.value.code == "authority-full"
+
+
+def test_an_ocsp_responder_waits_for_a_sub_ca_that_is_halted() -> None:
+    with pytest.raises(Unavailable, match="is halted by an order of its operators") as halted:
+        judge_ocsp(ocsp_request(), standing=Standing(halted_authorities=frozenset({"unassured_2026_2"})))
+    assert halted.value.code == "authority-halted"
+    judge_ocsp(ocsp_request(), standing=Standing(halted_authorities=frozenset({"unassured_2026_3"})))
+
+
+def test_an_unsound_profile_waits_alone() -> None:
+    unsound = {"9004-unproved-server": "its sample certificate has findings"}
+    with pytest.raises(Unavailable, match="issues nothing: its sample certificate has findings") as waits:
+        judge(server_request(), unsound_profiles=unsound)
+    assert waits.value.code == "profile-unsound"
+    judge(mail_request(), unsound_profiles=unsound)
 
 
 def test_a_signer_without_a_profile_for_ocsp_responders_says_so() -> None:
