@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 from tests.support.badkeys import modulus, sample
-from tests.support.signer import install
+from tests.support.signer import NOW, install
 
 from cassiopeia.config import load_signer_config
 from cassiopeia.core.rules_document import read_rules_document
 from cassiopeia.core.weak_keys import check_not_published
 from cassiopeia.errors import ConfigurationError, OperatorError, Refused, Unavailable
+from cassiopeia.link.stream import open_listener
 from cassiopeia.signer.configuration import configuration_hash, load_rules, rules_document
+from cassiopeia.signer.service import Signer
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys, report
+from cassiopeia.signer.worker import make_worker
 
 DEBIAN = sample("rsa-debianweak.key")
 SOUND = sample("rsa-ok.key")
@@ -170,3 +173,26 @@ def test_the_journal_keeps_what_was_on_the_lists(tmp_path: Path) -> None:
     )
     write_text(tmp_path, TEXT + "ffff6aa0ce2cd60e6660\n")
     assert configuration_hash(config) != before
+
+
+def test_the_signer_s_status_carries_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = load_signer_config(install(tmp_path))
+    signer = Signer(config, config_path=tmp_path / "signer.toml")
+    signer._listener = open_listener(config.listen)
+    try:
+        signer._journal.begin(now=NOW)
+        (alarm,) = signer._status(NOW).alarms
+    finally:
+        signer._stop()
+    assert alarm.startswith("no list of weak keys is named")
+    assert alarm in caplog.text
+
+
+def test_a_worker_with_a_damaged_list_says_which(tmp_path: Path) -> None:
+    """As the front does, before it has opened anything: the worker reads the list for itself."""
+    write_text(tmp_path, "<html>\n")
+    config = load_signer_config(install(tmp_path, more='[key_checks]\nweak_keys = ["blacklist.RSA-2048"]\n'))
+    with pytest.raises(OperatorError, match="line 1 is neither"):
+        make_worker(config)
+    with pytest.raises(OperatorError, match="line 1 is neither"):
+        Signer(config, config_path=tmp_path / "signer.toml")
