@@ -167,7 +167,9 @@ class WorkerPool:
         match outcomes:
             case [Ready(configuration_hash=configuration_hash)] if not member.ready:
                 if configuration_hash != self._configuration_hash:
-                    self.failure = "profiles, sub-CAs, keys or lists have changed on disk: start the signer again to use them"
+                    self.failure = (
+                        "profiles, sub-CAs, keys or lists have changed on disk: start the signer again to use them"
+                    )
                     raise PeerError(self.failure)
                 member.ready = True
                 self.failure = self.lacking = ""
