@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from tests.support import authorities, links
+from tests.support import authorities, links, operators
 from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, make_authority
 from tests.support.conversations import Pair, joined
 from tests.support.journal_keys import write_journal_key
@@ -31,7 +31,6 @@ from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.journal import order
-from cassiopeia.journal.standing import InForce
 from cassiopeia.protocol.events import (
     AbandonRequested,
     EntriesRequested,
@@ -39,17 +38,20 @@ from cassiopeia.protocol.events import (
     FullCrlReceived,
     FullCrlRequested,
     LogConfirmed,
+    OrderReceived,
     RevocationRequested,
     SignRequested,
     TimestampRequested,
 )
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer.caps import Caps
+from cassiopeia.signer.clock import Clock
 from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.nonces import Nonces
+from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.own_faults import OwnFaults
@@ -205,7 +207,9 @@ class Front:
         self.gate = Gate(self.journal, [lambda: self.obstacle])
         self.nonces = Nonces(lambda: int(self.clock))
         self.caps = Caps(
-            limits=self.limits, raised=lambda: self.in_force.raised(now=self.now), clock=lambda: self.clock
+            limits=self.limits,
+            raised=lambda: self.orders.in_force.raised(now=self.now),
+            clock=self._seconds,
         )
         self.caps.seed(self.journal, now=self.now)
         self.journal_desk = JournalDesk(
@@ -239,14 +243,33 @@ class Front:
             next_task=lambda: next(self._numbers),
             resign_after=self.resign_after,
         )
+        # A machine whose clock is right, and on which time passes as the test says.
+        machine_clock = Clock(wall=self._seconds, boot=self._seconds)
+        machine_clock.check(self.now)
+        self.orders = OrderDesk(
+            journal=self.journal,
+            gate=self.gate,
+            clock=machine_clock,
+            signer_id=1,
+            boot_id=BOOT_ID,
+            operators=operators.PUBLIC_KEYS[:3],
+            quorum=2,
+            authorities=[self.authority.name],
+            validators=self.validators,
+            caps=self.limits,
+            restricted=self.issuance.restricted,
+        )
+
+    def _seconds(self) -> float:
+        return self.now.timestamp()
 
     def standing(self) -> Standing:
         return Standing(
             boot_id=BOOT_ID,
             nonces=self.nonces.valid,
-            disabled_validators=self.in_force.disabled_validators,
-            blocked_keys=self.in_force.blocked_keys,
-            halted_authorities=self.in_force.halted_authorities,
+            disabled_validators=self.orders.in_force.disabled_validators,
+            blocked_keys=self.orders.in_force.blocked_keys,
+            halted_authorities=self.orders.in_force.halted_authorities,
         )
 
     def record_issued(self, serial_number: int) -> None:
@@ -324,6 +347,15 @@ class Front:
         (answer,) = self.answers(pair)
         return answer
 
+    def tell(self, pair: Pair, arguments: order.Arguments, *numbers: int) -> Event:
+        """Let these operators (else as many as it takes) sign the next order, send it, and return the answer."""
+        octets = operators.drafted(arguments, sequence=self.journal.index.order_sequence() + 1, boot_id=BOOT_ID)
+        needed = order.needed_signatures(arguments, 2)
+        pair.client.send_order(operators.signed(octets, *(numbers or range(needed))))
+        self.settle()
+        (answer,) = self.answers(pair)
+        return answer
+
     def ask_full(self, pair: Pair) -> list[bytes]:
         """Ask for the full CRL of the sub-CA; return those that came."""
         pair.client.get_full_crl(self.authority.name)
@@ -351,5 +383,7 @@ class Front:
                 self.journal_desk.timestamp_requested(session, handle, now=self.now)
             case EntriesRequested(handle=handle, first=first, at_most=at_most):
                 self.journal_desk.entries_requested(session, handle, first, at_most)
+            case OrderReceived(handle=handle, order=octets):
+                self.orders.requested(session, handle, octets)
             case _:
                 raise AssertionError(f"no desk takes {event}")

@@ -20,6 +20,7 @@ from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import Refused
 from cassiopeia.journal.entry import as_request
+from cassiopeia.journal.order import DisableValidator
 from cassiopeia.protocol.events import RequestRefused
 
 VALIDATOR: Final = TestValidator()
@@ -30,7 +31,7 @@ PROFILE: Final = load_profile("0004-server")
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Front]:
-    made = Front(directory=tmp_path)
+    made = Front(directory=tmp_path, validators=(OTHER.key_id,))
     made.worker = judging_worker(VALIDATOR, OTHER)
     yield made
     made.journal.close()
@@ -121,8 +122,8 @@ def test_a_validator_that_the_signer_does_not_know_is_waited_for(front: Front) -
 
 
 def test_a_disabled_validator_is_replaced_by_another(front: Front) -> None:
-    front.in_force = dataclasses.replace(front.in_force, disabled_validators=frozenset({OTHER.key_id}))
     pair = front.connect()
+    front.tell(pair, DisableValidator(validator=OTHER.key_id))
     assert_failed(front.ask(pair, proved(front, by=OTHER)), "reattest")
     assert certificate_of(front, pair, proved(front))
 
