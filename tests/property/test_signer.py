@@ -48,7 +48,8 @@ from cassiopeia.signer.issuance import INTENT_LIFE_S
 from cassiopeia.signer.journal_index import INDEX_VERSION
 from cassiopeia.signer.tasks import Deferred
 
-KEY_PROOFS = [certification_request(), certification_request("Ed25519")]
+# Version 1, which knows no accounts, shares the second with an account of version 2.
+KEY_PROOFS = [certification_request(), certification_request("Ed25519"), certification_request("RSA")]
 OBSTACLES = [
     *[None] * 6,
     Obstacle(code="disk-full", message="the disk is full"),
@@ -82,6 +83,7 @@ class World:
         self.talks: list[Talk] = []
         self.issued: dict[bytes, tuple[bytes, int | None]] = {}  # by request id
         self.serials: dict[bytes, bytes] = {}  # octets of certificates by serial number
+        self.owners: dict[bytes, str] = {}  # accounts by public key
         self.abandoned: set[bytes] = set()
         self.heads: set[bytes] = set()
         self.answers: dict[bytes, tuple[RevocationRequest, int]] = {}
@@ -109,7 +111,7 @@ class World:
             **({} if good else {"profile": "none"}),
         )
         if talk.pair.client.version == 1:
-            request = wanted(request_id=b"", account="", key_proof=KEY_PROOFS[number % 2])
+            request = wanted(request_id=b"", account="", key_proof=KEY_PROOFS[1 + number % 2])
         talk.asked[talk.pair.client.submit(request)] = request
 
     def confirm(self, number: int) -> None:
@@ -252,7 +254,7 @@ class World:
                 assert self.copy.take(event).size >= len(self.copy.entries)
                 self._note_head(event.head)
             case RequestRefused(code=code):
-                assert code in {"profile-unknown", "request-id-taken", "unknown-serial"}
+                assert code in {"profile-unknown", "request-id-taken", "unknown-serial", "key-in-use"}
             case RequestFailed(code=code):
                 assert code in {
                     "busy",
@@ -284,7 +286,9 @@ class World:
             self._note_head(event.head)
         tbs, algorithm, signature = split_certificate(certificate)
         algorithms.verify(self.front.authority.public_key, algorithms.algorithm_from_der(algorithm), signature, tbs)
-        serial = read_tbs(tbs).serial_number.to_bytes(16, "big")
+        says = read_tbs(tbs)
+        assert self.owners.setdefault(says.subject_public_key_info, request.account) == request.account
+        serial = says.serial_number.to_bytes(16, "big")
         assert self.serials.setdefault(serial, certificate) == certificate
 
     def _hear_revocation(self, request: RevocationRequest, answer: payload.RevokedAnswer, *, version: int) -> None:

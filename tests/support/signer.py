@@ -30,6 +30,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
+from cassiopeia.core.shared_factors import SeenModuli
 from cassiopeia.journal import order
 from cassiopeia.protocol.events import (
     AbandonRequested,
@@ -50,11 +51,11 @@ from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
+from cassiopeia.signer.key_history import KeyHistory
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
-from cassiopeia.signer.revocation import RevocationList
-from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.own_faults import OwnFaults
+from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
 from cassiopeia.signer.tasks import Outcome, Sign, Task
 from cassiopeia.signer.worker import Worker
@@ -190,6 +191,7 @@ class Front:
     now: dt.datetime = NOW
     clock: float = 0.0
     tasks: deque[Task] = field(default_factory=deque)
+    examinations: deque[tuple[int, bytes]] = field(default_factory=deque)
     pairs: list[Pair] = field(default_factory=list)
     resign_after: dt.timedelta = dt.timedelta(hours=24)
     obstacle: Obstacle | None = None
@@ -220,6 +222,9 @@ class Front:
             boot_seconds=lambda: int(self.clock),
             nonces=self.nonces,
         )
+        self.keys = KeyHistory(self.journal.index)
+        self.seen = SeenModuli()
+        self.seen.remember(modulus for _, modulus in self.journal.index.moduli(after=0, at_most=10_000))
         self.issuance = IssuanceDesk(
             boot_id=BOOT_ID,
             configuration_hash=CONFIGURATION_HASH,
@@ -229,10 +234,12 @@ class Front:
             gate=self.gate,
             standing=self.standing,
             caps=self.caps,
+            own_faults=self.own_faults,
+            keys=self.keys,
             submit=self.tasks.append,
+            examine=lambda task, modulus: self.examinations.append((task, modulus)),
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
-            own_faults=self.own_faults,
         )
         self.revocation = RevocationDesk(
             lists=[RevocationList(self.authority, self.journal, lifetime=dt.timedelta(days=10))],
@@ -283,6 +290,7 @@ class Front:
         """As after a power cut: sessions, tasks and whatever was not committed are gone."""
         self.journal.close()
         self.tasks.clear()
+        self.examinations.clear()
         self.pairs.clear()
         self._open()
         self.issuance.end_open_intents(now=self.now)
@@ -313,7 +321,16 @@ class Front:
             outcome = self.worker.carry_out(self.tasks.popleft())
             self.deliver(outcome)
             outcomes.append(outcome)
+        self.examine()
         return outcomes
+
+    def examine(self) -> None:
+        """Compare the keys that wait for it with all others."""
+        batch = list(self.examinations)
+        self.examinations.clear()
+        for (task, modulus), others in zip(batch, self.seen.examine([each for _, each in batch]), strict=True):
+            self.keys.note(modulus, others)
+            self.issuance.examined(task, now=self.now)
 
     def deliver(self, outcome: Outcome) -> None:
         taken = self.issuance.delivered(outcome, now=self.now) or self.revocation.delivered(outcome, now=self.now)
@@ -326,7 +343,7 @@ class Front:
     def settle(self) -> None:
         """Turns of the loop until nothing is left to do."""
         self.carry()
-        while self.tasks or self.journal.dirty:
+        while self.tasks or self.examinations or self.journal.dirty:
             self.work()
             self.journal.commit()
             for pair in self.pairs:

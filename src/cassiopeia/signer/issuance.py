@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from cassiopeia.core import algorithms, certificate, lint_rules
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.key_identity import KeyIdentity, identify_certified_key
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
@@ -27,6 +28,7 @@ from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
+from cassiopeia.signer.key_history import KeyHistory
 from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed, Task
 from cassiopeia.steps import step
@@ -36,6 +38,9 @@ _log = logging.getLogger(__name__)
 # Wire specification: an intent that nobody confirms ends after 15 minutes.
 INTENT_LIFE_S = 15 * 60
 _ORDERED_RETRY_S = 600
+# Comparing a key with all others takes seconds at the most, but for a signer that has just started; what was decided
+# longer ago is decided anew.
+_DECISION_LIFE_S = 60
 # Version 1 has no request ids: an identical request within this time gets the same certificate.
 _VERSION_1_MEMORY = dt.timedelta(hours=24)
 # A serial number that came up before is drawn again, and not for ever.
@@ -63,7 +68,10 @@ class _Exchange:
 
 
 class IssuanceDesk:
-    """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic."""
+    """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic.
+
+    `examine` has the RSA modulus of a task compared with all others; `examined` is to be called when that is done.
+    """
 
     def __init__(
         self,
@@ -77,7 +85,9 @@ class IssuanceDesk:
         standing: Callable[[], Standing],
         caps: Caps,
         own_faults: OwnFaults,
+        keys: KeyHistory,
         submit: Callable[[Task], None],
+        examine: Callable[[int, bytes], None],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,12 +100,15 @@ class IssuanceDesk:
         self._standing = standing
         self._caps = caps
         self._own_faults = own_faults
+        self._keys = keys
         self._submit = submit
+        self._examine = examine
         self._next_task = next_task
         self._clock = clock
         self._exchanges: dict[tuple[int, int], _Exchange] = {}
         self._deciding: dict[int, _Exchange] = {}
         self._in_decision: set[bytes] = set()
+        self._examining: dict[int, tuple[float, _Exchange, Decided, KeyIdentity]] = {}
         self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
         self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
         self._restrictions = 0
@@ -206,6 +219,15 @@ class IssuanceDesk:
             return True
         return False
 
+    def examined(self, task: int, *, now: dt.datetime) -> None:
+        """The key of this task was compared with all others; what was found stands in the history of keys."""
+        deadline, exchange, decided, key = self._examining.pop(task)
+        self._in_decision.discard(exchange.name)
+        if self._clock() > deadline and self._session_lives(exchange):
+            self._decide(exchange, now=now)
+        else:
+            self._record(exchange, decided, key, now=now)
+
     def _is_new(self, exchange: _Exchange, *, now: dt.datetime) -> bool:
         """Whether this request is met for the first time; otherwise answer from what is known."""
         request_id = exchange.request.request_id
@@ -249,15 +271,28 @@ class IssuanceDesk:
             )
         )
 
-    # Steps 6 and 7: a worker approved it; the intent becomes durable.
+    # Step 6: a worker approved it. An RSA key that was never seen is compared with all others first.
     def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
-        self._record(exchange, decided, now=now)
+        try:
+            key = identify_certified_key(decided.tbs_certificate)
+        except PeerError as error:
+            _log.error("%s a worker approved what is no TBSCertificate: %s", _short(exchange.request), error)
+            self._fail(exchange, _as_unavailable(decided))
+            return
+        if not self._keys.needs_examination(key):
+            self._record(exchange, decided, key, now=now)
+            return
+        task = self._next_task()
+        self._examining[task] = self._clock() + _DECISION_LIFE_S, exchange, decided, key
+        self._in_decision.add(exchange.name)
+        self._examine(task, key.modulus)
 
-    def _check_recording(self, exchange: _Exchange, decided: Decided) -> Authority:
+    def _check_recording(self, exchange: _Exchange, decided: Decided, key: KeyIdentity) -> Authority:
         """All that must hold at the very moment at which the intent is recorded; raises Unavailable or Refused.
 
         Much may have come since the worker was asked: a halt, another request for the last place.
         """
+        self._keys.check(key, exchange.request.account)
         authority = self._authorities.get(decided.signing_ca)
         if authority is None:
             _log.error("a worker chose a sub-CA that is not ours: %a", decided.signing_ca)
@@ -275,14 +310,18 @@ class IssuanceDesk:
         )
         return authority
 
-    def _record(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+    # Step 7: the intent becomes durable.
+    def _record(self, exchange: _Exchange, decided: Decided, key: KeyIdentity, *, now: dt.datetime) -> None:
         if not self._session_lives(exchange):
             return
         if self._journal.index.state(decided.serial_number) is not None:
             self._draw_again(exchange, decided, now=now)
             return
         try:
-            authority = self._check_recording(exchange, decided)
+            authority = self._check_recording(exchange, decided, key)
+        except Refused as refusal:
+            self._journal_refusal(exchange, refusal, now=now)
+            return
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))

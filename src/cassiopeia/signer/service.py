@@ -12,11 +12,15 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import __version__
 from cassiopeia.config import SignerConfig, load_profiles
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.key_identity import identify_key
 from cassiopeia.core.rules import Standing
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import PeerError, Unavailable
@@ -46,11 +50,13 @@ from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
 from cassiopeia.signer.disk import GROWTH_WINDOW, DiskReserve, octets_a_day
+from cassiopeia.signer.examiner import Examiner
 from cassiopeia.signer.gate import Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
+from cassiopeia.signer.key_history import KeyHistory
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.own_faults import OwnFaults
@@ -118,6 +124,15 @@ class Signer:
             selector=self._selector,
             deliver=self._delivered,
         )
+        own_moduli = _own_moduli(self._authorities.values())
+        self._keys = KeyHistory(self._journal.index, own=own_moduli)
+        self._examiner = Examiner(
+            feed=lambda after, at_most: self._journal.index.moduli(after=after, at_most=at_most),
+            also=tuple(own_moduli),
+            selector=self._selector,
+            deliver=self._examined,
+        )
+        self._alarmed += [self._keys.alarms, self._examiner.alarms]
         self._journal_desk = JournalDesk(
             journal=self._journal,
             gate=self._gate,
@@ -136,7 +151,9 @@ class Signer:
             standing=self._standing,
             caps=self._caps,
             own_faults=self._own_faults,
+            keys=self._keys,
             submit=self._pool.submit,
+            examine=self._examiner.submit,
             next_task=lambda: next(self._tasks),
         )
         self._orders = OrderDesk(
@@ -215,6 +232,7 @@ class Signer:
             line.end()
         self._listener.close()
         self._pool.stop()
+        self._examiner.stop()
         self._journal.close()
         self._selector.close()
         _log.info("stopped")
@@ -222,11 +240,13 @@ class Signer:
     def _turn(self, *, idle: bool) -> None:
         """What follows every round of events: time limits, work for the pool, one commit, answers."""
         self._pool.check_time()
+        self._examiner.check_time()
         self._check_clock()
         self._announce()
         if time.monotonic() >= self._next_housekeeping:
             self._keep_house()
         self._pool.pump()
+        self._examiner.pump()
         if self._journal.dirty:
             self._dirty_since = self._dirty_since or time.monotonic()
             if idle or time.monotonic() - self._dirty_since >= _LINGER_S:
@@ -267,8 +287,8 @@ class Signer:
         if self._journal.dirty:
             return 0.0
         until_housekeeping = max(0.0, self._next_housekeeping - time.monotonic())
-        until_deadline = self._pool.seconds_to_deadline()
-        return until_housekeeping if until_deadline is None else min(until_housekeeping, until_deadline)
+        deadlines = [self._pool.seconds_to_deadline(), self._examiner.seconds_to_deadline()]
+        return min([until_housekeeping, *(each for each in deadlines if each is not None)])
 
     def _keep_house(self) -> None:
         self._next_housekeeping = time.monotonic() + _HOUSEKEEPING_S
@@ -397,6 +417,10 @@ class Signer:
         if not self._issuance.delivered(outcome, now=now) and not self._revocation.delivered(outcome, now=now):
             _log.warning("a worker answered a task that nobody waits for")
 
+    def _examined(self, task: int, modulus: bytes, others: Sequence[bytes]) -> None:
+        self._keys.note(modulus, others)
+        self._issuance.examined(task, now=self._clock.now())
+
     def _hello(self) -> payload.Hello:
         return payload.Hello(
             versions=(2,),
@@ -486,6 +510,15 @@ class Signer:
         if reasons := self._gate.reasons():
             return "halted", "; ".join(each.message for each in reasons)
         return "running", self._doubt
+
+
+def _own_moduli(authorities: Iterable[Authority]) -> dict[bytes, str]:
+    """The RSA moduli of sub-CAs, each with its sub-CA's name."""
+    keys = {
+        each.name: identify_key(each.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        for each in authorities
+    }
+    return {key.modulus: name for name, key in keys.items() if key.modulus}
 
 
 def _link_tls(config: SignerConfig) -> LinkTls:

@@ -1,0 +1,84 @@
+"""The process that compares RSA keys with all that were seen before: what it is told and asked, and what it answers.
+
+Started by the front process as `python -m cassiopeia.signer.examination DESCRIPTOR`; it talks over that one descriptor,
+in frames (`cassiopeia.frames`) of lists of one message, answers each, and keeps what it is told in memory alone. It
+holds no key, reads no file and parses no request. `examiner` is the other side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+
+import msgspec
+
+from cassiopeia.core.shared_factors import SeenModuli
+from cassiopeia.errors import PeerError
+from cassiopeia.frames import FrameReader, frame
+
+
+class Remember(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """These moduli (unsigned, big-endian) were seen before; they were compared when they were new."""
+
+    moduli: list[bytes]
+
+
+class Examine(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Compare these with all that were seen, and with each other; from now on they are seen, too."""
+
+    moduli: list[bytes]
+
+
+class Remembered(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """How many moduli it compares with now."""
+
+    count: int
+
+
+class Examined(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """For each modulus, in order, the others that it has a factor in common with."""
+
+    others: list[list[bytes]]
+
+
+Question = Remember | Examine
+Answer = Remembered | Examined
+
+_question_decoder = msgspec.msgpack.Decoder(list[Question])
+_answer_decoder = msgspec.msgpack.Decoder(list[Answer])
+
+
+def read_answers(body: bytes) -> list[Answer]:
+    try:
+        return _answer_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise PeerError("the examiner sent an answer that is none") from error
+
+
+def answer(seen: SeenModuli, question: Question) -> Answer:
+    if isinstance(question, Remember):
+        seen.remember(question.moduli)
+        return Remembered(count=len(seen))
+    return Examined(others=[list(others) for others in seen.examine(question.moduli)])
+
+
+def serve(stream: socket.socket) -> None:
+    """Answer until the front closes the stream."""
+    seen, reader = SeenModuli(), FrameReader()
+    while octets := stream.recv(1 << 20):
+        for body in reader.feed(octets):
+            stream.sendall(frame([answer(seen, question) for question in _question_decoder.decode(body)]))
+
+
+def main() -> None:
+    # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A front that has gone wants no answer.
+    with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
+        serve(stream)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The front's side of the process that compares RSA keys: fed with what the journal knows, and fed anew when it dies.
+
+One message is under way at a time; what comes meanwhile waits, and goes along with the next one. No key is let through
+that was not compared, and none is turned away because the process is not there: it waits.
+
+A verdict is delivered in the turn of the loop in which it comes. Whoever takes it records the key then and there, or
+not at all; so the journal holds every key that was let through, and a new process that is fed from it misses none.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from cassiopeia.errors import PeerError
+from cassiopeia.signer.examination import Answer, Examine, Examined, Question, Remember, Remembered, read_answers
+from cassiopeia.worker_process import WorkerProcess, stop
+
+_log = logging.getLogger(__name__)
+
+# A message of this many RSA-2048 moduli has half a megabyte and costs the front some milliseconds.
+_FED_AT_ONCE = 2_000
+# Larger batches cost no less for each key: then comparing them with each other is what takes the time.
+_BATCH_KEYS = 64
+# 64 keys and 100,000 that were seen take ten seconds on one slow processor.
+_TIME_LIMIT_S = 300.0
+_RESPAWN_DELAY_S = 1.0
+_ALARMING_DEATHS = 3
+
+Feed = Callable[[int, int], Sequence[tuple[int, bytes]]]
+"""Moduli that were seen before, behind a place and at most so many; each with its place."""
+
+
+class Examiner:
+    """`deliver` is called with the task, the modulus and those that share a factor with it, from the caller's loop.
+
+    `also` are moduli to compare with that `feed` does not give.
+    """
+
+    def __init__(
+        self,
+        *,
+        feed: Feed,
+        selector: selectors.BaseSelector,
+        deliver: Callable[[int, bytes, Sequence[bytes]], None],
+        also: Sequence[bytes] = (),
+        command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.examination"),
+    ) -> None:
+        self._feed = feed
+        self._also = also
+        self._selector = selector
+        self._deliver = deliver
+        self._command = command
+        self._process: WorkerProcess | None = None
+        self._asked: Question | None = None
+        self._deadline = 0.0
+        self._respawn_at = 0.0
+        self._began = 0.0
+        self._fed_up_to = -1
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._batch: list[tuple[int, bytes]] = []
+        self._deaths = 0
+        self.ready = False
+        """Whether it knows all that was seen."""
+
+    @property
+    def process_id(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def submit(self, task: int, modulus: bytes) -> None:
+        self._waiting.append((task, modulus))
+
+    def pump(self) -> None:
+        """Start the process, feed it, hand it what waits; call after every turn of the loop."""
+        if self._process is None:
+            if time.monotonic() < self._respawn_at:
+                return
+            self._spawn()
+        if self._asked is None and not self.ready:
+            self._feed_more()
+        if self._asked is None and self.ready and self._waiting:
+            self._batch = [self._waiting.popleft() for _ in range(min(_BATCH_KEYS, len(self._waiting)))]
+            self._ask(Examine(moduli=[modulus for _, modulus in self._batch]))
+
+    def seconds_to_deadline(self) -> float | None:
+        """Seconds until `check_time` or `pump` has something to do; None when nothing is awaited."""
+        if self._process is None:
+            return max(0.0, self._respawn_at - time.monotonic())
+        return None if self._asked is None else max(0.0, self._deadline - time.monotonic())
+
+    def check_time(self) -> None:
+        """End a process that hangs."""
+        if self._asked is not None and time.monotonic() > self._deadline:
+            _log.error("the process that compares RSA keys hung for %g seconds and is ended", _TIME_LIMIT_S)
+            self._bury()
+
+    def alarms(self) -> Iterator[str]:
+        if self._deaths >= _ALARMING_DEATHS:
+            yield (
+                f"the process that compares new RSA keys with those seen before has ended {self._deaths} times in a"
+                " row, and requests with new RSA keys wait: see the signer's log, and whether it has memory enough"
+            )
+
+    def stop(self) -> None:
+        """Close the stream: the process ends by itself, or is killed."""
+        if self._process is not None:
+            stop([self._process])
+            self._process = None
+
+    def _spawn(self) -> None:
+        self._process = WorkerProcess(self._command, selector=self._selector, hear=self._hear, lost=self._bury)
+        self._asked, self.ready, self._fed_up_to = None, False, -1
+        self._began = time.monotonic()
+
+    def _feed_more(self) -> None:
+        if self._fed_up_to < 0:
+            self._fed_up_to = 0
+            moduli = list(self._also)
+        else:
+            rows = self._feed(self._fed_up_to, _FED_AT_ONCE)
+            moduli = [modulus for _, modulus in rows]
+            self._fed_up_to = rows[-1][0] if rows else self._fed_up_to
+            self.ready = not rows
+        if not self.ready:
+            self._ask(Remember(moduli=moduli))
+
+    def _ask(self, question: Question) -> None:
+        if self._process is not None:
+            self._asked = question
+            self._deadline = time.monotonic() + _TIME_LIMIT_S
+            self._process.send([question])
+
+    def _hear(self, body: bytes) -> None:
+        answers: list[Answer] = read_answers(body)
+        asked, self._asked = self._asked, None
+        match asked, answers:
+            case Remember(), [Remembered(count=count)]:
+                self._feed_more()
+                if self.ready:
+                    took_s = time.monotonic() - self._began
+                    _log.info("new RSA keys are compared with %d, read in %.1f seconds", count, took_s)
+            case Examine(), [Examined(others=others)] if len(others) == len(self._batch):
+                self._deaths = 0
+                batch, self._batch = self._batch, []
+                for (task, modulus), found in zip(batch, others, strict=True):
+                    self._deliver(task, modulus, found)
+            case _:
+                raise PeerError("it answered what it was not asked")
+        self.pump()
+
+    def _bury(self, fault: PeerError | None = None) -> None:
+        """Forget a dead process; what it held goes to the next one, in the same order."""
+        if self._process is None:
+            return
+        if fault is not None:
+            _log.error("the process that compares RSA keys broke the rules between us: %s", fault)
+        process, self._process = self._process, None
+        _log.error(
+            "the process that compares RSA keys is gone (status %d) and started again; %d keys wait for it",
+            process.end(),
+            len(self._batch) + len(self._waiting),
+        )
+        self._deaths += 1
+        self._respawn_at = time.monotonic() + (_RESPAWN_DELAY_S if self._deaths > 1 else 0.0)
+        self._waiting.extendleft(reversed(self._batch))
+        self._batch, self._asked, self.ready = [], None, False

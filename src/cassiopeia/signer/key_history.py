@@ -1,0 +1,95 @@
+"""What a signer holds against a public key because of other certificates: whose key it is, and which keys broke it.
+
+Owns two rules. A key belongs to the account that it was certified for; whoever asks for it under another account holds
+a key that somebody else has, too. And an RSA key that shares a prime factor with any key seen before is worth nothing,
+nor is the other one. Answers come from the journal's index and from the examiner; nothing here waits for either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from cassiopeia.core.key_identity import KeyIdentity
+from cassiopeia.errors import Refused
+from cassiopeia.signer.journal_index import JournalIndex
+
+_log = logging.getLogger(__name__)
+
+_MAXIMUM_EXPOSED: Final = 10_000
+_MAXIMUM_ALARMS: Final = 10
+_MAXIMUM_SERIALS: Final = 10
+
+
+class KeyHistory:
+    """`own` are the RSA moduli of the signer's sub-CAs, each with its sub-CA's name: keys seen before all others."""
+
+    def __init__(self, index: JournalIndex, *, own: Mapping[bytes, str] | None = None) -> None:
+        self._index = index
+        self._own = {hashlib.sha256(modulus).digest(): name for modulus, name in (own or {}).items()}
+        # By digest; in the order in which they were found.
+        self._exposed: dict[bytes, None] = {}
+
+    def needs_examination(self, key: KeyIdentity) -> bool:
+        """Whether it must be compared with all others first. What was certified before was compared then."""
+        return bool(key.modulus) and not self._index.knows_key(key.digest)
+
+    def note(self, modulus: bytes, others: Sequence[bytes]) -> None:
+        """Take the examiner's verdict: the moduli with which this one shares a factor."""
+        if not others:
+            return
+        for each in (modulus, *others):
+            digest = hashlib.sha256(each).digest()
+            if digest not in self._exposed:
+                while len(self._exposed) >= _MAXIMUM_EXPOSED:
+                    del self._exposed[next(iter(self._exposed))]
+                self._exposed[digest] = None
+                for sentence in self._harm(digest):
+                    _log.error("%s", sentence)
+
+    def check(self, key: KeyIdentity, account: str) -> None:
+        """Raise Refused for a key of another account, and for one that anybody can compute by now."""
+        if key.digest in self._exposed:
+            raise Refused(
+                "This RSA key has a prime factor in common with another key, so anybody who sees both can compute its"
+                " private key. Make a new key, with another program or on another machine: its random numbers repeat.",
+                code="key-shared-factor",
+                field="key",
+            )
+        owner = self._index.key_owner(key.digest)
+        if owner is not None and owner.account != account:
+            raise Refused(
+                "This key was certified before, and not for this account; make a new key for this request.",
+                code="key-in-use",
+                field="key",
+            )
+
+    def alarms(self) -> Iterator[str]:
+        """A sentence for each key that was certified and can be computed, until its certificates are revoked."""
+        found = 0
+        for digest in self._exposed:
+            for sentence in self._harm(digest):
+                found += 1
+                if found <= _MAXIMUM_ALARMS:
+                    yield sentence
+        if found > _MAXIMUM_ALARMS:
+            yield f"{found - _MAXIMUM_ALARMS} more keys share prime factors: see the signer's log"
+
+    def _harm(self, digest: bytes) -> Iterator[str]:
+        if name := self._own.get(digest):
+            yield (
+                f"the key of the sub-CA {name} shares a prime factor with a key that somebody asked a certificate for:"
+                " whoever has both can compute it. Halt this sub-CA (`cassiopeia order make halt-authority`), and read"
+                " the runbook"
+            )
+            return
+        serials = [each for each in self._index.certificates_of_key(digest) if not self._index.is_revoked(each)]
+        if serials:
+            listed = ", ".join(each.hex() for each in serials[:_MAXIMUM_SERIALS])
+            more = f" and {len(serials) - _MAXIMUM_SERIALS} more" if len(serials) > _MAXIMUM_SERIALS else ""
+            yield (
+                f"the key of these certificates shares a prime factor with a key that came later, and anybody who has"
+                f" both can compute it: revoke {listed}{more}, with the reason keyCompromise"
+            )
