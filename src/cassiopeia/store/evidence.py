@@ -18,7 +18,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, case, delete, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from cassiopeia.core import structure
 from cassiopeia.core.evidence import Observation, read_observation
@@ -201,8 +215,8 @@ class Evidence:
         so does what was attested for another signer longer ago than a nonce can hold. Requests that another signer has
         in its journal are left out, and those of held profiles but for a probe.
         """
-        with self._database.write() as connection:
-            _lapse(connection, signer_id, nonces, now=now)
+        self.lapse(signer_id, nonces, now=now)
+        with self._database.read() as connection:
             waiting: Select[Any] = (
                 select(request, job.c.signer_id, job.c.reattested, job.c.error)
                 .select_from(job.join(request, request.c.id == job.c.request_row))
@@ -237,7 +251,7 @@ class Evidence:
     def attested(self, signer_id: int, nonces: Collection[bytes], *, now: dt.datetime) -> int:
         """How many requests are ready to be leased for this signer: how far ahead of it the validators are."""
         statement = (
-            select(job.c.id)
+            select(func.count())
             .select_from(attestation.join(job, job.c.request_row == attestation.c.request_row))
             .where(
                 attestation.c.signer_id == signer_id,
@@ -248,7 +262,7 @@ class Evidence:
             )
         )
         with self._database.read() as connection:
-            return len(connection.execute(statement).all())
+            return connection.execute(statement).scalar_one()
 
     def put_attestations(self, attestations: Sequence[StoredAttestation], *, now: dt.datetime) -> tuple[Outcome, ...]:
         """Let these requests be leased under their nonces.
@@ -274,8 +288,9 @@ class Evidence:
                 insert = insert_or(connection.dialect.name, attestation)
                 changed = {name: insert.excluded[name] for name in values[0] if name != "request_row"}
                 connection.execute(insert.on_conflict_do_update(index_elements=["request_row"], set_=changed), values)
-                changes = [{"job_id": jobs[each.number].id, "under": each.nonce.hex()} for each in first.values()]
-                connection.execute(_ATTESTED, changes)
+            for nonce in sorted({each.nonce for each in first.values()}):
+                under = [jobs[each.number].id for each in first.values() if each.nonce == nonce]
+                connection.execute(_ATTESTED.where(among(connection, job.c.id, under)).values(nonce=nonce.hex()))
         return tuple(
             Outcome.UNKNOWN
             if each.number not in jobs
@@ -331,9 +346,27 @@ class Evidence:
         return len(void)
 
     def lapse(self, signer_id: int, nonces: Collection[bytes], *, now: dt.datetime) -> int:
-        """Queued requests that were attested for this signer under other nonces wait for evidence again."""
+        """Let queued requests that were attested for this signer under other nonces wait for evidence again.
+
+        The same goes for any signer's that were attested longer ago than a nonce can hold. Return how many it was.
+        """
+        with self._database.read() as connection:
+            # Mostly there is nothing to do, and nobody has to wait for that.
+            if connection.execute(_void(signer_id, nonces, now=now).limit(1)).first() is None:
+                return 0
         with self._database.write() as connection:
-            return _lapse(connection, signer_id, nonces, now=now)
+            void = list(connection.execute(_void(signer_id, nonces, now=now)).scalars())
+            # Who leases one of them in between keeps it.
+            queued = [number for number, row in _lock_requests(connection, void).items() if row.state == "queued"]
+            connection.execute(
+                update(job)
+                .where(among(connection, job.c.request_row, queued))
+                # It waits for validators from now on, and not since it was queued.
+                .values(
+                    unattested=1, ready_at=case((job.c.ready_at < now, literal(now, UtcTime)), else_=job.c.ready_at)
+                )
+            )
+        return len(queued)
 
     # Which profiles it is about
 
@@ -424,15 +457,10 @@ def leasable(nonces: Collection[bytes]) -> ColumnElement[bool]:
     )
 
 
-_ATTESTED: Final = (
-    update(job)
-    .where(job.c.id == bindparam("job_id"))
-    .values(
-        unattested=0,
-        nonce=bindparam("under"),
-        # What it waited for has come; other difficulties stand.
-        error=case((job.c.error.startswith(WAITS, autoescape=True), ""), else_=job.c.error),
-    )
+_ATTESTED: Final = update(job).values(
+    unattested=0,
+    # What it waited for has come; other difficulties stand.
+    error=case((job.c.error.startswith(WAITS, autoescape=True), ""), else_=job.c.error),
 )
 _LATER: Final = (
     update(job)
@@ -509,22 +537,20 @@ def _may_attest(row: Row[Any] | None, each: StoredAttestation) -> bool:
     return row is not None and row.state == "queued" and row.unattested == 1 and row.signer_id in {None, each.signer_id}
 
 
-def _lapse(connection: Connection, signer_id: int, nonces: Collection[bytes], *, now: dt.datetime) -> int:
-    void = select(attestation.c.request_row).where(
-        or_(
-            and_(attestation.c.signer_id == signer_id, attestation.c.nonce.not_in([each.hex() for each in nonces])),
-            attestation.c.made_at <= now - NONCE_LIFE,
-        )
-    )
-    return connection.execute(
-        update(job)
+def _void(signer_id: int, nonces: Collection[bytes], *, now: dt.datetime) -> Select[Any]:
+    """Queued requests that were attested for this signer under other nonces, or for any signer too long ago."""
+    return (
+        select(attestation.c.request_row)
+        # From what is attested, which is never much, to its jobs.
+        .select_from(attestation.join(job, job.c.request_row == attestation.c.request_row))
         .where(
-            OPEN_JOB,
-            job.c.request_row.in_(void),
+            or_(
+                and_(attestation.c.signer_id == signer_id, attestation.c.nonce.not_in([each.hex() for each in nonces])),
+                attestation.c.made_at <= now - NONCE_LIFE,
+            ),
             job.c.state == "queued",
             job.c.unattested == 0,
             # A signer that has the request in its journal asks for no evidence.
             job.c.signer_id.is_(None),
         )
-        .values(unattested=1)
-    ).rowcount
+    )

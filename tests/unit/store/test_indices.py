@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from tests.support.store import NOW, issue
+from tests.support.store import NONCE, NOW, issue, to_attest
 
 from cassiopeia.store.database import Store
+from cassiopeia.store.evidence import Fact
 from cassiopeia.store.lint_streaks import HOLD_AFTER, LintVerdict
 
 
@@ -27,6 +28,16 @@ STATEMENTS: dict[str, tuple[Callable[[Store], object], str]] = {
         "ix_job_open",
     ),
     "lease while a profile is held": (lease_past_a_hold, "ix_job_open"),
+    "lease what is attested": (
+        lambda store: store.queue.lease("c", limit=9, lease_s=60, now=NOW, signer_id=1, nonces=[NONCE]),
+        "ix_job_open",
+    ),
+    "requests to attest": (to_attest, "ix_job_open"),
+    "observations of a fact": (
+        lambda store: store.evidence.observations([Fact(account="a", kind="dns-control", value="v")], since=NOW),
+        "ix_observation_fact",
+    ),
+    "one account's observations": (lambda store: store.evidence.page(account="a"), "ix_observation_account_id"),
     "lease a suspect": (lambda store: store.queue.lease_suspect("c", lease_s=60, now=NOW), "ix_job_suspect"),
     "whether a suspect waits": (lambda store: store.queue.suspect_waits(now=NOW), "ix_job_suspect"),
     "statistics": (lambda store: store.queue.statistics(now=NOW), "ix_job_open"),
