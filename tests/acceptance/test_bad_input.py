@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import os
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from examples.system import System
 from tests.support import hostile_requests
 from tests.support.acceptance import (
@@ -22,6 +25,7 @@ from tests.support.acceptance import (
     make_key,
     make_request,
 )
+from tests.support.badkeys import SAMPLES
 
 NAME = "bad.example.org"
 MIXED = "\u0440ay\u0440al"  # the first and the fourth letter are Cyrillic
@@ -77,6 +81,26 @@ def md5_spkac(system: System, _csr: Path) -> bytes:
     return system.openssl("spkac", "-key", key, "-digest", "md5").stdout.encode()
 
 
+def by_sample(name: str) -> Make:
+    return lambda *_: (SAMPLES / name).read_bytes()
+
+
+def near_zero(*_: object) -> bytes:
+    """A CSR by the key 12345 of P-256: in order but for that."""
+    key = ec.derive_private_key(12345, ec.SECP256R1())
+    return hostile_requests.certification_request(
+        key_info=hostile_requests.public_key_info(key), sign=lambda octets: key.sign(octets, ec.ECDSA(hashes.SHA256()))
+    )
+
+
+def near_zero_spkac(*_: object) -> bytes:
+    key = ec.derive_private_key(12345, ec.SECP256R1())
+    spkac = hostile_requests.spkac(
+        key_info=hostile_requests.public_key_info(key), sign=lambda octets: key.sign(octets, ec.ECDSA(hashes.SHA256()))
+    )
+    return b"SPKAC=" + base64.b64encode(spkac)
+
+
 def private_key(system: System, _csr: Path) -> bytes:
     return (system.directory / make_key(system, "-algorithm", "ED25519")).read_bytes()
 
@@ -113,6 +137,9 @@ CASES = {
     "rsa-1024": Case(
         make=by_openssl(*RSA, "rsa_keygen_bits:1024"), code="key-weak", words="has 1024 bits, too few to be safe"
     ),
+    "close-primes": Case(make=by_sample("rsa-fermat.csr"), code="key-close-primes", words="close together"),
+    "private-key-near-zero": Case(make=near_zero, code="key-guessable", words="a number near zero"),
+    "private-key-near-zero-spkac": Case(make=near_zero_spkac, code="key-guessable", words="a number near zero"),
     "exponent-1": Case(make=crafted("key-rsa-exponent-1"), code="key-unsupported", words="damaged or of a kind"),
     "unknown-profile": Case(
         options=["--profile", "9999-fly", "--dns", NAME], code="profile-unknown", words="'9999-fly'"
