@@ -32,19 +32,14 @@ def make() -> None:
 
 def _drafts(name: str, *, reason: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
     """A command that makes a draft: what all of them have."""
+    always: dict[str, Any] = {"required": True} if reason is None else {"default": reason, "show_default": True}
 
     def decorate(function: Callable[..., None]) -> click.Command:
         for option in (
             click.option(
                 "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Write the order here."
             ),
-            click.option(
-                "--reason",
-                required=reason is None,
-                default=reason,
-                show_default=reason is not None,
-                help="For those who sign, and for later.",
-            ),
+            click.option("--reason", help="For those who sign, and for later.", **always),
             click.option(
                 "--signer",
                 "signer_id",
