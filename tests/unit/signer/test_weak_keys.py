@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.support.authorities import certification_request, rsa_key, server_request
 from tests.support.badkeys import modulus, sample
 from tests.support.signer import NOW, install
 
@@ -19,6 +20,7 @@ from cassiopeia.errors import ConfigurationError, OperatorError, Refused, Unavai
 from cassiopeia.link.stream import open_listener
 from cassiopeia.signer.configuration import configuration_hash, load_rules, rules_document
 from cassiopeia.signer.service import Signer
+from cassiopeia.signer.tasks import Decide, Decided, Denied
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys, report
 from cassiopeia.signer.worker import make_worker
 
@@ -186,6 +188,22 @@ def test_the_signer_s_status_carries_the_alarm(tmp_path: Path, caplog: pytest.Lo
         signer._stop()
     assert alarm.startswith("no list of weak keys is named")
     assert alarm in caplog.text
+
+
+def test_a_worker_denies_the_keys_on_its_list(tmp_path: Path) -> None:
+    numbers = rsa_key().public_key().public_numbers()
+    line = hashlib.sha1(f"Modulus={numbers.n:X}\n".encode(), usedforsecurity=False).hexdigest()[20:]
+    write_text(tmp_path, f"# one key\n{line}\n")
+    config = load_signer_config(install(tmp_path, more='[key_checks]\nweak_keys = ["blacklist.RSA-2048"]\n'))
+    worker = make_worker(config)
+    for kind in ("RSA", "P-256"):
+        request = server_request(key_proof=certification_request(kind))
+        outcome = worker.carry_out(Decide(task=1, request=request, version=2, now=NOW, issued={}))
+        if kind == "RSA":
+            assert isinstance(outcome, Denied)
+            assert (outcome.code, outcome.field) == ("key-published", "key")
+        else:
+            assert isinstance(outcome, Decided)
 
 
 def test_a_worker_with_a_damaged_list_says_which(tmp_path: Path) -> None:
