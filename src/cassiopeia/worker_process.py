@@ -6,10 +6,12 @@ is asked, how long it may take, and what becomes of work that it takes with it i
 
 from __future__ import annotations
 
+import resource
 import selectors
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +20,8 @@ from cassiopeia.frames import FrameReader, frame
 
 _RECEIVE_OCTETS = 1 << 20
 _STOP_TIME_LIMIT_S = 5.0
+# On top of what a worker has when it begins to parse; a batch of the largest requests takes a third of it.
+_MEMORY_FOR_WORK_OCTETS = 256 * 1024 * 1024
 
 
 class WorkerProcess:
@@ -116,3 +120,23 @@ def stop(workers: Iterable[WorkerProcess]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
+
+
+# For the worker itself.
+
+
+def forbid_core_dumps() -> None:
+    """Whatever this process dies of, what it has in its memory is not written to a disk."""
+    _bound(resource.RLIMIT_CORE, 0)
+
+
+def bound_memory() -> None:
+    """Whatever a request makes a parser allocate, the machine keeps its memory, and this process dies of it."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _bound(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY_FOR_WORK_OCTETS)
+
+
+def _bound(limit: int, most: int) -> None:
+    _, hard = resource.getrlimit(limit)
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(limit, (most, most))

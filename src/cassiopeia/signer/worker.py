@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -39,10 +38,9 @@ from cassiopeia.signer.tasks import (
     Unusable,
     read_tasks,
 )
+from cassiopeia.worker_process import bound_memory, forbid_core_dumps
 
 _SERIAL_ENTROPY_OCTETS = 15
-# On top of what a worker has when it is ready; a batch of the largest requests takes a third of it.
-_MEMORY_FOR_WORK_OCTETS = 256 * 1024 * 1024
 _POSSESSION_CHALLENGE = b"cassiopeia: proof of possession at start"
 
 
@@ -147,21 +145,9 @@ def serve(worker: Worker, stream: socket.socket) -> None:
             stream.sendall(frame([worker.carry_out(task) for task in read_tasks(body)]))
 
 
-def bound_memory() -> None:
-    """Whatever a request makes a parser allocate: the machine keeps its memory, and the worker dies of it."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _bound(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY_FOR_WORK_OCTETS)
-
-
-def _bound(limit: int, most: int) -> None:
-    _, hard = resource.getrlimit(limit)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(limit, (most, most))
-
-
 def main() -> None:
-    # There will be CA keys in memory: whatever this process dies of, they are not written to a disk.
-    _bound(resource.RLIMIT_CORE, 0)
+    # There will be CA keys in memory.
+    forbid_core_dumps()
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A front that has gone wants no answer, and another worker may have told it already why none can start.

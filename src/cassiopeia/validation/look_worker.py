@@ -19,6 +19,7 @@ from cassiopeia.core.csr import parse_certification_request, parse_spkac
 from cassiopeia.core.request import KeyKind
 from cassiopeia.errors import Refused
 from cassiopeia.frames import FrameReader, frame
+from cassiopeia.worker_process import bound_memory
 
 LOOK_TIME_LIMIT_S: Final = 10
 """A request takes a millisecond; a parser that needs longer than this hangs."""
@@ -44,6 +45,7 @@ def main() -> None:
     # Ctrl-C and a stop by systemd reach the whole group of processes; this one ends when the validator has.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    bound_memory()
     with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
         _serve(stream)
 

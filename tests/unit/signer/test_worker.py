@@ -297,7 +297,7 @@ def test_a_worker_is_bounded_before_it_is_ready(tmp_path: Path, monkeypatch: pyt
 
 HUNGRY = """
 import resource
-from cassiopeia.signer.worker import bound_memory
+from cassiopeia.worker_process import bound_memory
 
 bound_memory()
 bound_memory()  # there is a limit already, and it can only shrink
