@@ -14,12 +14,13 @@ from tests.support.journal_keys import write_journal_pem
 from tests.support.operators import public_pem
 
 from cassiopeia import config
-from cassiopeia.config import authorities, client, signer
+from cassiopeia.config import authorities, client, signer, validator
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 SHAPES = {
     "signer.toml": signer._SignerFile,
     "client.toml": client._ClientFile,
+    "validator.toml": validator._ValidatorFile,
     "authorities.toml": authorities._AuthoritiesFile,
     "further table of signer.toml": None,
 }
@@ -63,6 +64,18 @@ def test_the_clients_file_is_accepted(tmp_path: Path) -> None:
     assert config.load_client_config(path).publish_directory == tmp_path / "public"
 
 
+def test_the_validators_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "validator.toml"
+    path.write_text(examples()["validator.toml"], encoding="utf-8")
+    (tmp_path / "peers").mkdir()
+    write_journal_pem(tmp_path / "peers" / "journal.pem")
+    (tmp_path / "peers" / "mail.pem").write_bytes(public_pem(0))
+
+    loaded = config.load_validator_config(path)
+
+    assert loaded.check_for("caa-permits") == loaded.checks[0]
+
+
 def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "authorities.toml"
     path.write_text(examples()["authorities.toml"], encoding="utf-8")
@@ -72,7 +85,7 @@ def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
     assert [each.name for each in file.authority] == ["assured_2026_2"]
 
 
-@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "authorities.toml"])
+@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "validator.toml", "authorities.toml"])
 def test_every_key_is_shown_and_every_default_is_true(name: str) -> None:
     shown = tomllib.loads(examples()[name])
     shape = SHAPES[name]
