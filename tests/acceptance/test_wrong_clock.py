@@ -15,11 +15,9 @@ from tests.acceptance.conftest import QUICK_KEYS
 from tests.faults.launcher import Launch, Launcher, Plan
 from tests.support.acceptance import (
     SERVER,
-    QuickSystem,
     check_nothing_half_written,
     fails,
     issue,
-    make_authority,
     make_key,
     make_request,
     start,
@@ -28,29 +26,20 @@ from tests.support.acceptance import (
     verify,
     wait_for_crls,
 )
+from tests.support.ordering import order, ordered_system
 from tests.support.warm_commands import WarmCommands
 
 DAY = dt.timedelta(days=1)
-OPERATORS = ("anna", "ben")
 
 
 @pytest.fixture
 def system(short_path: Path, commands: WarmCommands) -> Iterator[System]:
     """An authority with two operators who both must sign; it has run, and its signer has been stopped."""
-    keys = [word for name in OPERATORS for word in ("--operator-key", f"{name}.pem")]
-    options = (*QUICK_KEYS, *keys, "--quorum", "2")
-    with QuickSystem(directory=short_path, init_options=options, commands=commands) as made:
-        (short_path / "passphrase").write_text("correct horse battery staple\n")
-        for name in OPERATORS:
-            done = made.run("order", "key", f"{name}.key", "--passphrase-file", "passphrase")
-            (short_path / f"{name}.pem").write_text(done.stdout)
-        make_authority(made)
+    with ordered_system(short_path, commands, *QUICK_KEYS) as made:
         start(made)
         wait_for_crls(made)
         made.stop("signer")
         yield made
-        for name in list(made.processes):
-            made.stop(name)
 
 
 @pytest.fixture
@@ -93,12 +82,9 @@ def crl_numbers(system: System) -> dict[str, int]:
 
 def order_time(system: System) -> str:
     """Draft an order, let both operators sign it, and send it; return what the draft said."""
-    draft = system.client("order", "make", "confirm-clock", options=["--reason", "battery", "--out", "clock.order"])
-    for name in OPERATORS:
-        system.run("order", "sign", "clock.order", "--key", f"{name}.key", "--passphrase-file", "passphrase", "--yes")
-    sent = system.client("order", "send", options=["clock.order", "--wait"])
-    assert "signer 1 has obeyed order 1: entry " in sent.stdout
-    return draft.stdout
+    draft, answer = order(system, "confirm-clock")
+    assert "signer 1 has obeyed order 1: entry " in answer
+    return draft
 
 
 def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: System, launcher: Launcher) -> None:
@@ -120,8 +106,8 @@ def test_a_clock_that_stands_a_year_back_is_put_right_over_the_line(system: Syst
     assert abs(not_before - dt.datetime.now(dt.UTC)) < DAY
     assert verify(system, certificate).endswith("OK\n")
     check_nothing_half_written(system)
-    [order] = system.ask("order", "list")["orders"]
-    assert (order["state"], order["reason"]) == ("obeyed", "battery")
+    [sent] = system.ask("order", "list")["orders"]
+    assert (sent["state"], sent["reason"]) == ("obeyed", "a drill")
 
     # The machine's clock is as wrong as before: what was ordered holds without another order.
     system.stop("signer")

@@ -60,6 +60,35 @@ def publish(store: Store, now: dt.datetime, *, days_left: float = 9.5, der: byte
     Path(f"public/{CA}.crl").write_bytes(b"crl")
 
 
+def test_what_stands_by_order_is_shown(store: Store, now: dt.datetime) -> None:
+    hear(
+        store,
+        now,
+        orders={
+            "halted_authorities": [CA],
+            "disabled_validators": ["76" * 8, "77" * 8],
+            "blocked_keys": 2,
+            "validators": [{"name": "front", "key_id": "76" * 8, "kinds": ["attestation"]}],
+            "caps": [
+                {"name": "refusals", "limit": 5000, "ends": None},
+                {"name": "revocations", "limit": 9000, "ends": "2026-11-24T10:11:12Z"},
+            ],
+        },
+        alarms=["the cap refusals is reached: 5000 refusals an hour"],
+    )
+    publish(store, now)
+    text = run("status").stdout
+    assert (
+        f"         by order: {CA} halted, validator front disabled, validator {'77' * 8} disabled, 2 keys blocked, "
+        "cap revocations raised to 9000 until 2026-11-24T10:11\n"
+    ) in text
+    assert "TO DO    signer 1: the cap refusals is reached" in text
+    hear(store, now, orders={"blocked_keys": 1})
+    assert "by order: 1 key blocked\n" in run("status").stdout
+    hear(store, now, orders={"blocked_keys": 0})
+    assert "by order" not in run("status").stdout
+
+
 def test_all_is_well(store: Store, now: dt.datetime) -> None:
     hear(store, now)
     publish(store, now)
