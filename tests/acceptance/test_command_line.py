@@ -14,13 +14,18 @@ from examples.system import System
 from tests.support.acceptance import CLIENT, SERVER, error_line, fails, issue, serial_of, submit
 
 PAGE_WIDTH = 80
-GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "journal", "order", "store"}
+GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "journal", "order", "store", "validator"}
 # These read one of several places, and say so themselves.
 OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"]]
 COMMANDS = [
     ["init"],
     ["signer", "run"],
     ["client", "run"],
+    ["validator", "init"],
+    ["validator", "observe"],
+    ["validator", "list"],
+    ["validator", "attest"],
+    ["validator", "run"],
     ["request", "submit"],
     ["request", "show"],
     ["request", "wait"],
@@ -41,6 +46,13 @@ COMMANDS = [
     ["journal", "rotate-key"],
     ["order", "key"],
     ["order", "make", "confirm-clock"],
+    ["order", "make", "halt-authority"],
+    ["order", "make", "resume-authority"],
+    ["order", "make", "disable-validator"],
+    ["order", "make", "enable-validator"],
+    ["order", "make", "block-key"],
+    ["order", "make", "unblock-key"],
+    ["order", "make", "raise-cap"],
     ["order", "show"],
     ["order", "sign"],
     ["order", "send"],

@@ -87,9 +87,10 @@ def confirm_clock(config_path: Path, signer_id: int, said: str | None, reason: s
 @_drafts("halt-authority")
 @click.argument("name")
 def halt_authority(config_path: Path, signer_id: int, name: str, reason: str, out: Path) -> None:
-    """Let the sub-CA NAME sign no certificate until it is resumed.
+    """Let the sub-CA NAME sign no more certificates.
 
-    Its revocations and CRLs go on. Another sub-CA of its family takes its place, if there is one that issues now.
+    It is so until it is resumed. Its revocations and CRLs go on. Another sub-CA of its family takes its place, if there
+    is one that issues now.
     """
     _halt_or_resume("HaltAuthority", config_path, signer_id, name=name, reason=reason, out=out)
 
@@ -104,9 +105,9 @@ def resume_authority(config_path: Path, signer_id: int, name: str, reason: str, 
 @_drafts("disable-validator")
 @click.argument("name")
 def disable_validator(config_path: Path, signer_id: int, name: str, reason: str, out: Path) -> None:
-    """Believe the validator NAME (or key id) no longer, whenever it said what it said.
+    """Believe the validator NAME (or key id) no longer.
 
-    Requests that rest on it wait until another validator vouches for them.
+    That holds whenever it said what it said. Requests that rest on it wait until another validator vouches for them.
     """
     _disable_or_enable("DisableValidator", config_path, signer_id, name=name, reason=reason, out=out)
 
@@ -132,7 +133,10 @@ def block_key(config_path: Path, signer_id: int, key: str, reason: str, out: Pat
 @_drafts("unblock-key")
 @click.argument("key")
 def unblock_key(config_path: Path, signer_id: int, key: str, reason: str, out: Path) -> None:
-    """Let this public key be certified again; KEY is as for block-key."""
+    """Let this public key be certified again.
+
+    KEY is as for block-key.
+    """
     _block_or_unblock("UnblockKey", config_path, signer_id, key=key, reason=reason, out=out)
 
 
@@ -147,10 +151,10 @@ def unblock_key(config_path: Path, signer_id: int, key: str, reason: str, out: P
     help="For so long, from when the signer obeys; 720 at most.",
 )
 def raise_cap(config_path: Path, signer_id: int, cap: str, limit: int, hours: int, reason: str, out: Path) -> None:
-    """Raise the cap CAP to LIMIT for some hours: what waits for it goes on by itself.
+    """Raise the cap CAP to LIMIT for some hours.
 
-    CAP is one of open-intents, profile-certificates, account-certificates, validator-certificates, revocations and
-    refusals.
+    What waits for it goes on by itself. CAP is one of open-intents, profile-certificates, account-certificates,
+    validator-certificates, revocations and refusals.
     """
     from cassiopeia.journal.order import RaiseCap  # noqa: PLC0415 - as above
 

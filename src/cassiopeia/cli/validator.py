@@ -141,11 +141,11 @@ def observe(  # noqa: PLR0917 - click passes every option by itself
 
     \b
     KIND is one of
-      dns-control      VALUE is a domain name, and the account controls it
-      caa-permits      VALUE is a domain name, or *.NAME, and its CAA records let this authority issue
-      mailbox-control  VALUE is a mail address, and the account reads it
-      name-verified    VALUE is a person's name, and somebody has seen the papers
-      organisation     without VALUE: the account speaks for --o, of --c, --st, --l and so on
+      dns-control      a domain name that the account controls
+      caa-permits      a domain name, or *.NAME: its CAA records let us issue
+      mailbox-control  a mail address that the account reads
+      name-verified    a person's name, whose papers somebody has seen
+      organisation     no VALUE: the account speaks for --o, of --c, --l and so on
 
     Only state what was seen: from then on the signer believes it, until it is too old for the profile.
     """  # noqa: D301 - click leaves lines behind a backspace as they are
