@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.support.authorities import NOW, alt_names, certification_request, load_profile
+from tests.support.authorities import NOW, PROFILES, alt_names, certification_request, load_profile
 from tests.support.evidence import TestValidator, judging_worker
 from tests.support.issuing import assert_failed, certificate_of, intent_in, kinds, log_of, wanted
-from tests.support.signer import Front
+from tests.support.signer import CONFIGURATION_HASH, Front
 
+from cassiopeia.core import rules_document
 from cassiopeia.core.evidence import OBSERVATION_KINDS
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.journal.entry import decode_body, decode_entry
 from cassiopeia.journal.order import CAPS, DisableValidator, EnableValidator, RaiseCap
+from cassiopeia.journal.replay import Replay
 from cassiopeia.protocol.events import OrderObeyed, RequestRefused
+from cassiopeia.signer.journal_file import FILE_NAME
+from cassiopeia.signer.journal_reader import read_journal
+from cassiopeia.signer.worker import Worker
 
 PROFILE: Final = load_profile("0004-server")
 # Attests whatever waits in the queue under the account that stands there, as `cassiopeia validator run` does.
@@ -156,3 +161,33 @@ def test_the_client_s_machine_is_answered_without_end_and_fills_no_disk(front: F
     assert len(refusals) == 3
     assert {decode_body(each).code for each in refusals} == {"evidence-missing"}
     assert front.now == NOW
+
+
+def test_a_worker_that_lies_is_believed_by_the_front_and_found_by_a_stranger(front: Front) -> None:
+    """It was taken over: what nobody proved is approved, and all that the front can do is to write it down."""
+    front.journal.record_configuration(CONFIGURATION_HASH, documents(front), now=front.now)
+    honest = front.worker
+    lenient = dataclasses.replace(PROFILE, evidence=())
+    front.worker = Worker(rules=dataclasses.replace(honest._rules, profiles={PROFILE.name: lenient}), keys=honest._keys)
+    assert certificate_of(front, front.connect(), wish("bank.example.com"))
+    front.journal.close()
+
+    replay = Replay(judge=True)
+    for log in read_journal(front.directory / FILE_NAME):
+        replay.append(log)
+    assert replay.judging is not None
+    (found,) = replay.judging.findings.kept
+    assert "attestation, dns-control for bank.example.com" in found.reason
+
+
+def documents(front: Front) -> list[tuple[str, bytes]]:
+    """What requests were to be judged by."""
+    pinned = rules_document.PinnedValidator(
+        name="front", public_key=AUTOMATIC.public_key, kinds=tuple(sorted(AUTOMATIC.pinned.kinds))
+    )
+    rules = rules_document.RulesDocument(signer_id=1, validators=(pinned,))
+    return [
+        (rules_document.RULES_DOCUMENT, rules_document.encode_rules_document(rules)),
+        (f"{PROFILE.name}.toml", (PROFILES / f"{PROFILE.name}.toml").read_bytes()),
+        (f"{front.authority.name}.crt", front.authority.certificate),
+    ]
