@@ -6,12 +6,13 @@ The former needs no configuration and no database.
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cassiopeia.cli.options import config_option, print_fields, show_time
+from cassiopeia.cli.options import config_option, print_fields, show_time, visible
 from cassiopeia.errors import ConfigurationError, OperatorError
 
 if TYPE_CHECKING:
@@ -65,21 +66,49 @@ def import_(files: tuple[Path, ...], directory: Path | None) -> None:
         click.echo(f"{target}: written")
 
 
-@profile.command(short_help="Say of each profile whether the signer would take it.")
+@profile.command(short_help="Say of each profile whether it would issue, and what its certificates would be.")
 @_files
 def check(files: tuple[Path, ...]) -> None:
-    """Read our profiles (TOML) as the signer does, and say in one line each what they are or what is wrong."""
-    from cassiopeia.config import load_profile  # noqa: PLC0415 - as above
+    """Read our profiles (TOML) as the signer does, make sample certificates, and lint them: no key is needed.
 
-    wrong = 0
+    The signer's own lint is always done; pkilint, with the profile's [lint], where it is installed. What some
+    certificates would not pass is noted; what none would pass makes this command fail, and the profile issue nothing.
+    """
+    from cassiopeia.config import load_profile  # noqa: PLC0415 - as above
+    from cassiopeia.core.sample import fault  # noqa: PLC0415 - as above
+
+    profiles: dict[Path, Profile] = {}
     for path in files:
         try:
-            click.echo(f"{path}: {_summary(load_profile(path))}")
+            profiles[path] = load_profile(path)
         except ConfigurationError as error:
             click.echo(str(error))
-            wrong += 1
-    if wrong:
-        raise OperatorError(f"{wrong} of {len(files)} profiles would be refused at the start")
+    faults = {path: fault(read, ()) for path, read in profiles.items()}
+    _lint_by_pkilint(profiles, faults)
+    for path, read in profiles.items():
+        click.echo(visible(f"{path}: {'it would issue nothing: ' + faults[path] if faults[path] else _summary(read)}"))
+    if wrong := len(files) - list(faults.values()).count(""):
+        raise OperatorError(f"{wrong} of {len(files)} profiles would be refused at the start, or issue nothing")
+
+
+def _lint_by_pkilint(profiles: dict[Path, Profile], faults: dict[Path, str]) -> None:
+    """Add what no certificate would pass to the faults of those that have none; what only some would not is noted."""
+    if importlib.util.find_spec("pkilint") is None:
+        click.echo(
+            "note: pkilint is not installed here, so that only the signer's own lint is done. The client lints with "
+            "both: pip install 'cassiopeia-ca[client]'"
+        )
+        return
+    from cassiopeia.client.lint_samples import lint_profiles  # noqa: PLC0415 - `--help` must be quick
+
+    sound = [path for path in profiles if not faults[path]]
+    verdicts = lint_profiles([profiles[path] for path in sound], now=dt.datetime.now(dt.UTC))
+    for path, verdict in zip(sound, verdicts, strict=True):
+        for code, kinds in verdict.sometimes.items():
+            click.echo(f"{path}: note: pkilint would veto, for {code}: {', '.join(kinds)}")
+        if verdict.always:
+            found = "; ".join(map(str, verdict.always))
+            faults[path] = f"pkilint vetoes its sample certificates: {found}"
 
 
 @profile.command(short_help="Issue again under a profile that the client holds.")
@@ -111,11 +140,8 @@ def print_holds(streaks: tuple[LintStreak, ...]) -> None:
             lines = [f"profile {name} was released; the next certificate decides whether that lasts"]
         else:
             lines = [
-                (
-                    f"ALARM: profile {name} is held since {show_time(each.held_at)}, and its requests wait: "
-                    f"{each.length} certificates in a row were vetoed for {each.finding}"
-                ),
-                f"the last veto: {each.message}",
+                (f"ALARM: profile {name} is held since {show_time(each.held_at)}, and its requests wait: {each.why}"),
+                each.message if each.is_of_a_sample else f"the last veto: {each.message}",
                 (
                     f"When the finding is wrong, put it under [[lint.allow]] of the client's profile {name} and start "
                     "the client again. When it is right, mend what makes such certificates, and then run"
@@ -132,7 +158,7 @@ def holds_document(streaks: tuple[LintStreak, ...]) -> list[dict[str, Any]]:
         {
             "profile": _shown(each),
             "finding": each.finding,
-            "vetoes": each.length,
+            "vetoes": 0 if each.is_of_a_sample else each.length,
             "message": each.message,
             "held_since": each.held_at,
         }

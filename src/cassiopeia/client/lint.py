@@ -10,12 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.client.lint_pool import LintFailure, LintPool
+from cassiopeia.client.lint_samples import LintSamples
 from cassiopeia.client.lint_tasks import Finding, LintResult, LintTask
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.store.lint_streaks import HOLD_AFTER, PUT_BACK_FOR, LintStreaks, LintVerdict, Standing
 
@@ -44,7 +46,7 @@ class Decision:
 
 
 class Lint:
-    """The lints of one client. Numbers are the caller's, never used twice."""
+    """The lints of one client. Numbers are the caller's, from 0, never used twice."""
 
     def __init__(self, *, pool: LintPool, profiles: Mapping[str, Profile], streaks: LintStreaks) -> None:
         self._pool = pool
@@ -52,6 +54,11 @@ class Lint:
         self._profiles = {(each.name if each.family else ""): each for each in profiles.values()}
         self._streaks = streaks
         self._profile_of: dict[int, str] = {}
+        self._samples = LintSamples(pool=pool, profiles=self._profiles, streaks=streaks)
+
+    def submit_samples(self, authorities: Iterable[Authority], *, now: dt.datetime) -> None:
+        """Lint a sample of each profile, by these sub-CAs: what none of its requests would pass holds the profile."""
+        self._samples.submit(authorities, now=now)
 
     def release_accepted(self, *, now: dt.datetime) -> None:
         """Let go of profiles that are held for a finding which they accept by now."""
@@ -75,7 +82,8 @@ class Lint:
 
     def decide(self, *, now: dt.datetime) -> list[Decision]:
         """What the lints that were done since the last call mean for their requests."""
-        answers = [each for each in self._pool.take() if each.number in self._profile_of]
+        answers = self._samples.take(self._pool.take(), now=now)
+        answers = [each for each in answers if each.number in self._profile_of]
         results = [each for each in answers if isinstance(each, LintResult)]
         verdicts = [self._judge(each) for each in results]
         standings = self._streaks.record(verdicts, now=now) if verdicts else ()
@@ -90,6 +98,7 @@ class Lint:
         """The session is over: what was submitted comes again."""
         self._profile_of.clear()
         self._pool.forget()
+        self._samples.submit_again()
 
     def stop(self) -> None:
         self._pool.stop()

@@ -36,7 +36,8 @@ _START_TIME_LIMIT_S: Final = 60.0
 _STARTS_IN_VAIN: Final = 3
 _RESTART_FIRST_S: Final = 1.0
 _RESTART_LAST_S: Final = 60.0
-_WORKER: Final = (sys.executable, "-P", "-m", "cassiopeia.client.lint_worker")
+WORKER: Final = (sys.executable, "-P", "-m", "cassiopeia.client.lint_worker")
+"""The command of a lint worker, but for its descriptor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ class _Member:
 class LintPool:
     """`count` workers, in the selector of the client's loop, which calls `pump` every turn."""
 
-    def __init__(self, *, count: int, selector: selectors.BaseSelector, command: Sequence[str] = _WORKER) -> None:
+    def __init__(self, *, count: int, selector: selectors.BaseSelector, command: Sequence[str] = WORKER) -> None:
         self._count = count
         self._selector = selector
         self._command = command

@@ -53,15 +53,32 @@ class Standing(enum.Enum):
     """This certificate is good: the profile's jobs are leased again."""
 
 
+_OF_A_SAMPLE: Final = "its sample certificate: "
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LintStreak:
-    """Vetoes of `finding` in a row; `held_at` is None after a release, until the next lint decides."""
+    """Vetoes of `finding` in a row; `held_at` is None after a release, until the next lint decides.
+
+    Or a finding in the profile's sample certificate, without any veto: then `message` says so.
+    """
 
     profile: str
     finding: str
     length: int
     message: str
     held_at: dt.datetime | None
+
+    @property
+    def is_of_a_sample(self) -> bool:
+        return self.message.startswith(_OF_A_SAMPLE)
+
+    @property
+    def why(self) -> str:
+        """Why the profile is held, in words."""
+        if self.is_of_a_sample:
+            return f"its sample certificate has the finding {self.finding}"
+        return f"{self.length} certificates in a row were vetoed for {self.finding}"
 
 
 class LintStreaks:
@@ -105,6 +122,30 @@ class LintStreaks:
             )
             for row in rows
         )
+
+    def hold_for_sample(self, profile: str, *, finding: str, message: str, now: dt.datetime) -> bool:
+        """Hold a profile at once for a finding in its sample certificate; False when it is held for this already."""
+        with self._database.write() as connection:
+            streak = _lock(connection, [profile], now=now)[profile]
+            if streak.held_at is not None and streak.finding == finding[:_MAXIMUM_FINDING_LENGTH]:
+                return False
+            connection.execute(
+                update(lint_streak)
+                .where(lint_streak.c.profile == profile)
+                .values(
+                    finding=finding[:_MAXIMUM_FINDING_LENGTH],
+                    length=HOLD_AFTER,
+                    message=storable(_OF_A_SAMPLE + message),
+                    held_at=now,
+                    updated_at=now,
+                )
+            )
+        return True
+
+    def release_sample(self, profile: str, *, now: dt.datetime) -> bool:
+        """Release a profile whose sample certificate passes by now; False unless that was why it was held."""
+        held = any(each.profile == profile and each.is_of_a_sample for each in self.suspicious())
+        return held and self.release(profile, now=now)
 
     def release(self, profile: str, *, now: dt.datetime) -> bool:
         """Lease the profile's jobs again, those that were put back too; False when it was not held."""

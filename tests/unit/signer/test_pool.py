@@ -16,7 +16,7 @@ from tests.support import fake_worker
 from tests.support.authorities import NOW, server_request
 
 from cassiopeia import worker_process
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer import pool as pool_module
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.tasks import Decide, Deferred, Denied, Outcome, Sign, Signed
@@ -360,3 +360,22 @@ def test_a_batch_larger_than_the_socket_takes_is_sent_in_pieces(make: Callable[.
     gate.touch()
     assert all(isinstance(each, Denied) for each in front.run_until_answered(*tasks).values())
     assert front.selector.get_key(worker.stream).events == selectors.EVENT_READ
+
+
+def test_an_outcome_that_no_sound_worker_gives_costs_the_worker_and_no_other_outcome(
+    make: Callable[..., Front],
+) -> None:
+    front = make()
+    (process_id,) = front.process_ids()
+    take = front.pool._deliver
+
+    def deliver(outcome: Outcome) -> None:
+        take(outcome)
+        if outcome.task == 2:
+            raise PeerError("a signature over something else")
+
+    front.pool._deliver = deliver
+    tasks = [front.sign() for _ in range(5)]
+    front.run_until_answered(*tasks)
+    front.run_until(lambda: front.is_ready(1) and front.process_ids() != [process_id])
+    front.run_until_answered(front.decide())
