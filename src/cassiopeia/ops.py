@@ -145,7 +145,7 @@ def _of_queue(situation: Situation) -> Iterator[Concern]:
             name = each.profile or "ocsp"
             yield Concern(
                 code="profile-held",
-                what=f"profile {name} is held: {each.length} certificates in a row were vetoed for {each.finding}",
+                what=f"profile {name} is held: {each.why}",
                 remedy=f"see `cassiopeia status`; then `cassiopeia profile release {name}`",
             )
     if queue.oldest_age_s > _OLDEST_S and sum(queue.waiting.values()) + sum(queue.leased.values()):

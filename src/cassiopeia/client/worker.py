@@ -148,6 +148,7 @@ class SignerClient:
         pool = LintPool(count=self._config.lint_workers, selector=self._selector)
         lint = Lint(pool=pool, profiles=load_profiles(self._config.profiles), streaks=self._store.lint_streaks)
         lint.release_accepted(now=_now())
+        lint.submit_samples(self._authorities.values(), now=_now())
         return lint
 
     def run(self, *, drain: bool = False) -> None:
