@@ -225,7 +225,7 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
         yield Concern(
             code="validator-unknown",
             what=f"{name} does not take a validator's word: {alarm}",
-            remedy='pin its key in signer.toml and start the signer again; see docs/runbook.md, "Alarms"',
+            remedy='start the signer again behind that; requests wait meanwhile. See docs/runbook.md, "Alarms"',
         )
     for alarm in report.get("alarms", ()):
         yield Concern(code="signer-alarm", what=f"{name}: {alarm}", remedy='see docs/runbook.md, "Alarms"')

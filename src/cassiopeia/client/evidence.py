@@ -2,8 +2,8 @@
 
 The signer's signed word on its time, boot and nonce is asked for, verified and kept; orders are made from it, too. So
 that validators have the newest nonce within seconds, it is asked for when a session opens, and often while the next one
-is due. A nonce that is the signer's current one holds for `LIFE_S` yet, and so does the one before it until the current
-one is as old (wire specification, "Proofs"). Nothing is believed that an earlier boot said.
+is due. Whatever becomes of a nonce that was the current one at some moment, it holds for `LIFE_S` from then on (wire
+specification, "Proofs"). Nothing is believed that an earlier boot said.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ _ASK_SOON_S: Final = 2.0  # while the next nonce is due
 _TRANSIT_S: Final = 30.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Heard:
-    """A nonce, when it was asked for when it first came, and by which boot it was said."""
+    """A nonce of this boot, and when it was the current one for all that is known: the first time, and the last."""
 
     nonce: bytes
     boot_id: bytes
-    since: float
+    first: float
+    last: float
 
 
 def say_what_is_demanded(store: Store, profiles: Iterable[Profile], *, now: dt.datetime) -> None:
@@ -62,20 +63,17 @@ class NonceKeeper:
         # The handle of the question, and when it was asked by both clocks.
         self._asked: tuple[int, dt.datetime, float] | None = None
         self._next_question = 0.0
-        # The current nonce, the one before it, and when the signer said so last in this session.
+        # The current nonce and the one before it; whether the signer has spoken in this session, and is believed.
         self._current: _Heard | None = None
         self._previous: _Heard | None = None
-        self._said_at: float | None = None
+        self._has_spoken = False
 
     @property
     def valid(self) -> tuple[bytes, ...]:
         """Under which a request may be attested that is sent now, the newest first; none before the first word."""
-        now = self._clock()
-        if self._said_at is None or self._current is None or now - self._said_at > LIFE_S - _TRANSIT_S:
-            return ()
-        if self._previous is None or now - self._current.since > LIFE_S - _ASK_EVERY_S - _TRANSIT_S:
-            return (self._current.nonce,)
-        return self._current.nonce, self._previous.nonce
+        since = self._clock() - (LIFE_S - _TRANSIT_S)
+        known = (self._current, self._previous) if self._has_spoken else ()
+        return tuple(each.nonce for each in known if each is not None and each.last >= since)
 
     def hurry(self) -> None:
         """Ask at once: what the signer said may not hold any more."""
@@ -99,15 +97,19 @@ class NonceKeeper:
                 self._asked = None
                 return True
             case RequestFailed(code="reattest"):
-                # Validators should know the newest nonce; but one bad attestation after the other is no reason to ask.
-                self._next_question = min(self._next_question, self._clock() + _ASK_SOON_S)
+                # Its nonces may be others (this machine may have slept): nothing more is sent under the known ones. But
+                # if it has just told them, something else is wrong with the evidence.
+                if self._current is not None and self._clock() - self._current.last >= _ASK_SOON_S:
+                    self._current = self._previous = None
+                    self._next_question = 0.0
                 return False
             case _:
                 return False
 
     def forget(self) -> None:
         """The session has ended: nothing holds before the signer has spoken in the next."""
-        self._asked = self._said_at = None
+        self._asked = None
+        self._has_spoken = False
         self._next_question = 0.0
 
     @property
@@ -115,7 +117,7 @@ class NonceKeeper:
         """Whether the next nonce is to come any moment."""
         if self._current is None:
             return False
-        age_s = self._clock() - self._current.since
+        age_s = self._clock() - self._current.first
         # It came when it was up to so old; and a signer that keeps it for longer is not asked for ever.
         return LIFE_S - _ASK_EVERY_S <= age_s <= LIFE_S + _ASK_EVERY_S
 
@@ -127,10 +129,12 @@ class NonceKeeper:
             _log.error("the signer's word on the time is not believed: %s", error)
             return
         self._store.orders.save_timestamp(timestamp.signer_id, structure.encode(timestamp), asked_at=asked_at)
+        self._has_spoken = True
         before = self._current
-        self._said_at = clock
-        if before is None or (before.nonce, before.boot_id) != (timestamp.nonce, timestamp.boot_id):
-            self._current = _Heard(nonce=timestamp.nonce, boot_id=timestamp.boot_id, since=clock)
-            self._previous = before if before is not None and before.boot_id == timestamp.boot_id else None
-            if lapsed := self._store.evidence.lapse(timestamp.signer_id, self.valid, now=now):
-                _log.info("%d requests that were attested wait for evidence anew: their nonce has run out", lapsed)
+        if before is not None and (before.nonce, before.boot_id) == (timestamp.nonce, timestamp.boot_id):
+            before.last = clock
+            return
+        self._current = _Heard(nonce=timestamp.nonce, boot_id=timestamp.boot_id, first=clock, last=clock)
+        self._previous = before if before is not None and before.boot_id == timestamp.boot_id else None
+        if lapsed := self._store.evidence.lapse(timestamp.signer_id, self.valid, now=now):
+            _log.info("%d requests that were attested wait for evidence anew: their nonce has run out", lapsed)

@@ -139,14 +139,19 @@ def test_it_is_asked_at_once_after_an_order(keeper: Keeper) -> None:
     assert keeper.asked() is not None
 
 
-def test_it_is_asked_soon_when_evidence_does_not_hold(keeper: Keeper) -> None:
+def test_evidence_that_does_not_hold_makes_the_nonces_doubtful(keeper: Keeper) -> None:
     keeper.say()
-    for _ in range(100):
-        sent_back = RequestFailed(handle=99, code="reattest", message="", retry_after_s=1)
-        assert not keeper.keeper.receive(sent_back, now=NOW)
-    assert keeper.asked() is None
     keeper.seconds += 2
-    assert keeper.asked() is not None
+    sent_back = RequestFailed(handle=99, code="reattest", message="", retry_after_s=1)
+    assert not keeper.keeper.receive(sent_back, now=NOW)
+    assert keeper.valid() == ()
+    keeper.say(nonce=SECOND)  # at once
+    assert keeper.valid() == (SECOND,)
+    # It has just said so: something else is wrong.
+    for _ in range(100):
+        assert not keeper.keeper.receive(sent_back, now=NOW)
+    assert keeper.valid() == (SECOND,)
+    assert keeper.asked() is None
 
 
 def test_nothing_holds_before_the_signer_has_spoken(keeper: Keeper) -> None:
@@ -157,10 +162,10 @@ def test_nothing_holds_before_the_signer_has_spoken(keeper: Keeper) -> None:
 
 def test_the_nonce_before_the_current_one_holds_for_a_while(keeper: Keeper) -> None:
     keeper.say()
-    keeper.seconds += LIFE_S
+    keeper.seconds += 30
     keeper.say(nonce=SECOND)
     assert keeper.valid() == (SECOND, FIRST)
-    for seconds, expected in ((200, (SECOND, FIRST)), (90, (SECOND,))):
+    for seconds, expected in ((200, (SECOND, FIRST)), (60, (SECOND,))):
         keeper.seconds += seconds
         keeper.say(nonce=SECOND)
         assert keeper.valid() == expected
@@ -185,6 +190,16 @@ def test_a_new_session_knows_nothing_before_the_signer_has_spoken_and_then_what_
     keeper.pair = joined()
     keeper.say(nonce=SECOND)  # at once
     assert keeper.valid() == (SECOND, FIRST)
+
+
+def test_what_held_before_a_long_silence_does_not_hold_behind_it(keeper: Keeper) -> None:
+    """There may have been others in between."""
+    keeper.say()
+    keeper.keeper.forget()
+    keeper.pair = joined()
+    keeper.seconds += LIFE_S
+    keeper.say(nonce=SECOND)
+    assert keeper.valid() == (SECOND,)
 
 
 def test_nothing_holds_that_an_earlier_boot_said(keeper: Keeper) -> None:
