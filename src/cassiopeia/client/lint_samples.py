@@ -59,7 +59,8 @@ class LintSamples:
                 for number, sample in zip(self._numbers, filter(None, samples), strict=False)
             }
             self._trials |= dict.fromkeys(tasks, _Trial(name=name, profile=profile, tasks=tasks))
-        self.submit_again()
+            for task in tasks.values():
+                self._pool.submit(task)
 
     def submit_again(self) -> None:
         """What the pool has forgotten."""
@@ -136,20 +137,30 @@ def lint_profiles(
 
 def _verdict(found: Sequence[tuple[Sample, Mapping[str, Finding]]]) -> SampleVerdict:
     always = _common([codes for one, codes in found if one.least and one.key_kind in COMMON_KEY_KINDS])
-    names: dict[str, dict[str, list[bool]]] = {}
-    for one, codes in found:
-        for code in codes.keys() - {each.code for each in always}:
-            names.setdefault(code, {}).setdefault(one.key_kind, []).append(one.least)
+    sometimes = {code for _, codes in found for code in codes} - {each.code for each in always}
     return SampleVerdict(
         always=tuple(always),
         sometimes={
-            code: tuple(
-                kind if len(least) > 1 else f"{kind} with {'the fewest' if least[0] else 'all kinds of'} names"
-                for kind, least in kinds.items()
-            )
-            for code, kinds in sorted(names.items())
+            code: _which([one for one, codes in found if code in codes], [one for one, _ in found])
+            for code in sorted(sometimes)
         },
     )
+
+
+def _which(some: Sequence[Sample], every: Sequence[Sample]) -> tuple[str, ...]:
+    """Words for some samples of a profile: with which keys, and with which names if not with all."""
+    least = {each.key_kind for each in some if each.least}
+    most = {each.key_kind for each in some if not each.least}
+    kinds = list(dict.fromkeys(each.key_kind for each in every))
+    words = []
+    for chosen, names in (
+        (least & most, ""),
+        (least - most, " with the fewest names"),
+        (most - least, " with all kinds of names"),
+    ):
+        which = ["every key"] if len(chosen) == len(kinds) else [each for each in kinds if each in chosen]
+        words += [f"{each}{names}" for each in which if chosen]
+    return tuple(words)
 
 
 def _lint(samples: Sequence[Sample], command: Sequence[str]) -> Iterator[LintResult]:

@@ -48,6 +48,20 @@ def test_status_says_what_is_held_since_when_for_what_and_what_to_do(store: Stor
     ]
 
 
+def test_status_says_what_the_linter_found_in_a_sample(store: Store) -> None:
+    store.lint_streaks.hold_for_sample(SERVER, finding="pkix.x", message="pkix.x at subject", now=NOW)
+
+    text = run("status").stdout
+
+    assert (
+        "ALARM: profile 9004-unproved-server is held since 2026-11-23 12:00:00Z, and its requests wait: its sample "
+        "certificate has the finding pkix.x\n"
+    ) in text
+    assert "its sample certificate: pkix.x at subject" in text
+    assert "profile 9004-unproved-server is held: its sample certificate has the finding pkix.x" in text
+    assert ask("status")["held_profiles"][0]["vetoes"] == 0
+
+
 def test_status_is_silent_about_profiles_that_are_not_held(store: Store) -> None:
     store.lint_streaks.record([LintVerdict(profile=SERVER, findings=("pkix.x",), message="x")], now=NOW)
 

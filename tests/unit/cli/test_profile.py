@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -112,7 +114,7 @@ def test_every_default_profile_is_good() -> None:
     result = run("check", *(f"{name}.toml" for name in texts))
 
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    lines = [line for line in result.stdout.splitlines() if ": note: " not in line]
     assert [line.partition(".toml: good: ")[0] for line in lines] == list(texts)
     without = [line for line in lines if line.endswith("demands NO evidence")]
     assert [line[:2] for line in without] == ["90"] * len(without) != []
@@ -130,4 +132,47 @@ def test_bad_profiles_do_not_hide_the_others() -> None:
     assert bad.startswith("0002-bad.toml: ")
     assert gone == "gone.toml: cannot read this file: No such file or directory"
     assert good.startswith("0001-good.toml: good: ")
-    assert result.stderr == "cassiopeia: error: 2 of 3 profiles would be refused at the start\n"
+    assert result.stderr == "cassiopeia: error: 2 of 3 profiles would be refused at the start, or issue nothing\n"
+
+
+def write_server(**changes: str) -> str:
+    """The default profile for servers, with other values."""
+    text = default_profile_texts()["0004-server"]
+    for key, value in changes.items():
+        text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+    Path("0004-server.toml").write_text(text, encoding="utf-8")
+    return "0004-server.toml"
+
+
+def test_a_profile_whose_samples_the_signer_would_not_sign_is_told_so() -> None:
+    result = run("check", write_server(key_usage='["nonRepudiation"]'))
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "0004-server.toml: it would issue nothing: its sample certificate (RSA-3072, by unassured_2026_1) has the "
+        "finding purpose: "
+    )
+
+
+def test_a_profile_whose_samples_pkilint_vetoes_is_told_so() -> None:
+    result = run("check", write_server(maximum_validity_days="300"))
+
+    assert result.exit_code == 1
+    note, verdict = result.stdout.splitlines()
+    assert note.endswith("public_key_algorithm_encoding: Ed25519, ML-DSA-44, ML-DSA-65, ML-DSA-87")
+    assert verdict.startswith(
+        "0004-server.toml: it would issue nothing: pkilint vetoes its sample certificates: "
+        "cabf.serverauth.certificate_validity_period_exceeds_200_days at "
+    )
+
+
+def test_without_pkilint_only_the_signers_own_lint_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pkilint" else find(name))
+
+    result = run("check", write_server(maximum_validity_days="300"))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    note, verdict = result.stdout.splitlines()
+    assert note.startswith("note: pkilint is not installed here, so that only the signer's own lint is done.")
+    assert verdict.startswith("0004-server.toml: good: ")

@@ -55,7 +55,19 @@ def test_a_held_profile_waits_until_it_is_released(make: Callable[..., Client], 
     assert client.state(1) == "queued"
     store.lint_streaks.release(PROFILE, now=dt.datetime.now(dt.UTC))
     client.run_until_issued(1)
-    assert store.lint_streaks.suspicious() == ()
+    assert PROFILE not in {each.profile for each in store.lint_streaks.suspicious()}
+
+
+def test_a_profile_whose_sample_is_vetoed_is_held_before_anybody_asks(
+    make: Callable[..., Client], store: Store
+) -> None:
+    """This client's sub-CA says nowhere who may be asked about revocations, which the rules for servers demand."""
+    client = make()
+    client.run_until(lambda: any(each.profile == "0004-server" for each in store.lint_streaks.suspicious()))
+    held = {each.profile: each.finding for each in store.lint_streaks.suspicious()}
+    assert held["0004-server"] == "cabf.serverauth.subscriber.revocation_information_absent"
+    client.submit(1)
+    client.run_until_issued(1)
 
 
 def test_a_profile_that_accepts_the_finding_is_released_when_the_client_starts(

@@ -218,3 +218,48 @@ def test_only_one_client_probes(store_url: str) -> None:
         for thread in threads:
             thread.join()
     assert sorted(leased) == [[], [], [], [SERVER]]
+
+
+# --- samples
+
+
+def hold_for_sample(store: Store, finding: str = "pkix.x", *, at: dt.datetime = NOW) -> bool:
+    return store.lint_streaks.hold_for_sample(SERVER, finding=finding, message=f"{finding} at subject", now=at)
+
+
+def test_a_finding_in_the_sample_holds_at_once_and_once(store: Store) -> None:
+    submit(store, 1)
+    assert hold_for_sample(store)
+    assert not hold_for_sample(store, at=after(60))
+    [streak] = store.lint_streaks.suspicious()
+    assert (streak.finding, streak.held_at, streak.is_of_a_sample) == ("pkix.x", NOW, True)
+    assert streak.message == "its sample certificate: pkix.x at subject"
+    assert streak.why == "its sample certificate has the finding pkix.x"
+    assert profiles_leased(store) == []
+    # Another finding, or another client after a release: anew.
+    assert hold_for_sample(store, "pkix.y" * 100)
+    assert not hold_for_sample(store, "pkix.y" * 100)
+    store.lint_streaks.release(SERVER, now=NOW)
+    assert hold_for_sample(store, "pkix.y" * 100)
+
+
+def test_a_sample_that_passes_releases_what_a_sample_held_and_nothing_else(store: Store) -> None:
+    assert not store.lint_streaks.release_sample(SERVER, now=NOW)
+    hold_for_sample(store)
+    assert not store.lint_streaks.release_sample("another", now=NOW)
+    assert store.lint_streaks.release_sample(SERVER, now=NOW)
+    submit(store, 1)
+    assert profiles_leased(store) == [SERVER]
+    assert record(store, good()) == [ENDS]
+    hold(store)
+    assert not store.lint_streaks.release_sample(SERVER, now=NOW)
+    [streak] = store.lint_streaks.suspicious()
+    assert streak.why == "5 certificates in a row were vetoed for pkix.x"
+
+
+def test_a_hold_for_a_sample_has_probes_and_ends_as_any_other(store: Store) -> None:
+    submit(store, 1)
+    hold_for_sample(store)
+    assert profiles_leased(store, at=after(PROBE_S)) == [SERVER]
+    assert record(store, veto(), at=after(PROBE_S)) == [HELD]
+    assert record(store, good(), at=after(PROBE_S)) == [ENDS]
