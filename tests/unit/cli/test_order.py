@@ -57,7 +57,9 @@ def make(*options: str) -> Result:
 
 
 def arguments_of(path: str = "clock.order") -> tuple[Any, ConfirmClock]:
-    return read_order(read_order_file(Path(path)))
+    order, arguments = read_order(read_order_file(Path(path)))
+    assert isinstance(arguments, ConfirmClock)
+    return order, arguments
 
 
 # --- keys
