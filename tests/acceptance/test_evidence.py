@@ -167,7 +167,7 @@ def test_what_has_lapsed_is_renewed_by_a_program_or_waits(alone: System, csr: st
     assert "caa-permits renewed.example.org momo" in (validator / "asked").read_text()
     alone.wait_until(lambda: "could not be seen again" in difficulty(alone, waiting), "its owner is told why")
     reason = difficulty(alone, waiting)
-    assert "the proof caa-permits for 'not-renewed.example.org' has lapsed on" in reason
+    assert "the proof caa-permits for not-renewed.example.org has lapsed on" in reason
     assert "no CAA record lets us issue for not-renewed.example.org" in reason
     assert "has lapsed on" in alone.client("request", "show", options=[waiting]).stdout
 

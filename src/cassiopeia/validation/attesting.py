@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -22,11 +22,11 @@ from cassiopeia.core.demands import Demand, candidates, demands
 from cassiopeia.core.evidence import ATTESTATION, AttestedRequest, Observation
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import CertificateRequest, request_digest
-from cassiopeia.errors import OperatorError, Refused
+from cassiopeia.errors import OperatorError, PeerError, Refused
 from cassiopeia.store.database import Store
-from cassiopeia.store.evidence import EvidenceDelay, Fact, StoredAttestation, UnattestedRequest
+from cassiopeia.store.evidence import EvidenceDelay, Fact, StoredAttestation, StoredObservation, UnattestedRequest
 from cassiopeia.store.records import Outcome
-from cassiopeia.validation.choice import Choice, Held, Lapsed, choose, read_held
+from cassiopeia.validation.choice import Choice, Held, Lapsed, choose, read_held, shown
 from cassiopeia.validation.key import load_validator_key
 from cassiopeia.validation.look_worker import Look
 from cassiopeia.validation.looking import Looker
@@ -41,6 +41,7 @@ _EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NEWEST: Final = 64
 _NO_KEY: Final = hashlib.sha256().digest()
 _AGAIN_AT_ONCE: Final = 2
+_BY_HAND: Final = ("somebody who is believed has to state it", 60.0)
 
 LookAgain = Callable[[Held], tuple[str, float]]
 """Have something looked at again: says how that stands, and for how many seconds nothing will come of it."""
@@ -141,13 +142,13 @@ class Attester:
         # 1. The request, and a signer to attest it for.
         record = self._store.requests.look_up(request_id)
         request = record.request
-        shown = request.request_id.hex()[:12]
+        short = request.request_id.hex()[:12]
         if record.state != "queued":
-            raise OperatorError(f"request {shown} is {record.state}: there is nothing to attest")
+            raise OperatorError(f"request {short} is {record.state}: there is nothing to attest")
         profile = self._profiles.get(request.profile)
         if profile is None:
             raise OperatorError(
-                f"request {shown}: the profile {request.profile!a} demands no evidence, or {self._config.profiles} "
+                f"request {short}: the profile {request.profile!a} demands no evidence, or {self._config.profiles} "
                 "has not got it"
             )
         words = self.live(now)
@@ -158,7 +159,7 @@ class Attester:
             )
         word = next((each for each in words if not self.doubt(each)), words[0])
         if doubt := self.doubt(word):
-            raise OperatorError(f"request {shown} is not attested: whatever this validator says {doubt}")
+            raise OperatorError(f"request {short} is not attested: whatever this validator says {doubt}")
         # 2. What is proved of it, and what is not.
         [look] = self._looker.look([request])
         waiting = UnattestedRequest(
@@ -169,18 +170,18 @@ class Attester:
         if choice.lapsed and not choice.missing:
             reasons = "; ".join(_lapsed(each) for each in choice.lapsed)
             raise OperatorError(
-                f"request {shown} is not attested: {reasons}; state it anew: cassiopeia validator observe"
+                f"request {short} is not attested: {reasons}; state it anew: cassiopeia validator observe"
             )
         if choice.missing and not incomplete:
             raise OperatorError(
-                f"request {shown} is not attested: for the account {request.account!a} was never seen "
+                f"request {short} is not attested: for the account {request.account!a} was never seen "
                 f"{_listed(choice.missing)}; state what you have seen (cassiopeia validator observe), or let the "
                 "signer refuse it (--incomplete)"
             )
         # 3. The attestation.
         entry = (waiting, _attested_request(request, waiting.digest, look, choice.chosen), choice.chosen)
         if self._put([entry], word=word, now=now) != 1:
-            raise OperatorError(f"request {shown} waits for no attestation: it has one, or the client has it in hand")
+            raise OperatorError(f"request {short} waits for no attestation: it has one, or the client has it in hand")
         return Attested(
             request_id=request.request_id,
             signer_id=word.signer_id,
@@ -234,10 +235,15 @@ class Attester:
             for fact in _facts(demand, each.request, self._profiles[each.request.profile])
         }
         stored = self._store.evidence.observations(facts, since=_EVER)
-        # By what its octets say, whatever the other columns of a row have come to be.
-        return {
-            fact: tuple(read_held(each.octets, self._keys) for each in rows[:_NEWEST]) for fact, rows in stored.items()
-        }
+        return {fact: tuple(self._read(rows[:_NEWEST])) for fact, rows in stored.items()}
+
+    def _read(self, rows: Iterable[StoredObservation]) -> Iterator[Held]:
+        """By what the octets say, whatever the other columns of a row have come to be."""
+        for each in rows:
+            try:
+                yield read_held(each.octets, self._keys)
+            except PeerError as error:
+                _log.error("observation %d in the store is none, and is left out: %s", each.number, error)
 
     def _choose(
         self, request: CertificateRequest, held: Mapping[Fact, tuple[Held, ...]], *, word: Word, now: dt.datetime
@@ -256,8 +262,11 @@ class Attester:
 
     def _demands(self, request: CertificateRequest) -> tuple[Demand, ...]:
         """None for a request that the signer refuses in any case."""
+        profile = self._profiles[request.profile]
+        if len(request.alt_names) > profile.maximum_alt_names:
+            return ()
         try:
-            return demands(self._profiles[request.profile], request)
+            return demands(profile, request)
         except Refused:
             return ()
 
@@ -266,7 +275,7 @@ class Attester:
         if choice.missing:
             return None  # what else has lapsed makes no difference
         if choice.lapsed:
-            answers = [(each, *look_again(each.held)) for each in choice.lapsed]
+            answers = [(each, *(_BY_HAND if each.held.doubt else look_again(each.held))) for each in choice.lapsed]
             reason = "; ".join(f"{_lapsed(each)}, and {how}" for each, how, _ in answers)
             delay_s = min(delay_s for _, _, delay_s in answers)
             _log.info("request %s waits: %s", waiting.request.request_id.hex()[:8], reason)
@@ -274,19 +283,19 @@ class Attester:
         return None
 
     def _say(self, request: CertificateRequest, choice: Choice, look: Look) -> None:
-        shown = request.request_id.hex()[:8]
+        request_id = request.request_id.hex()[:8]
         if look.reason:
-            _log.info("request %s is left to the signer to refuse: %s", shown, look.reason)
+            _log.info("request %s is left to the signer to refuse: %s", request_id, look.reason)
         if choice.missing:
             _log.info(
                 "request %s is left to the signer to refuse: for the account %a was never seen %s",
-                shown,
+                request_id,
                 request.account,
                 _listed(choice.missing),
             )
         for each in choice.chosen:
             seen = each.observation
-            _log.debug("request %s: %s %a, by %s", shown, seen.kind, seen.value, seen.method)
+            _log.debug("request %s: %s %s, by %s", request_id, seen.kind, shown(seen.value), seen.method)
 
 
 def _doubted(held: Held, word: Word) -> Held:
@@ -316,11 +325,9 @@ def _attested_request(
 
 
 def _listed(missing: Iterable[Demand]) -> str:
-    return ", ".join(
-        f"{each.kind} for {each.name}" if each.name.isascii() else f"{each.kind} for {each.name!a}" for each in missing
-    )
+    return ", ".join(f"{each.kind} for {shown(each.name)}" for each in missing)
 
 
 def _lapsed(lapsed: Lapsed) -> str:
     seen = lapsed.held.observation
-    return f"the proof {seen.kind} for {lapsed.demand.name!a} {lapsed.reason}"
+    return f"the proof {seen.kind} for {shown(lapsed.demand.name)} {lapsed.reason}"

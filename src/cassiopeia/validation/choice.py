@@ -46,7 +46,11 @@ def read_held(octets: bytes, keys: Mapping[bytes, bytes]) -> Held:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lapsed:
-    """A demand that was proved once; `held` is the newest proof, and `reason` why it is not good now."""
+    """A demand that was proved once; `held` is the newest proof that is believed, else the newest of all.
+
+    `reason` says why it is not good now. Only what is believed may be looked at again: whatever anybody writes into the
+    database is no reason to prove something for him.
+    """
 
     demand: Demand
     held: Held
@@ -95,7 +99,8 @@ def choose(
             continue
         good = [each for each in about if not why_not(each, profile, now)]
         if not good:
-            lapsed.append(Lapsed(demand=demand, held=about[0], reason=why_not(about[0], profile, now)))
+            newest = next((each for each in about if not each.doubt), about[0])
+            lapsed.append(Lapsed(demand=demand, held=newest, reason=why_not(newest, profile, now)))
             continue
         # One that is there for another demand serves this one too: the fewer, the less there is to send.
         best = next((each for each in good if each in chosen), good[0])
@@ -115,3 +120,8 @@ def why_not(held: Held, profile: Profile, now: dt.datetime) -> str:
     if (until := observation.observed_at + maximum_age(profile, observation.kind)) < now:
         return f"has lapsed on {until:%Y-%m-%d %H:%M:%S}Z"
     return ""
+
+
+def shown(text: str) -> str:
+    """What a stranger has chosen, as a log or a message may show it."""
+    return text if text.isascii() and text.isprintable() else ascii(text)

@@ -11,6 +11,7 @@ from cassiopeia.core import ed25519, evidence
 from cassiopeia.core.demands import maximum_age
 from cassiopeia.core.evidence import Observation
 from cassiopeia.core.profile import Profile
+from cassiopeia.errors import PeerError
 from cassiopeia.store.database import Store
 from cassiopeia.validation.choice import read_held
 from cassiopeia.validation.key import load_validator_key
@@ -50,7 +51,10 @@ def overview(
     keys = {evidence.key_id(each): each for each in (own, *config.peers)}
     found = []
     for stored in store.evidence.page(account=account, limit=limit).items:
-        held = read_held(stored.octets, keys)
+        try:
+            held = read_held(stored.octets, keys)
+        except PeerError:
+            continue  # written by nobody of ours: it is no observation
         observation = held.observation
         found.append(
             Overlooked(

@@ -20,7 +20,7 @@ from cassiopeia.core import ed25519
 from cassiopeia.core.evidence import Observation, key_id, sign_observation
 from cassiopeia.store.database import Store
 from cassiopeia.validation.checks import Checks, Fact, Finding
-from cassiopeia.validation.choice import Held
+from cassiopeia.validation.choice import Held, shown
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +112,9 @@ class Renewal:
         if finding.method:
             history.failures, history.reason = 0, ""
             history.due = self._clock() + _AFTER_SUCCESS_S
-            _log.info("%s %s for %s: seen again, by %s", fact.kind, _shown(fact), fact.account, finding.method)
+            _log.info(
+                "%s %s for %s: seen again, by %s", fact.kind, shown(fact.value), shown(fact.account), finding.method
+            )
             self._unsaved.append(self._sign(finding, history, latest))
             return
         delay_s = _AFTER_FAILURE_S[min(history.failures, len(_AFTER_FAILURE_S) - 1)]
@@ -121,8 +123,8 @@ class Renewal:
         _log.warning(
             "%s %s for %s: not seen: %s; next look in %.0f seconds",
             fact.kind,
-            _shown(fact),
-            fact.account,
+            shown(fact.value),
+            shown(fact.account),
             finding.reason,
             delay_s,
         )
@@ -143,7 +145,3 @@ class Renewal:
             ),
             self._key,
         )
-
-
-def _shown(fact: Fact) -> str:
-    return fact.value.replace("\n", ", ")

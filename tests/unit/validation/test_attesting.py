@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 from tests.support.authorities import alt_names, certification_request
 from tests.support.store import request_id
-from tests.support.validating import ACCOUNT, HOUR, NAME, NONCE, Site
+from tests.support.validating import ACCOUNT, HOUR, NONCE, Site
 
 from cassiopeia.config import ValidatorConfig, load_validator_config
 from cassiopeia.core.evidence import read_attestation
@@ -126,7 +126,7 @@ def test_what_has_lapsed_waits_until_it_is_seen_again(site: Site, attester: Atte
     assert site.lease() == []
     assert [each.octets for each in site.looked_at] == [old]
     assert site.difficulty(1) == (
-        "waits for evidence: the proof caa-permits for 'www.example.org' has lapsed on 2026-11-23 11:00:00Z, and "
+        "waits for evidence: the proof caa-permits for www.example.org has lapsed on 2026-11-23 11:00:00Z, and "
         "somebody looks"
     )
     assert site.turn(attester) == 0  # for half a minute
@@ -179,6 +179,9 @@ def test_a_forged_observation_is_no_proof(site: Site, attester: Attester) -> Non
 
     assert site.lease() == []
     assert "is not signed by the validator that it names: somebody has changed it" in site.difficulty(1)
+    assert "and somebody who is believed has to state it" in site.difficulty(1)
+    # Nor is it a reason to ask a program, which might see what there is to see.
+    assert site.looked_at == []
 
 
 def test_an_observation_in_anothers_row_is_no_proof(site: Site, attester: Attester) -> None:
@@ -376,7 +379,7 @@ def test_by_hand_it_says_what_has_lapsed(site: Site, attester: Attester) -> None
     site.prove(ago=8 * HOUR)
     site.submit(1)
 
-    with pytest.raises(OperatorError, match=r"the proof caa-permits for 'www.example.org' has lapsed on .*; state it"):
+    with pytest.raises(OperatorError, match=r"the proof caa-permits for www.example.org has lapsed on .*; state it"):
         attester.attest_one(request_id(1).hex(), incomplete=True, now=site.now)
 
 
@@ -426,5 +429,46 @@ def test_names_are_listed_in_ascii(site: Site, attester: Attester, caplog: pytes
     with caplog.at_level(logging.INFO):
         site.turn(attester)
 
+        site.submit(2, "evil\x1b[2J.example")
+        site.turn(attester)
+
     assert "dns-control for 'evil\\u202e.example'" in caplog.text
-    assert NAME not in caplog.text
+    assert "dns-control for 'evil\\x1b[2J.example'" in caplog.text
+
+
+def test_what_is_no_observation_is_left_out(site: Site, attester: Attester, caplog: pytest.LogCaptureFixture) -> None:
+    """By somebody who holds the database: it must not end the validator."""
+    site.hear()
+    site.prove(ago=2 * HOUR)
+    bad = site.prove()
+    with site.store.database.write() as connection:
+        for each in bad:
+            connection.execute(text("UPDATE observation SET octets = x'3000' WHERE octets = :octets"), {"octets": each})
+    site.submit(1)
+    site.turn(attester)
+
+    site.judge(site.lease()[0])
+    assert "in the store is none, and is left out: this is not the DER of a SignedObservation" in caplog.text
+
+
+def test_what_is_believed_is_looked_at_again_whatever_lies_on_top_of_it(site: Site, attester: Attester) -> None:
+    site.hear()
+    lapsed = site.prove(ago=100 * 24 * HOUR)
+    for octets in site.prove():
+        forged = octets[:-1] + bytes([octets[-1] ^ 1])
+        site.store.evidence.put_observations([forged], now=site.now)
+        with site.store.database.write() as connection:
+            connection.execute(text("DELETE FROM observation WHERE octets = :octets"), {"octets": octets})
+    site.submit(1)
+    site.turn(attester)
+
+    assert [each.octets for each in site.looked_at] == lapsed
+
+
+def test_more_names_than_the_profile_takes_are_not_even_looked_up(site: Site, attester: Attester) -> None:
+    site.hear()
+    site.submit(1, *(f"{number}.example.org" for number in range(101)))
+    site.turn(attester)
+
+    [job] = site.lease()
+    assert len(job.request.proofs) == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+from sqlalchemy import text
 from tests.support.validating import ACCOUNT, HOUR, Site
 
 from cassiopeia.config import load_profiles
@@ -42,6 +43,10 @@ def test_what_nobody_asks_for_and_what_nobody_believes(site: Site) -> None:
     site.observe("name-verified", "Momo")
     octets = site.observe("dns-control")
     site.store.evidence.put_observations([octets.replace(b"stated", b"dreamt")], now=site.now)
+
+    site.observe("caa-permits")
+    with site.store.database.write() as connection:
+        connection.execute(text("UPDATE observation SET octets = x'3000' WHERE kind = 'caa-permits'"))
 
     dreamt, good, name = look(site)
 
