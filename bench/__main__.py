@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, hostile, journal, keys, line, memory, proofs, shares, throughput
+from bench import crl, hostile, journal, keys, line, lint, memory, proofs, shares, throughput
 
 PARTS = {
     "throughput": throughput.main,
     "line": line.main,
+    "lint": lint.main,
     "crl": crl.main,
     "memory": memory.main,
     "shares": shares.main,
