@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.client_store import ask, opened_client_store, run
+from tests.support.statements import signed_observation
 from tests.support.store import demand, request_id, submit, to_attest
 
 from cassiopeia.store.database import Store
@@ -68,3 +69,14 @@ def test_the_status_says_how_many_wait(store: Store, now: dt.datetime) -> None:
     document = ask("status")
     assert document["queue"]["unattested"] == 2
     assert [(each["name"], each["attested"]) for each in document["validators"]] == [("front", 3)]
+
+
+def test_old_observations_are_deleted_on_demand(store: Store, now: dt.datetime) -> None:
+    ages = (3, 40, 50)
+    seen = [now.replace(microsecond=0) - dt.timedelta(days=each) for each in ages]
+    store.evidence.put_observations([signed_observation(observed_at=each) for each in seen], now=now)
+    assert "2 observations deleted" in run("store", "forget", "--older-than", "30").stdout
+    assert [each.observed_at for each in store.evidence.page().items] == seen[:1]
+    assert "0 observations" in run("store", "forget", "--older-than", "30").stdout
+    assert "1 observation deleted" in run("store", "forget", "--older-than", "2").stdout
+    assert run("store", "forget").exit_code == 2
