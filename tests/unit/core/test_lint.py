@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ from cassiopeia.core.request import SubjectAttribute
 from cassiopeia.core.sample import sample_authority, sample_key
 from cassiopeia.errors import InternalError
 
+ROOT = Path(__file__).resolve().parents[3]
 DAY = dt.timedelta(days=1)
 
 
@@ -448,3 +450,10 @@ def test_every_rule_is_broken_by_some_test() -> None:
 
     broken = {rule for rule, _ in MUTATIONS} | {rule for rule, _ in WRONGLY_APPROVED} | BROKEN
     assert broken | {"validity-ahead", "signature-wish"} == set(RULES)
+
+
+def test_the_documentation_has_every_rule_with_its_source() -> None:
+    text = (ROOT / "docs" / "certificates.md").read_text(encoding="utf-8")
+    section = text.partition("## What the signer lints")[2].partition("## What the client lints")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{name}` | {demands} | {source} |" for name, (source, demands) in RULES.items()]
