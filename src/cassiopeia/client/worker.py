@@ -221,7 +221,7 @@ class SignerClient:
             return False
         if left:
             _log.warning(
-                "%d jobs are left: they wait for later, belong to another signer, or their profile is held; see status",
+                "%d jobs are left: they wait for later or for evidence, or for another signer, or are held; see status",
                 left,
             )
         if lacking:

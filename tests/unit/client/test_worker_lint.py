@@ -87,7 +87,7 @@ def test_draining_leaves_what_is_held(
     client = make()
     client.submit(1)
     client.run_until(client.client._is_drained)
-    assert "1 jobs are left: they wait for later, belong to another signer, or their profile is held" in caplog.text
+    assert "1 jobs are left: they wait for later or for evidence, or for another signer, or are held" in caplog.text
 
 
 def test_the_end_leaves_no_worker(make: Callable[..., Client]) -> None:
