@@ -41,16 +41,17 @@ def commands(_commands_are_compiled_once: None) -> Iterator[WarmCommands]:
 
 @pytest.fixture(scope="package")
 def running(commands: WarmCommands) -> Iterator[System]:
-    """A signer and a client over a Unix socket. Whatever a test submits here, both must live on."""
+    """A signer and a client over a Unix socket, and a validator. Whatever a test submits here, all must live on."""
     with (
         TemporaryDirectory(prefix=SHORT_NAME) as directory,
         QuickSystem(directory=Path(directory), init_options=QUICK_KEYS, commands=commands) as system,
     ):
         make_authority(system)
         start(system)
+        system.start_validator()
         wait_for_crls(system)
         yield system
-        for name in ("client", "signer"):
+        for name in ("validator", "client", "signer"):
             system.stop(name)
         check_logs(system)
 

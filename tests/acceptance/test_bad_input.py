@@ -147,7 +147,7 @@ CASES = {
     "proofs-missing": Case(
         options=["--profile", "0004-server", "--dns", NAME],
         code="evidence-missing",
-        words="demands proofs that are missing: attestation, dns-control, caa-permits",
+        words=f": dns-control for {NAME}, caa-permits for {NAME}. Have them proved, or leave such names out",
     ),
     "name-not-allowed": Case(
         options=server("--email", "momo@example.org"), code="name-not-allowed", words="takes no email; leave it out"
@@ -203,7 +203,9 @@ CASES = {
         words="public exponent",
     ),
     "ocsp-responder": Case(
-        options=["--ocsp-for", TIME_AUTHORITY], code="evidence-missing", words="proofs that are missing"
+        options=["--ocsp-for", TIME_AUTHORITY, "--cn", "responder"],
+        code="key-not-pinned",
+        words="not pinned as an OCSP responder's",
     ),
     "attribute-not-allowed": Case(
         options=server("--subject", "O=Example"), code="name-not-allowed", words="takes no O; leave it out"
