@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from tests.support.store import (
     NOW,
     after,
     certificate_request,
+    demand,
     issue,
     issued,
     lease_revoke,
@@ -19,12 +21,14 @@ from tests.support.store import (
     lease_suspects,
     request_id,
     submit,
+    to_attest,
 )
 
 from cassiopeia.errors import Refused
 from cassiopeia.store.database import Store, open_store
+from cassiopeia.store.evidence import StoredAttestation
 from cassiopeia.store.models import account_turn, certificate
-from cassiopeia.store.records import CrlRecord, Outcome, Refusal
+from cassiopeia.store.records import CrlRecord, Outcome, Refusal, SignJob
 
 CLIENTS = 4
 
@@ -223,3 +227,48 @@ def test_of_several_crls_the_newest_stays(store_url: str, store: Store) -> None:
     kept = store.crls.get("a")
     assert kept is not None
     assert (kept.number, kept.der) == (10 * CLIENTS - 1, b"39")
+
+
+def test_validators_and_clients_of_two_signers_share_one_queue(store_url: str, store: Store) -> None:
+    """Each request is attested for one signer, and leased by that one's client, whoever is quicker."""
+    demand(store)
+    for number in range(80):
+        submit(store, number, account=f"account {number % 3}")
+    nonces = {signer_id: bytes([signer_id]) * 16 for signer_id in (1, 2)}
+    attested: Counter[tuple[int, bytes]] = Counter()
+    leased: dict[int, list[bytes]] = {1: [], 2: []}
+
+    def vouch(validator: Store, signer_id: int) -> None:
+        while waiting := to_attest(validator, signer_id=signer_id, nonces=[nonces[signer_id]], limit=7):
+            rows = [
+                StoredAttestation(
+                    number=each.number,
+                    signer_id=signer_id,
+                    boot_id=b"b",
+                    nonce=nonces[signer_id],
+                    proofs=(nonces[signer_id],),
+                )
+                for each in waiting
+            ]
+            outcomes = validator.evidence.put_attestations(rows, now=NOW)
+            for each, outcome in zip(waiting, outcomes, strict=True):
+                attested[signer_id, each.request.request_id] += outcome is Outcome.RECORDED
+
+    def sign(client: Store, signer_id: int) -> None:
+        # A validator that fails must not leave the clients waiting.
+        deadline = time.monotonic() + 60
+        while sum(map(len, leased.values())) < 80 and time.monotonic() < deadline:
+            jobs = client.queue.lease(
+                f"client {signer_id}", limit=5, lease_s=60, now=NOW, signer_id=signer_id, nonces=[nonces[signer_id]]
+            )
+            for job in jobs:
+                assert isinstance(job, SignJob)
+                assert job.request.proofs == (nonces[signer_id],)
+                leased[signer_id].append(job.request.request_id)
+
+    at_once(store_url, lambda opened, number: (vouch if number < 2 else sign)(opened, number % 2 + 1))
+    assert sorted(leased[1] + leased[2]) == sorted(map(request_id, range(80)))
+    assert {signer_id: sorted(ids) for signer_id, ids in leased.items()} == {
+        signer_id: sorted(name for (whose, name), times in attested.items() if whose == signer_id and times == 1)
+        for signer_id in leased
+    }
