@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from bench import backlog
 from cassiopeia.client.lint_worker import lint
 from cassiopeia.config import ClientConfig, SignerConfig, load_client_config, load_signer_config
-from cassiopeia.core import certificate, csr
+from cassiopeia.core import algorithms, certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.certificate import CheckedTbs
 from cassiopeia.core.request import request_digest
@@ -112,7 +112,7 @@ def _issue(
         with clock.measure("wire: records, deflate, TLS, both sides"):
             handles = line.submit(batch)
         decided = []
-        with clock.measure("signer: parse, decide, assemble (worker)"):
+        with clock.measure("signer: parse, decide, assemble, lint (worker)"):
             for job in batch:
                 outcome = worker.carry_out(Decide(task=1, request=job.request, version=2, now=_now(), issued={}))
                 assert isinstance(outcome, Decided), outcome  # noqa: S101 - a bench that measures refusals lies
@@ -144,6 +144,11 @@ def _issue(
         with clock.measure("signer: sign and verify (worker)"):
             for flight in flights:
                 flight.signature = _sign(worker.carry_out(_sign_task(flight)))
+        with clock.measure("signer: verify by the intent (front)"):
+            for flight in flights:
+                algorithm = algorithms.algorithm_from_der(flight.intent.algorithm)
+                key = authorities[flight.intent.signing_ca].public_key
+                algorithms.verify(key, algorithm, flight.signature, flight.intent.tbs_certificate)
         with clock.measure("signer: journal"):
             for flight in flights:
                 flight.position = journal.record_result(flight.intent, signature=flight.signature, now=_now())

@@ -1,8 +1,9 @@
 """The decision: from a wish that nobody has checked to an `ApprovedRequest`, a refusal, or not now.
 
 Owns the order of the checks and whatever needs more than one of them; the rules of each part stand in `csr`,
-`keycheck`, `names`, `validity`, `judgement` and `authority`. Nothing is assembled here and no key is used. `assemble_tbs` in
-`certificate` takes only what `decide` has approved, and nothing else can make an `ApprovedRequest`.
+`keycheck`, `names`, `validity`, `judgement` and `authority`. Nothing is assembled here and no key is used.
+`assemble_tbs` in `certificate` takes only what `decide` has approved, and nothing else can make an `ApprovedRequest`,
+but for samples, which are never signed.
 """
 
 from __future__ import annotations
