@@ -77,12 +77,12 @@ class FaultySystem(System):
         self.wait_for_end(words.get("name", "client"))
 
     def request(self, count: int = 1, *, account: str = "alice") -> list[bytes]:
-        """Queue requests by one key, each for a name of its own; return their ids."""
+        """Queue requests by the one key of this account, each for a name of its own; return their ids."""
         identifiers = [os.urandom(32) for _ in range(count)]
         for identifier in identifiers:
             wanted = CertificateRequest(
                 key_kind="csr",
-                key_proof=_certification_request(),
+                key_proof=_certification_request(account),
                 profile=PROFILE,
                 account=account,
                 alt_names=(SubjectAltName(type="DNS", value=f"n{len(self.requests)}.example.org"),),
@@ -205,7 +205,7 @@ def replace(path: Path, *words: tuple[str, str]) -> None:
 
 
 @functools.cache
-def _certification_request() -> bytes:
+def _certification_request(account: str) -> bytes:  # noqa: ARG001 - a key for each
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
