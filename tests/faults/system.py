@@ -205,7 +205,7 @@ def replace(path: Path, *words: tuple[str, str]) -> None:
 
 
 @functools.cache
-def _certification_request(account: str) -> bytes:  # noqa: ARG001 - a key for each
+def _certification_request(account: str) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -21,7 +21,7 @@ from tests.faults.customer import Customer, configure, turn, watch_key
 from tests.faults.disk import Crash, Recorder
 from tests.faults.invariants import Fact, Heard, check, check_certificates
 from tests.faults.sqlite_faults import DO_IT, Operation, Verdict
-from tests.support.authorities import alt_names, server_request
+from tests.support.authorities import alt_names, certification_request, server_request
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
 from tests.support.signer import Front
 
@@ -114,7 +114,10 @@ class AnyOrder(RuleBasedStateMachine):
         """Somebody who names no request asks, and perhaps is gone before he hears anything."""
         pair = self.front.connect(1)
         names = alt_names(f"DNS,old{number}.example.org")
-        pair.client.submit(server_request(request_id=b"", account="", attributes=(), alt_names=names))
+        # Nobody's account is another account: it has a key of its own.
+        key_proof = certification_request("Ed25519")
+        request = server_request(request_id=b"", account="", key_proof=key_proof, attributes=(), alt_names=names)
+        pair.client.submit(request)
         for _ in range(turns):
             turn(self.front, *self.customers)
             for event in self.front.answers(pair):
