@@ -49,7 +49,12 @@ def identify_key(subject_public_key_info: bytes) -> KeyIdentity:
 
 def identify_certified_key(tbs_certificate: bytes) -> KeyIdentity:
     """Name the key of a TBSCertificate; raises PeerError for octets that are none."""
+    return identify_key(certified_key_info(tbs_certificate))
+
+
+def certified_key_info(tbs_certificate: bytes) -> bytes:
+    """The SubjectPublicKeyInfo of a TBSCertificate; raises PeerError for octets that are none."""
     parts = der.elements(der.content(tbs_certificate, der.SEQUENCE), at_most=_MAXIMUM_TBS_PARTS)
     if len(parts) <= _KEY_PLACE:
         raise PeerError("this is not a TBSCertificate")
-    return identify_key(parts[_KEY_PLACE][1])
+    return parts[_KEY_PLACE][1]

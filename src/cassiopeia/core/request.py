@@ -57,11 +57,15 @@ class CertificateRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revocation:
-    """One certificate to be revoked: `reason` is a CRLReason (RFC 5280 5.3.1) or None for unspecified."""
+    """One certificate to be revoked: `reason` is a CRLReason (RFC 5280 5.3.1) or None for unspecified.
+
+    `proof` is the signature of the certificate's own key over `compromise.compromise_statement`, where there is one.
+    """
 
     serial_number: int
     reason: int | None = None
     invalidity_date: dt.datetime | None = None
+    proof: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +98,7 @@ class _RevocationDigested:
 
 
 def revocation_digest(request: RevocationRequest) -> bytes:
-    """SHA-256 (32 octets) of the DER of what is to be revoked; never of the CRL that the client holds.
+    """SHA-256 (32 octets) of the DER of what is to be revoked; never of proofs, nor of the CRL that the client holds.
 
     Source: wire specification, "Revocation": same id and same digest get the same answer.
     """

@@ -85,6 +85,7 @@ class Crls:
 
     def revocation(self, entry: JournalEntry, body: entries.Revocations) -> None:
         revocations = self._list(body.signing_ca)
+        named = set()
         for octets in body.entries:
             numbers = list(crl.entry_serials(octets))
             if len(numbers) != 1:
@@ -98,8 +99,13 @@ class Crls:
             if serial in self._revoked:
                 raise PeerError(f"{serial_text(numbers[0])} is revoked since entry {self._revoked[serial]}")
             self._revoked[serial] = entry.index
+            named.add(serial)
             revocations.octets += octets
             revocations.ends.append(len(revocations.octets))
+        for proof in body.proofs:
+            if proof.serial_number not in named:
+                shown = proof.serial_number.hex()[: 2 * SERIAL_OCTETS]
+                raise PeerError(f"it proves that the key of {shown} is compromised, which it does not revoke")
 
     def crl(self, entry: JournalEntry, body: entries.SignedCrl, log: Log) -> None:
         revocations = self._list(body.signing_ca)

@@ -183,16 +183,25 @@ class Reason:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CompromiseProof:
+    """The signature by which the key of a certificate says that it is compromised (`core.compromise`)."""
+
+    serial_number: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Revocations:
     """kind `revocation`: DER of the CRL entries that every CRL of this sub-CA lists from now on, in this order.
 
-    `request_id` is empty where the client gave none.
+    `request_id` is empty where the client gave none. `proofs` are of those among them that were proved.
     """
 
     signing_ca: str
     request_id: bytes
     request_digest: bytes
     entries: tuple[bytes, ...]
+    proofs: tuple[CompromiseProof, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -53,7 +53,12 @@ def facts(entry: JournalEntry, body: Any, parts: tuple[bytes, ...]) -> Facts:
             return {"code": body.code, **_reason(part), "request": body.request_id.hex()}
         case entries.Revocations():
             serials = [serial_text(serial) for each in body.entries for serial in crl.entry_serials(each)]
-            return {"signing_ca": body.signing_ca, "serials": serials, "request": body.request_id.hex()}
+            return {
+                "signing_ca": body.signing_ca,
+                "serials": serials,
+                "proved": [serial_text(int.from_bytes(each.serial_number, "big")) for each in body.proofs],
+                "request": body.request_id.hex(),
+            }
         case entries.SignedCrl():
             return {
                 "signing_ca": body.signing_ca,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cassiopeia.core import evidence, structure
+from cassiopeia.core import compromise, evidence, structure
 from cassiopeia.core import request as core_request
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
 from cassiopeia.journal import entry, head, order
@@ -43,6 +43,7 @@ PROTOCOL_STRUCTURES: dict[str, type[Any]] = {
         payload.Refusal,
         payload.Failure,
         Revocation,
+        compromise.CompromisedKey,
         payload.Revoke,
         payload.Timestamp,
         payload.StatusReport,
@@ -63,6 +64,7 @@ JOURNAL_STRUCTURES: dict[str, type[Any]] = {
 } | {
     kind.__name__: kind
     for kind in (
+        entry.CompromiseProof,
         entry.JournalEntry,
         entry.Log,
         entry.Document,
