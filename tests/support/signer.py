@@ -30,7 +30,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
-from cassiopeia.core.shared_factors import SeenModuli
+from cassiopeia.core.shared_factors import PythonArithmetic, SeenModuli
 from cassiopeia.journal import order
 from cassiopeia.protocol.events import (
     AbandonRequested,
@@ -223,7 +223,7 @@ class Front:
             nonces=self.nonces,
         )
         self.keys = KeyHistory(self.journal.index)
-        self.seen = SeenModuli()
+        self.seen = SeenModuli(PythonArithmetic())
         self.seen.remember(modulus for _, modulus in self.journal.index.moduli(after=0, at_most=10_000))
         self.issuance = IssuanceDesk(
             boot_id=BOOT_ID,
@@ -249,6 +249,7 @@ class Front:
             submit=self.tasks.append,
             next_task=lambda: next(self._numbers),
             resign_after=self.resign_after,
+            end_intents=self.issuance.key_compromised,
         )
         # A machine whose clock is right, and on which time passes as the test says.
         machine_clock = Clock(wall=self._seconds, boot=self._seconds)

@@ -150,6 +150,7 @@ class Caps:
         return Unavailable(f"{error.message}: {done}", code=error.code, retry_after_s=error.retry_after_s)
 
     def count_revocations(self, times: int) -> None:
+        """So many were journaled without a proof by the key: what that proves is no work of a captured client."""
         if times:
             self._windows["revocations"].add("", at_s=self._clock(), times=times)
 
@@ -244,8 +245,8 @@ def _counted(entry: JournalEntry, parts: tuple[bytes, ...]) -> Iterator[tuple[st
             validators = _validators(part.proofs) if body.protocol > 1 else ()
             for cap, name in _names(body.profile, part.account, validators):
                 yield cap, name, 1
-        case entries.Revocations(entries=revoked) if revoked:
-            yield "revocations", "", len(revoked)
+        case entries.Revocations(entries=revoked, proofs=proofs) if len(revoked) > len(proofs):
+            yield "revocations", "", len(revoked) - len(proofs)
         case None if entry.kind == "refusal":
             yield "refusals", "", 1
         case _:

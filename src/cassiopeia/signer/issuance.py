@@ -13,7 +13,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from cassiopeia.core import algorithms, certificate, lint_rules
@@ -124,6 +124,11 @@ class IssuanceDesk:
         self._restrictions += 1
         every = [intent for _, intent in self._intent_deadlines.values()]
         self._end(every, code="ordered", reason="an order of the operators came first; it is decided anew", now=now)
+
+    def key_compromised(self, serial_numbers: Collection[bytes], now: dt.datetime) -> None:
+        """End these intents as far as they are open: their key has said that it is compromised."""
+        open_ones = [intent for _, intent in self._intent_deadlines.values() if intent.serial_number in serial_numbers]
+        self._end(open_ones, code="key-blocked", reason="the key of this request is compromised", now=now)
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -298,12 +298,23 @@ class Journal:
         *,
         request_id: bytes = b"",
         request_digest: bytes = b"",
+        proofs: Mapping[bytes, bytes] | None = None,
         now: dt.datetime,
     ) -> None:
-        """CRL entries (DER), in the order in which the CRL will list them; none, for a request that changes nothing."""
+        """CRL entries (DER), in the order in which the CRL will list them; none, for a request that changes nothing.
+
+        `proofs` are the signatures of those whose keys have said that they are compromised, by serial number.
+        """
         self._append(
             entries.Revocations(
-                signing_ca=signing_ca, request_id=request_id, request_digest=request_digest, entries=tuple(new)
+                signing_ca=signing_ca,
+                request_id=request_id,
+                request_digest=request_digest,
+                entries=tuple(new),
+                proofs=tuple(
+                    entries.CompromiseProof(serial_number=serial_number, signature=signature)
+                    for serial_number, signature in (proofs or {}).items()
+                ),
             ),
             now=now,
         )

@@ -21,7 +21,7 @@ from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
-INDEX_VERSION: Final = 3
+INDEX_VERSION: Final = 4
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
@@ -38,8 +38,9 @@ CREATE INDEX IF NOT EXISTS certificate_by_digest ON certificate (request_digest)
 CREATE INDEX IF NOT EXISTS certificate_open ON certificate (state) WHERE state = 'intent';
 CREATE TABLE IF NOT EXISTS revocation (
     signing_ca TEXT NOT NULL, ordinal INTEGER NOT NULL, serial_number BLOB NOT NULL UNIQUE, entry BLOB NOT NULL,
-    PRIMARY KEY (signing_ca, ordinal)
+    proved INTEGER NOT NULL, PRIMARY KEY (signing_ca, ordinal)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revocation_proved ON revocation (serial_number) WHERE proved = 1;
 CREATE TABLE IF NOT EXISTS revocation_request (
     request_id BLOB PRIMARY KEY, request_digest BLOB NOT NULL, signing_ca TEXT NOT NULL, revoked INTEGER NOT NULL,
     crl_number INTEGER
@@ -263,6 +264,42 @@ class JournalIndex:
         )
         return [row[0] for row in rows]
 
+    def is_compromised(self, digest: bytes) -> bool:
+        """Whether a certificate for this key was revoked by a proof of the key itself."""
+        rows = self._execute(
+            "SELECT 1 FROM public_key JOIN certificate USING (position) JOIN revocation USING (serial_number)"
+            " WHERE digest = ? AND proved = 1 LIMIT 1",
+            (digest,),
+        )
+        return bool(rows)
+
+    def open_for_key_of(self, serial_number: bytes) -> list[bytes]:
+        """Serial numbers that wait for their confirmation, for the key of this certificate."""
+        rows = self._execute(
+            "SELECT other.serial_number FROM certificate AS known"
+            " CROSS JOIN public_key ON public_key.position = known.position"
+            " CROSS JOIN public_key AS same ON same.digest = public_key.digest"
+            " CROSS JOIN certificate AS other ON other.position = same.position"
+            " WHERE known.serial_number = ? AND other.state = 'intent'",
+            (serial_number,),
+        )
+        return [row[0] for row in rows]
+
+    def standing_though_compromised(self, *, at_most: int) -> list[bytes]:
+        """Serial numbers of certificates that are not revoked, although a proof of their key has revoked another."""
+        # From the few that were proved, never from all certificates: asked with every status report.
+        rows = self._execute(
+            "SELECT DISTINCT other.serial_number FROM revocation CROSS JOIN certificate AS known"
+            " ON known.serial_number = revocation.serial_number"
+            " CROSS JOIN public_key ON public_key.position = known.position"
+            " CROSS JOIN public_key AS same ON same.digest = public_key.digest"
+            " CROSS JOIN certificate AS other ON other.position = same.position"
+            " WHERE revocation.proved = 1 AND other.state IN ('confirmed', 'issued')"
+            " AND other.serial_number NOT IN (SELECT serial_number FROM revocation) LIMIT ?",
+            (at_most,),
+        )
+        return [row[0] for row in rows]
+
     def moduli(self, *, after: int, at_most: int) -> list[tuple[int, bytes]]:
         """Every modulus of an RSA key once, in order, from behind this index on; each with the index of its entry."""
         return self._execute(
@@ -416,12 +453,13 @@ class JournalIndex:
         ((ordinal,),) = self._execute(
             "SELECT COALESCE(MAX(ordinal), 0) FROM revocation WHERE signing_ca = ?", (body.signing_ca,)
         )
+        proved = {each.serial_number for each in body.proofs}
         for offset, each in enumerate(body.entries, start=1):
             (number,) = entry_serials(each)
             serial = number.to_bytes(SERIAL_OCTETS, "big")
             self._execute(
-                "INSERT INTO revocation VALUES (?, ?, ?, ?)",
-                (body.signing_ca, ordinal + offset, serial, each),
+                "INSERT INTO revocation VALUES (?, ?, ?, ?, ?)",
+                (body.signing_ca, ordinal + offset, serial, each, serial in proved),
             )
         if body.request_id:
             self._execute(

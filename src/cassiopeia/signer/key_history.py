@@ -1,8 +1,9 @@
 """What a signer holds against a public key because of other certificates: whose key it is, and which keys broke it.
 
-Owns two rules. A key belongs to the account that it was certified for; whoever asks for it under another account holds
-a key that somebody else has, too. And an RSA key that shares a prime factor with any key seen before is worth nothing,
-nor is the other one. Answers come from the journal's index and from the examiner; nothing here waits for either.
+Owns three rules. A key belongs to the account that it was certified for; whoever asks for it under another account
+holds a key that somebody else has, too. An RSA key that shares a prime factor with any key seen before is worth
+nothing, nor is the other one. And a key that has said itself that it is compromised gets no certificate any more.
+Answers come from the journal's index and from the examiner; nothing here waits for either.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class KeyHistory:
                     _log.error("%s", sentence)
 
     def check(self, key: KeyIdentity, account: str) -> None:
-        """Raise Refused for a key of another account, and for one that anybody can compute by now."""
+        """Raise Refused for a key of another account, for one that anybody can compute, and for a compromised one."""
         if key.digest in self._exposed:
             raise Refused(
                 "This RSA key has a prime factor in common with another key, so anybody who sees both can compute its"
@@ -59,6 +60,14 @@ class KeyHistory:
                 field="key",
             )
         owner = self._index.key_owner(key.digest)
+        # The Baseline Requirements 6.1.1.3; whose key it was does not matter.
+        if owner is not None and self._index.is_compromised(key.digest):
+            raise Refused(
+                "This key is compromised: a certificate for it was revoked by a proof that the key itself has signed;"
+                " make a new one.",
+                code="key-blocked",
+                field="key",
+            )
         if owner is not None and owner.account != account:
             raise Refused(
                 "This key was certified before, and not for this account; make a new key for this request.",
@@ -67,7 +76,8 @@ class KeyHistory:
             )
 
     def alarms(self) -> Iterator[str]:
-        """A sentence for each key that was certified and can be computed, until its certificates are revoked."""
+        """A sentence for each key that was certified and others have, until its certificates are revoked."""
+        yield from self._compromised()
         found = 0
         for digest in self._exposed:
             for sentence in self._harm(digest):
@@ -76,6 +86,16 @@ class KeyHistory:
                     yield sentence
         if found > _MAXIMUM_ALARMS:
             yield f"{found - _MAXIMUM_ALARMS} more keys share prime factors: see the signer's log"
+
+    def _compromised(self) -> Iterator[str]:
+        serials = self._index.standing_though_compromised(at_most=_MAXIMUM_SERIALS + 1)
+        if serials:
+            listed = ", ".join(each.hex() for each in serials[:_MAXIMUM_SERIALS])
+            more = " and more" if len(serials) > _MAXIMUM_SERIALS else ""
+            yield (
+                "certificates stand whose key is compromised, as the key itself has proved for another certificate:"
+                f" revoke {listed}{more}, with the reason keyCompromise"
+            )
 
     def _harm(self, digest: bytes) -> Iterator[str]:
         if name := self._own.get(digest):

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
+    Decide,
     Deferred,
     Outcome,
     Ready,
-    Sign,
     Task,
     Unusable,
     read_outcomes,
@@ -100,7 +100,7 @@ class WorkerPool:
             self._spawn()
 
     def submit(self, task: Task) -> None:
-        (self._signing if isinstance(task, Sign) else self._deciding).append(_Queued(task))
+        self._queue_of(task).append(_Queued(task))
 
     def pump(self) -> None:
         """Hand waiting tasks to workers with room; call after every turn of the loop."""
@@ -226,4 +226,8 @@ class WorkerPool:
                 elif queued.deaths == 1:
                     self._suspects.append(queued)
                 else:
-                    (self._signing if isinstance(queued.task, Sign) else self._deciding).appendleft(queued)
+                    self._queue_of(queued.task).appendleft(queued)
+
+    def _queue_of(self, task: Task) -> deque[_Queued]:
+        """Whatever protects those who rely on certificates, or ends something begun, comes before what is new."""
+        return self._deciding if isinstance(task, Decide) else self._signing

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cassiopeia.core import algorithms, crl
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.compromise import KEY_COMPROMISE, CompromiseClaim
 from cassiopeia.core.request import Revocation
 from cassiopeia.errors import Refused
 from cassiopeia.signer.journal import CrlRecord, Journal
@@ -34,10 +35,14 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revoked:
-    """How many certificates were revoked just now, and how many of those asked for there was no room for."""
+    """How many certificates were revoked just now, and how many of those asked for there was no room for.
+
+    `proved` are the serial numbers of those that were revoked by a proof of their own key, which needs no room.
+    """
 
     taken: int
     left: int
+    proved: tuple[bytes, ...] = ()
 
 
 class RevocationList:
@@ -71,10 +76,13 @@ class RevocationList:
         *,
         request_id: bytes = b"",
         request_digest: bytes = b"",
+        proofs: Mapping[bytes, bytes] | None = None,
         at_most: int | None = None,
         now: dt.datetime,
     ) -> Revoked:
         """Journal what is new, but no more than `at_most`; the first date and reason of a serial number stand.
+
+        `proofs` are those that a worker has verified, by serial number: these come beyond `at_most`.
 
         A request with an id is journaled even if it changes nothing, so that a retry gets the same answer; one of which
         something is left is not answered yet, and its id is not journaled.
@@ -87,7 +95,9 @@ class RevocationList:
             serial_number = self._issued_serial(revocation.serial_number)
             if serial_number not in new and not self._journal.index.is_revoked(serial_number):
                 new[serial_number] = _encode(revocation, now)
-        taken = list(new.values())[:at_most]
+        proved = {serial_number: proof for serial_number, proof in (proofs or {}).items() if serial_number in new}
+        others = [serial_number for serial_number in new if serial_number not in proved][:at_most]
+        taken = [entry for serial_number, entry in new.items() if serial_number in {*others, *proved}]
         left = len(new) - len(taken)
         if taken or (not left and revocations and self._is_unknown(request_id)):
             self._journal.record_revocations(
@@ -95,11 +105,37 @@ class RevocationList:
                 taken,
                 request_id=b"" if left else request_id,
                 request_digest=b"" if left else request_digest,
+                proofs=proved,
                 now=now,
             )
             for entry in taken:
                 self._extend(entry)
-        return Revoked(taken=len(taken), left=left)
+        return Revoked(taken=len(taken), left=left, proved=tuple(proved))
+
+    def claims(self, revocations: tuple[Revocation, ...]) -> tuple[CompromiseClaim, ...]:
+        """The proofs that have to be verified, for certificates that are not revoked yet.
+
+        Where retention has removed the certificate's key nothing can be verified: that is a revocation as any other.
+        Raises `Refused` as `revoke` does, and for a proof that comes with another reason than keyCompromise.
+        """
+        claims = {}
+        for revocation in revocations:
+            if revocation.proof is None:
+                continue
+            number = f"{revocation.serial_number:x}"
+            if revocation.reason != KEY_COMPROMISE:
+                raise Refused(
+                    f"serial number {number}: a proof of the compromised key goes with the reason keyCompromise",
+                    code="proof-reason",
+                    field=number,
+                )
+            serial_number = self._issued_serial(revocation.serial_number)
+            intent = self._journal.index.find_serial(serial_number)
+            if intent is not None and intent.tbs_certificate and not self._journal.index.is_revoked(serial_number):
+                claims[serial_number] = CompromiseClaim(
+                    serial_number=serial_number, tbs_certificate=intent.tbs_certificate, proof=revocation.proof
+                )
+        return tuple(claims.values())
 
     def draft(self, *, now: dt.datetime) -> Draft:
         """The next CRL, to be signed."""

@@ -1,17 +1,21 @@
 """Revocations and fresh CRLs: journal, sign, journal, release, one CRL of a sub-CA at a time.
 
-Requests that arrive while a CRL is being signed wait for the next, and share it.
+Requests that arrive while a CRL is being signed wait for the next, and share it. A proof by the compromised key itself
+is verified by a worker first. The statement is ours and the key stands in the journal, so nothing here parses a
+stranger's request; but the stranger chose key and signature, a crypto library reads both, and what ends the front ends
+it again at each retry, and every CRL with it. A worker that dies costs that one message.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 
+from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.request import RevocationRequest, revocation_digest
-from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.errors import PeerError, Refused, Unavailable
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
@@ -19,7 +23,7 @@ from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.revocation import Draft, RevocationList
-from cassiopeia.signer.tasks import Outcome, Sign, Signed, Task
+from cassiopeia.signer.tasks import CheckProofs, Deferred, Denied, Outcome, Proved, Sign, Signed, Task
 from cassiopeia.steps import step
 
 _RETRY_AFTER_S = 5
@@ -33,6 +37,16 @@ class _Waiting:
     session: Session
     handle: int
     request: RevocationRequest
+    proofs: dict[bytes, bytes] = field(default_factory=dict)  # by serial number; none that nobody has verified
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checking:
+    """What goes on once a worker has verified these claims."""
+
+    counter: _Counter
+    waiting: _Waiting
+    claims: tuple[CompromiseClaim, ...]
 
 
 @dataclass(kw_only=True)
@@ -62,6 +76,7 @@ class RevocationDesk:
         submit: Callable[[Task], None],
         next_task: Callable[[], int],
         resign_after: dt.timedelta,
+        end_intents: Callable[[Collection[bytes], dt.datetime], None],
     ) -> None:
         self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
         self._journal = journal
@@ -70,7 +85,9 @@ class RevocationDesk:
         self._submit = submit
         self._next_task = next_task
         self._resign_after = resign_after
+        self._end_intents = end_intents
         self._tasks: dict[int, _Counter] = {}
+        self._checks: dict[int, _Checking] = {}
 
     @property
     def lists(self) -> list[RevocationList]:
@@ -81,15 +98,22 @@ class RevocationDesk:
         try:
             self._gate.check_revoking()
             counter = self._counter(request.signing_ca)
+            if self._answer_again(counter.revocations, waiting, now=now):
+                return
+            claims = counter.revocations.claims(request.revocations)
         except Refused as refusal:
             self._refuse(waiting, refusal, now=now)
             return
         except Unavailable as error:
             answers.fail(session, handle, error)
             return
-        if not self._answer_again(counter.revocations, waiting, now=now):
-            counter.next.append(waiting)
-            self._work(counter, now=now)
+        if claims:
+            task = self._next_task()
+            self._checks[task] = _Checking(counter=counter, waiting=waiting, claims=claims)
+            self._submit(CheckProofs(task=task, claims=claims))
+            return
+        counter.next.append(waiting)
+        self._work(counter, now=now)
 
     def full_crl_requested(self, session: Session, handle: int, signing_ca: str) -> None:
         try:
@@ -123,6 +147,10 @@ class RevocationDesk:
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
+        checking = self._checks.pop(outcome.task, None)
+        if checking is not None:
+            self._checked(checking, outcome, now=now)
+            return True
         counter = self._tasks.pop(outcome.task, None)
         if counter is None or counter.draft is None:
             return False
@@ -140,6 +168,30 @@ class RevocationDesk:
                 answers.give(each.session, functools.partial(answers.fail, each.session, each.handle, error))
         self._work(counter, now=now)
         return True
+
+    def _checked(self, checking: _Checking, outcome: Outcome, *, now: dt.datetime) -> None:
+        waiting = checking.waiting
+        match outcome:
+            case Proved():
+                self._proved(checking, now=now)
+            case Denied(code=code, field=offending, message=message):
+                self._refuse(waiting, Refused(message, code=code, field=offending), now=now)
+            case Deferred(code=code, message=message, retry_after_s=retry_after_s):
+                self._fail(waiting, Unavailable(message, code=code, retry_after_s=retry_after_s))
+            case _:
+                self._fail(waiting, Unavailable("the proofs could not be verified now", retry_after_s=_RETRY_AFTER_S))
+                raise PeerError("a worker answered a check of proofs with something else")
+
+    def _proved(self, checking: _Checking, *, now: dt.datetime) -> None:
+        try:
+            # A worker had it meanwhile.
+            self._gate.check_revoking()
+        except Unavailable as error:
+            self._fail(checking.waiting, error)
+            return
+        verified = {each.serial_number: each.proof for each in checking.claims}
+        checking.counter.next.append(replace(checking.waiting, proofs=verified))
+        self._work(checking.counter, now=now)
 
     def _counter(self, signing_ca: str) -> _Counter:
         try:
@@ -205,13 +257,17 @@ class RevocationDesk:
                     request.revocations,
                     request_id=request.request_id,
                     request_digest=revocation_digest(request),
+                    proofs=each.proofs,
                     at_most=self._caps.room_to_revoke(),
                     now=now,
                 )
             except Refused as refusal:
                 self._refuse(each, refusal, now=now)
                 continue
-            self._caps.count_revocations(revoked.taken)
+            self._caps.count_revocations(revoked.taken - len(revoked.proved))
+            for serial_number in revoked.proved:
+                # What was decided for the same key, and is not confirmed yet, would be issued for a compromised one.
+                self._end_intents(self._journal.index.open_for_key_of(serial_number), now)
             grown = grown or revoked.taken > 0
             if revoked.left:
                 # What there was room for stands, whatever becomes of the rest: so the longest list comes to its end.

@@ -180,6 +180,7 @@ class Signer:
             submit=self._pool.submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
+            end_intents=self._issuance.key_compromised,
         )
 
     def run(self) -> None:

@@ -10,6 +10,7 @@ import datetime as dt
 
 import msgspec
 
+from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
@@ -38,6 +39,13 @@ class Sign(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     octets: bytes
 
 
+class CheckProofs(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Verify that each of these certificates' own keys says that it is compromised."""
+
+    task: int
+    claims: tuple[CompromiseClaim, ...]
+
+
 class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The request is approved: what will be signed, once the log is safe. `validators`: key ids of who proved it."""
 
@@ -52,6 +60,12 @@ class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 class Signed(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     task: int
     signature: bytes
+
+
+class Proved(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """Every one of the proofs holds."""
+
+    task: int
 
 
 class Denied(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -87,8 +101,8 @@ class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     task: int = 0
 
 
-Task = Decide | Sign
-Outcome = Decided | Signed | Denied | Deferred | Ready | Unusable
+Task = Decide | Sign | CheckProofs
+Outcome = Decided | Signed | Proved | Denied | Deferred | Ready | Unusable
 
 _task_decoder = msgspec.msgpack.Decoder(list[Task])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])

@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_signer_config
-from cassiopeia.core import algorithms, certificate, lint, policy
+from cassiopeia.core import algorithms, certificate, compromise, lint, policy
 from cassiopeia.core.rules import Rules
 from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.frames import FrameReader, frame
@@ -26,11 +26,13 @@ from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
 from cassiopeia.signer.keystore.passphrase import read_passphrase
 from cassiopeia.signer.tasks import (
+    CheckProofs,
     Decide,
     Decided,
     Deferred,
     Denied,
     Outcome,
+    Proved,
     Ready,
     Sign,
     Signed,
@@ -59,9 +61,13 @@ class Worker:
 
     def carry_out(self, task: Task) -> Outcome:
         try:
-            if isinstance(task, Decide):
-                return self._decide(task)
-            return self._sign(task)
+            match task:
+                case Decide():
+                    return self._decide(task)
+                case Sign():
+                    return self._sign(task)
+                case CheckProofs():
+                    return _check_proofs(task)
         except Refused as refusal:
             return Denied(task=task.task, code=refusal.code, field=refusal.field, message=refusal.message)
         except Unavailable as error:
@@ -102,6 +108,12 @@ class Worker:
         # A fault of the library or the machine must not get out: one wrong RSA-CRT signature gives the key away.
         algorithms.verify(authority.public_key, algorithm, signature, task.octets)
         return Signed(task=task.task, signature=signature)
+
+
+def _check_proofs(task: CheckProofs) -> Proved:
+    for claim in task.claims:
+        compromise.check_compromise(claim)
+    return Proved(task=task.task)
 
 
 def _deferred(task: Task, error: CassiopeiaError) -> Deferred:
