@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 # One message stays well under the signer's limit for a request.
 _REVOCATIONS_A_MESSAGE = 100
+_PROVED_A_MESSAGE = 20  # a signature of ML-DSA-87 has 4,627 octets
 _RETRY_S = 30.0
 _UNPUBLISHED_RETRY_S = 60.0
 # Clocks differ by minutes; whatever is dated further ahead was signed by one that is wrong.
@@ -53,7 +54,8 @@ class _Counter:
     """What is under way for one sub-CA: one message at a time, because each answer patches the copy before it.
 
     `postponed` and `unanswered` count in a row: what the signer put off, and what it left without an answer. No more
-    than `together` revocations travel in one message: fewer, where the signer has room for fewer.
+    than `together` revocations travel in one message: fewer, where the signer has room for fewer. `capped_until`: its
+    cap keeps those waiting that no compromised key has proved.
     """
 
     authority: Authority
@@ -64,6 +66,7 @@ class _Counter:
     full_wanted: bool = False
     fetches_full: bool = False
     not_before: dt.datetime = _LONG_AGO
+    capped_until: dt.datetime = _LONG_AGO
     asked_at: float = 0.0
     together: int = _REVOCATIONS_A_MESSAGE
     postponed: int = 0
@@ -152,9 +155,10 @@ class CrlSync:
                 self._owner, [Refusal(job_id=job.id, code="unknown-ca", message=message)], now=now
             )
             return
-        if now < counter.not_before:
+        not_before = max(counter.not_before, counter.capped_until if _is_capped(job) else _LONG_AGO)
+        if now < not_before:
             # The signer has just said "not now" to another one.
-            self._postpone([job], _NOT_NOW, now=now, delay_s=(counter.not_before - now).total_seconds())
+            self._postpone([job], _NOT_NOW, now=now, delay_s=(not_before - now).total_seconds())
             return
         # A job that waited here for longer than its lease comes again.
         if all(each.id != job.id for each in (*counter.waiting, *counter.jobs)):
@@ -223,6 +227,9 @@ class CrlSync:
                 counter.together = len(counter.jobs) // 2
                 counter.waiting[:0] = counter.jobs
                 counter.jobs = []
+            case RequestFailed(code="cap-revocations", message=message, retry_after_s=retry_after_s):
+                _log.warning("CRL of %s: %s", counter.authority.name, message)
+                self._wait_for_room(counter, message, retry_after_s, now=now)
             case RequestFailed(message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
                 delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)
@@ -235,7 +242,7 @@ class CrlSync:
     def hurry(self) -> None:
         """The signer's state has changed: ask at once what it put off."""
         for counter in self._counters.values():
-            counter.not_before = _LONG_AGO
+            counter.not_before = counter.capped_until = _LONG_AGO
             counter.postponed = 0
 
     def line_lost(self, reason: str, *, now: dt.datetime, proven: bool) -> None:
@@ -396,10 +403,29 @@ class CrlSync:
         counter.waiting = []
         counter.not_before = now + dt.timedelta(seconds=delay_s)
 
+    def _wait_for_room(self, counter: _Counter, reason: str, retry_after_s: int, *, now: dt.datetime) -> None:
+        """The cap is reached. What is proved by the compromised key itself goes on, and so does the CRL."""
+        delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)
+        counter.postponed += 1
+        counter.capped_until = now + dt.timedelta(seconds=delay_s)
+        asked = [*counter.jobs, *counter.waiting]
+        self._postpone([job for job in asked if _is_capped(job)], reason, now=now, delay_s=delay_s)
+        counter.waiting = [job for job in asked if not _is_capped(job)]
+        counter.jobs = []
+
     def _postpone(self, jobs: Iterable[RevokeJob | CrlJob], reason: str, *, now: dt.datetime, delay_s: float) -> None:
         postponements = [Postponement(job_id=job.id, delay_s=delay_s, counts=False, reason=reason) for job in jobs]
         if postponements:
             self._store.queue.retry_later(self._owner, postponements, now=now)
+
+
+def _is_proved(job: RevokeJob | CrlJob) -> bool:
+    return isinstance(job, RevokeJob) and job.revocation.proof is not None
+
+
+def _is_capped(job: RevokeJob | CrlJob) -> bool:
+    """Whether the signer's cap on revocations can keep it waiting."""
+    return isinstance(job, RevokeJob) and job.revocation.proof is None
 
 
 def _serial_field(job: RevokeJob) -> str:
@@ -410,9 +436,16 @@ def _serial_field(job: RevokeJob) -> str:
 def _send_one(counter: _Counter, session: Session, *, alone: int | None) -> None:
     if not counter.full_wanted:
         # What was left unanswered before (version 1) goes alone, so that it takes no other with it; so do suspects.
-        counter.waiting.sort(key=lambda job: job.id != alone)
-        fresh = sum(1 for _ in itertools.takewhile(lambda job: not job.tries and not job.deaths, counter.waiting))
-        together = max(1, min(fresh, counter.together))
+        # What compromised keys have proved goes before the others, and without them: those may have to wait.
+        counter.waiting.sort(key=lambda job: (job.id != alone, not _is_proved(job)))
+        proved = _is_proved(counter.waiting[0]) if counter.waiting else False
+        fresh = sum(
+            1
+            for _ in itertools.takewhile(
+                lambda job: not job.tries and not job.deaths and _is_proved(job) == proved, counter.waiting
+            )
+        )
+        together = max(1, min(fresh, _PROVED_A_MESSAGE if proved else counter.together))
         counter.jobs = counter.waiting[:together]
         del counter.waiting[:together]
     counter.fetches_full = counter.full_wanted or (counter.copy is None and not counter.jobs)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, select, update
 
+from cassiopeia.core.compromise import KEY_COMPROMISE
 from cassiopeia.errors import Refused
 from cassiopeia.store.connection import Database
 from cassiopeia.store.models import REVOCATION_ASKED, certificate, job, request
@@ -85,17 +86,25 @@ class Certificates:
         authority: str | None = None,
         reason: int | None = None,
         invalidity_date: dt.datetime | None = None,
+        proof: bytes | None = None,
     ) -> CertificateRecord:
         """Queue the revocation of one certificate; asking again while it is under way changes nothing.
 
-        `reason` is a CRLReason (RFC 5280 5.3.1). Raises Refused as `look_up` does, and `already-revoked` (says when),
-        `reason-invalid`.
+        But for a `proof` by the compromised key itself (then the reason is keyCompromise): it is added to what waits,
+        and that is asked for at once. `reason` is a CRLReason (RFC 5280 5.3.1). Raises Refused as `look_up` does, and
+        `already-revoked` (says when), `reason-invalid`.
         """
         # Unspecified is the same as no reason, and shorter in the CRL (RFC 5280 5.3.1 asks to leave it out).
         reason = reason or None
         if reason is not None and reason not in REVOCATION_REASONS:
             raise Refused(
                 f"{reason} is no reason for a revocation: use one of {', '.join(map(str, sorted(REVOCATION_REASONS)))}",
+                code="reason-invalid",
+                field="reason",
+            )
+        if proof is not None and reason != KEY_COMPROMISE:
+            raise Refused(
+                "a proof by the compromised key goes with the reason keyCompromise",
                 code="reason-invalid",
                 field="reason",
             )
@@ -110,6 +119,7 @@ class Certificates:
                     revocation_reason=reason,
                     invalidity_date=invalidity_date,
                     revocation_requested_at=now,
+                    revocation_proof=proof,
                 )
             )
             if asked.rowcount == 1:
@@ -121,6 +131,8 @@ class Certificates:
                     authority=found.authority,
                     now=now,
                 )
+            elif proof is not None:
+                _add_proof(connection, found.id, proof, invalidity_date, now=now)
             record = _record(connection.execute(_selection().where(certificate.c.id == found.id)).one())
         if record.revoked_at is not None:
             raise Refused(
@@ -134,6 +146,24 @@ class Certificates:
         """Put the revocation of this certificate back into the queue; False when it was not set aside."""
         with self._database.write() as connection:
             return put_back(connection, job.c.certificate_row == record.number, now=now) > 0
+
+
+def _add_proof(
+    connection: Connection, row: int, proof: bytes, invalidity_date: dt.datetime | None, *, now: dt.datetime
+) -> None:
+    """Nothing that the signer has put off keeps it waiting any longer: its cap does not hold for this one."""
+    since = {} if invalidity_date is None else {"invalidity_date": invalidity_date}
+    added = connection.execute(
+        update(certificate)
+        .where(certificate.c.id == row, certificate.c.revocation_state == "requested")
+        .values(revocation_reason=KEY_COMPROMISE, revocation_proof=proof, **since)
+    )
+    if added.rowcount == 1:
+        connection.execute(
+            update(job)
+            .where(job.c.certificate_row == row, job.c.state == "queued", job.c.ready_at > now)
+            .values(ready_at=now, postponed=0)
+        )
 
 
 def _look_up(connection: Connection, text: str, authority: str | None) -> Row[Any]:
@@ -195,4 +225,5 @@ def _record(row: Row[Any]) -> CertificateRecord:
         invalidity_date=row.invalidity_date,
         revocation_requested_at=row.revocation_requested_at,
         revoked_at=row.revoked_at,
+        revocation_proof=row.revocation_proof,
     )

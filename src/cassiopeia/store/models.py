@@ -129,6 +129,8 @@ certificate: Final = Table(
     Column("invalidity_date", UtcTime),
     Column("revocation_requested_at", UtcTime),
     Column("revoked_at", UtcTime),
+    # Signed by the certificate's own key, which is compromised: passes the signer's cap.
+    Column("revocation_proof", LargeBinary),
     UniqueConstraint("serial_number", "authority"),
     CheckConstraint("revocation_state IN ('none', 'requested', 'revoked')", name="revocation_state"),
     CheckConstraint("(revocation_state = 'revoked') = (revoked_at IS NOT NULL)", name="revoked"),

@@ -433,6 +433,7 @@ def _jobs(connection: Connection, rows: Sequence[Row[Any]]) -> tuple[Job, ...]:
             certificate.c.serial_number,
             certificate.c.revocation_reason,
             certificate.c.invalidity_date,
+            certificate.c.revocation_proof,
         ).where(among(connection, certificate.c.id, certificate_rows))
         certificates = {each.id: each for each in connection.execute(wanted)}
     return tuple(
@@ -466,6 +467,7 @@ def _job(row: Row[Any], wanted: Row[Any] | None, revoked: Row[Any] | None, *, pr
                 serial_number=int(revoked.serial_number, 16),
                 reason=revoked.revocation_reason,
                 invalidity_date=revoked.invalidity_date,
+                proof=revoked.revocation_proof,
             ),
             tries=row.tries,
             deaths=row.deaths,

@@ -144,6 +144,7 @@ class CertificateRecord:
     invalidity_date: dt.datetime | None
     revocation_requested_at: dt.datetime | None
     revoked_at: dt.datetime | None
+    revocation_proof: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Observations, attestations, the profiles that demand them, and what a job says of them."""
+"""Observations, attestations, the profiles that demand them, what a job says of them; proofs of compromised keys."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_validator_status"),
     )
+    op.add_column("certificate", sa.Column("revocation_proof", sa.LargeBinary(), nullable=True))
     op.add_column("job", sa.Column("unattested", sa.SmallInteger(), server_default="0", nullable=False))
     op.add_column("job", sa.Column("nonce", _hexadecimal(32), nullable=True))
     op.add_column("job", sa.Column("reattested", sa.Integer(), server_default="0", nullable=False))
