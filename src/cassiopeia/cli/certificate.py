@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cassiopeia.cli.options import (
+    ask_passphrase,
     config_option,
     json_option,
     print_fields,
@@ -163,8 +164,15 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
 @certificate.command()
 @config_option
 @click.argument("serial")
-@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), default="unspecified",
-              metavar="REASON", help=f"One of: {', '.join(_REASONS)} (the default is the first).")  # fmt: skip
+@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), metavar="REASON",
+              help=f"One of: {', '.join(_REASONS)} (the default is the first).")  # fmt: skip
+@click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="The certificate's own private key (PEM), which proves that it is compromised: no cap holds this "
+              "up. It is neither stored nor sent.")  # fmt: skip
+@click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE",
+              help="The passphrase of that key, instead of asking.")  # fmt: skip
+@click.option("--proof", "proof_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Such a proof, made elsewhere: the signature alone (see the wire specification).")  # fmt: skip
 @click.option("--invalid-since", callback=_parse_past_day, metavar="DATE",
               help="Since when the key is known or suspected to be bad, YYYY-MM-DD.")  # fmt: skip
 @click.option("--wait/--no-wait", default=False, help="Wait until the CRL that shows it is published.")
@@ -173,7 +181,10 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
 def revoke(
     config_path: Path,
     serial: str,
-    reason: str,
+    reason: str | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+    proof_file: Path | None,
     invalid_since: dt.datetime | None,
     wait: bool,
     timeout_s: float,
@@ -181,12 +192,32 @@ def revoke(
 ) -> None:
     """Revoke a certificate, for ever. The CRL follows within a second or so.
 
-    A revocation that was set aside is queued again, as it was first asked for.
+    A revocation that was set aside is queued again, as it was first asked for. With the compromised key itself
+    (--key), or what it has signed (--proof), the reason is keyCompromise, and one that waits already goes on at once.
     """
+    from cassiopeia.client import compromised_key  # noqa: PLC0415 - `--help` must be quick
+
+    if (key_file or proof_file) and reason not in {None, "keyCompromise"}:
+        raise click.UsageError("--key and --proof say keyCompromise by themselves: leave --reason out.")
+    if key_file and proof_file:
+        raise click.UsageError("give --key or --proof, not both.")
     now = dt.datetime.now(dt.UTC)
     with _open(config_path)[1] as store:
+        authority = proof = None
+        if key_file or proof_file:
+            found = store.certificates.look_up(serial)
+            serial, authority, reason = found.serial_number, found.authority, "keyCompromise"
+            if key_file:
+                proof = compromised_key.make_proof(key_file, found.der, lambda: ask_passphrase(passphrase_file))
+            elif proof_file:
+                proof = compromised_key.read_proof(proof_file, found.der)
         record = store.certificates.request_revocation(
-            serial, now=now, reason=_REASONS[reason], invalidity_date=invalid_since
+            serial,
+            now=now,
+            authority=authority,
+            reason=_REASONS[reason or "unspecified"],
+            invalidity_date=invalid_since,
+            proof=proof,
         )
         again = store.certificates.retry_revocation(record, now=now)
         deadline = time.monotonic() + timeout_s

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time, timeout_option
+from cassiopeia.cli.options import (
+    ask_passphrase,
+    config_option,
+    json_option,
+    print_json,
+    print_table,
+    show_time,
+    timeout_option,
+)
 from cassiopeia.cli.order_make import make, print_order
 from cassiopeia.errors import OperatorError
 
@@ -49,7 +57,7 @@ def key(file: Path, passphrase_file: Path | None) -> None:
     """
     from cassiopeia.ceremony.operator_key import make_operator_key, public_pem  # noqa: PLC0415 - `--help` must be quick
 
-    made = make_operator_key(file, _passphrase(passphrase_file, confirm=True))
+    made = make_operator_key(file, ask_passphrase(passphrase_file, confirm=True))
     click.echo(public_pem(made), nl=False)
     click.echo(
         f"{file}: written. Save what was printed as NAME.pem on the signer, add it to operators under [orders] in "
@@ -91,7 +99,7 @@ def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) ->
     print_order(octets)
     if not yes:
         click.confirm("Sign this?", abort=True)
-    signed = sign_order(octets, load_operator_key(key_file, _passphrase(passphrase_file, confirm=False)))
+    signed = sign_order(octets, load_operator_key(key_file, ask_passphrase(passphrase_file, confirm=False)))
     write_order(file, signed, replace=True)
     click.echo(f"{file}: signed. When all have signed: cassiopeia order send {file}")
 
@@ -158,13 +166,6 @@ def _read(octets: bytes) -> tuple[Order, Arguments]:
     from cassiopeia.journal.order import read_order  # noqa: PLC0415 - as above
 
     return read_order(octets)
-
-
-def _passphrase(file: Path | None, *, confirm: bool) -> str:
-    if file is None:
-        given: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-        return given
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
 
 
 def _wait(store: Store, sent: StoredOrder, timeout_s: float) -> StoredOrder:
