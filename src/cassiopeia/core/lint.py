@@ -195,7 +195,8 @@ def _time(validity: Reader, what: str) -> dt.datetime:
 def _lint_validity(
     not_before: dt.datetime, not_after: dt.datetime, approved: ApprovedRequest, *, now: dt.datetime
 ) -> None:
-    if not_before >= not_after:
+    # Both are inclusive: a validity of one second begins and ends with it.
+    if not_before > not_after:
         find("validity-order", f"from {not_before} to {not_after}")
     profile, authority, request = approved.profile, approved.authority, approved.request
     # 1. The beginning: a wished day that is not yet here, else now.

@@ -40,7 +40,7 @@ RULES: Final[Mapping[str, tuple[str, str]]] = {
     "issuer": ("RFC 5280 4.1.2.4", "the issuer is the sub-CA's subject, octet for octet"),
     "issuer-choice": ("profile, request", "the sub-CA is this signer's, and of the profile's family or the one named"),
     "time-type": ("RFC 5280 4.1.2.5", "UTCTime through 2049, GeneralizedTime from 2050"),
-    "validity-order": ("RFC 5280 4.1.2.5", "notBefore is before notAfter"),
+    "validity-order": ("RFC 5280 4.1.2.5", "notBefore is not behind notAfter"),
     "validity-begin": ("request", "notBefore is now, or the first instant of the wished day"),
     "validity-ahead": ("profile", "notBefore is no further ahead than the profile allows"),
     "validity-wish": ("request", "notAfter is before the end that was wished for"),

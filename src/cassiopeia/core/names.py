@@ -198,6 +198,8 @@ def _joins(text: str, place: int) -> bool:
 
 def _check_dns(name: str) -> None:
     domain = name.removeprefix("*.")
+    if len(name) > MAXIMUM_DOMAIN_OCTETS >= len(domain):  # no name below such a domain is short enough
+        _refuse("DNS name", name, f"is longer than {MAXIMUM_DOMAIN_OCTETS} octets; shorten it", "DNS")
     if "*" in domain:
         _refuse("DNS name", name, "has a * that is not the whole first label; write *.example.org", "DNS")
     _check_domain(domain, "DNS name", name, "DNS")

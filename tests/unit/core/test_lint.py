@@ -199,7 +199,7 @@ MUTATIONS: list[tuple[str, Edit]] = [
     ("issuer", put(ISSUER, 0, 0, 1, contents="unassured_2026_3")),
     ("time-type", lambda tree: tree.at(VALIDITY).children.__setitem__(0, primitive(0x18, "20261123123015Z"))),
     ("validity-order", swap(VALIDITY)),
-    ("validity-order", put(VALIDITY, 1, contents="261123123015Z")),
+    ("validity-order", put(VALIDITY, 1, contents="261123123014Z")),
     ("validity-begin", put(VALIDITY, 0, contents="261123123014Z")),
     ("validity-begin", put(VALIDITY, 0, contents="261123123016Z")),
     ("validity-order", put(VALIDITY, 1, contents="501123123015Z")),
@@ -397,6 +397,19 @@ def test_the_calendar_is_the_policys(begin: str, wish: str, end: str | None) -> 
     # Over version 1 what says nothing is the maximum.
     approved = altered(approved, request={"wish_to": wish})
     check(assemble_tbs(approved), approved, now=now)
+
+
+def test_a_certificate_of_the_last_second_before_its_end_is_sound() -> None:
+    now = dt.datetime(2026, 11, 23, 23, 59, 59, tzinfo=dt.UTC)
+    approved = approve(request=wished(wish_to="2026-11-24"), now=now)
+    assert approved.validity.not_after == approved.validity.not_before
+    check(assemble_tbs(approved), approved, now=now)
+
+
+def test_the_longest_wildcard_that_the_policy_takes_is_sound() -> None:
+    name = "*." + ".".join(["x" * 49] * 5) + ".e"  # 253 octets; with one more it is refused (test_names)
+    approved = approve(request=wished(attributes=(), alt_names=alt_names(f"DNS,{name}")))
+    check(assemble_tbs(approved), approved)
 
 
 def test_from_2050_on_times_are_generalized() -> None:

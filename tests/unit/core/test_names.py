@@ -220,6 +220,7 @@ def test_dns_names_that_stand(name: str) -> None:
         ("2001:db8::1", "single label"),
         ("x" * 64 + ".example", "label longer than 63"),
         (".".join(["x" * 49] * 5) + ".exam", "longer than 253"),
+        ("*." + ".".join(["x" * 49] * 5) + ".ex", "is longer than 253"),
         ("x" * 1_000_000, "longer than 253"),
         ("xn--.example", "no hyphen at either end"),
         ("xn--abc-.example", "no hyphen at either end"),  # would decode to ASCII
