@@ -6,6 +6,7 @@ judges nothing, and loads no key into a crypto library. Ownership and shared fac
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Final
@@ -47,6 +48,8 @@ def identify_key(subject_public_key_info: bytes) -> KeyIdentity:
     return KeyIdentity(digest=hashlib.sha256(modulus).digest(), modulus=modulus)
 
 
+# Asked twice while a request is decided, about the same octets; what raises is not remembered.
+@functools.lru_cache(maxsize=256)
 def identify_certified_key(tbs_certificate: bytes) -> KeyIdentity:
     """Name the key of a TBSCertificate; raises PeerError for octets that are none."""
     return identify_key(certified_key_info(tbs_certificate))
