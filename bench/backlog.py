@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 from examples.system import System
 
+from bench.csr_cache import make_request
+from bench.processor_time import processor_time_of_ended, processor_times
+from cassiopeia.core import ed25519, evidence
 from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute
 from cassiopeia.store.database import open_store
+from cassiopeia.validation.key import load_validator_key
 
-PROFILE = "9004-unproved-server"
-_KEYS = 20
+UNPROVED, PROVED = "9004-unproved-server", "0004-server"
+KEYS = 20
 TIME_LIMIT_S = 600.0
+_ACCOUNTS = 10
+_KEY_KIND = "RSA-2048"
 
 
 @contextmanager
@@ -42,23 +46,61 @@ def made_system(
         yield system
 
 
-def submit(system: System, count: int) -> None:
-    """Queue `count` requests, each with a name of its own, with RSA-2048 keys."""
-    requests = _certification_requests()
-    now = dt.datetime.now(dt.UTC)
-    with open_store(f"sqlite:///{system.directory}/ca/client/store.sqlite") as store:
-        for number in range(count):
-            name = f"host-{number}-{os.urandom(4).hex()}.example.org"
-            wanted = CertificateRequest(
-                key_kind="csr",
-                key_proof=requests[number % len(requests)],
-                request_id=os.urandom(32),
-                profile=PROFILE,
-                account=f"account-{number % 10}",
-                attributes=(SubjectAttribute(type="CN", value=name),),
-                alt_names=(SubjectAltName(type="DNS", value=name),),
-            )
-            store.requests.submit(wanted, request_id=wanted.request_id, now=now)
+def submit(system: System, count: int, *, profile: str = UNPROVED, key_proofs: Sequence[bytes] = ()) -> None:
+    """Queue `count` requests, each with a name of its own, in turn with these keys (none: a few of RSA-2048).
+
+    Of the profile that demands proofs, the two observations of each name are stated as well, by the validator's key.
+    """
+    proofs = key_proofs or _few_requests()
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    wanted = [_wanted(number, profile, proofs[number % len(proofs)]) for number in range(count)]
+    with open_store(_store_url(system)) as store:
+        if profile == PROVED:
+            store.evidence.put_observations(_observations(system, wanted, now=now), now=now)
+        for each in wanted:
+            store.requests.submit(each, request_id=each.request_id, now=now)
+
+
+def _store_url(system: System) -> str:
+    return f"sqlite:///{system.directory}/ca/client/store.sqlite"
+
+
+def _wanted(number: int, profile: str, key_proof: bytes) -> CertificateRequest:
+    name = f"host-{number}-{os.urandom(4).hex()}.example.org"
+    return CertificateRequest(
+        key_kind="csr",
+        key_proof=key_proof,
+        request_id=os.urandom(32),
+        profile=profile,
+        # A key belongs to one account: the number of keys is a multiple of that of the accounts.
+        account=f"account-{number % _ACCOUNTS}",
+        attributes=(SubjectAttribute(type="CN", value=name),),
+        alt_names=(SubjectAltName(type="DNS", value=name),),
+    )
+
+
+def _observations(system: System, wanted: Sequence[CertificateRequest], *, now: dt.datetime) -> list[bytes]:
+    """Two for each name, as `cassiopeia validator observe` would write them, without a process for each."""
+    key = load_validator_key(system.directory / "ca" / "validator" / "validator.key")
+    validator = evidence.key_id(ed25519.public_octets(key))
+    return [
+        evidence.sign_observation(
+            evidence.Observation(
+                kind=kind,
+                value=name.value,
+                account=each.account,
+                method="dns",
+                observed_at=now,
+                table="",
+                primary_key="",
+                validator=validator,
+            ),
+            key,
+        )
+        for each in wanted
+        for name in each.alt_names
+        for kind in ("dns-control", "caa-permits")
+    ]
 
 
 def drain(system: System) -> None:
@@ -66,6 +108,42 @@ def drain(system: System) -> None:
     if system.start_client("--drain").wait(TIME_LIMIT_S) != 0:
         raise RuntimeError(system.log("client"))
     del system.processes["client"]
+
+
+def issued(system: System) -> int:
+    """How many certificates the store has."""
+    with open_store(_store_url(system)) as store:
+        return store.queue.statistics(now=dt.datetime.now(dt.UTC)).issued_last_hour
+
+
+def attested(system: System) -> int:
+    """How many requests wait with what they need for the client."""
+    with open_store(_store_url(system)) as store:
+        statistics = store.queue.statistics(now=dt.datetime.now(dt.UTC))
+        return statistics.waiting["sign"] - statistics.unattested
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drain:
+    """Seconds from the opened session to an empty queue, and those of the processors, by what used them.
+
+    The client's do not count its start.
+    """
+
+    seconds: float
+    processors: Mapping[str, float]
+
+
+def measure_drain(system: System) -> Drain:
+    """Drain the queue, then nothing: what that costs the client is its start."""
+    before, ended = processor_times(system), processor_time_of_ended()
+    seconds = time_drain(system)
+    after, client = processor_times(system), processor_time_of_ended() - ended
+    ended = processor_time_of_ended()
+    drain(system)
+    client -= processor_time_of_ended() - ended
+    processors = {what: spent - before.get(what, 0.0) for what, spent in after.items()}
+    return Drain(seconds=seconds, processors={**processors, "client, its lint workers": client})
 
 
 def time_drain(system: System) -> float:
@@ -78,16 +156,9 @@ def time_drain(system: System) -> float:
     return (_time_of(drained) - _time_of(opened)).total_seconds()
 
 
-_cache: list[bytes] = []
-
-
-def _certification_requests() -> list[bytes]:
-    if not _cache:
-        for _ in range(_KEYS):
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-            _cache.append(request.public_bytes(Encoding.DER))
-    return _cache
+@functools.cache
+def _few_requests() -> tuple[bytes, ...]:
+    return tuple(make_request(_KEY_KIND) for _ in range(KEYS))
 
 
 def _time_of(line: str) -> dt.datetime:
