@@ -45,6 +45,7 @@ _DECISION_LIFE_S = 60
 _VERSION_1_MEMORY = dt.timedelta(hours=24)
 # A serial number that came up before is drawn again, and not for ever.
 _MAXIMUM_DECISIONS = 3
+_STILL_COMPARED = "the key is still being compared with those of all earlier certificates; send the request again"
 _LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
 
 
@@ -200,9 +201,13 @@ class IssuanceDesk:
             del self._exchanges[key]
 
     def expire(self, *, now: dt.datetime) -> None:
-        """Abandon intents that nobody confirmed in time (monotonic clock)."""
+        """Abandon intents that nobody confirmed in time, and put off keys that wait too long (monotonic clock)."""
         late = [intent for deadline, intent in self._intent_deadlines.values() if self._clock() > deadline]
         self._end(late, code="expired", reason="nobody confirmed the log in time", now=now)
+        # Whoever gets no answer takes the line for broken. The comparison goes on: a later try finds it done.
+        for deadline, exchange, _, _ in self._examining.values():
+            if self._clock() > deadline and self._session_lives(exchange):
+                self._fail(exchange, Unavailable(_STILL_COMPARED, code="key-compared", retry_after_s=_DECISION_LIFE_S))
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
