@@ -37,7 +37,8 @@ def upgrade(config_path: Path) -> None:
 def forget(config_path: Path, days: int) -> None:
     """Delete what validators observed more than DAYS ago; what they attested is gone as soon as a request is done.
 
-    Some kinds of observation are good for years: see `cassiopeia validator list`.
+    Some kinds of observation are good for years: see `cassiopeia validator list`. Of accounts with requests that wait,
+    everything stays.
     """
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above

@@ -58,6 +58,12 @@ NONCE_LIFE: Final = dt.timedelta(minutes=10)
 
 _LONGEST_TEXT: Final = 8_192
 _FACTS_AT_ONCE: Final = 1_000
+# No row of ours is dated beyond what there is; one that is must not end whoever reads it.
+_EVER: Final = dt.datetime.max.replace(tzinfo=dt.UTC)
+_DATED: Final = and_(observation.c.observed_at <= _EVER, observation.c.saved_at <= _EVER)
+_ALIKE: Final = 16
+# An organisation may have thousands of people, each with an observation of his own; beyond that it is junk.
+_OF_A_FACT: Final = 10_000
 # An organisation's observation proves parts of what it says, too: all of an account's are looked up together.
 _WITHOUT_VALUE: Final = frozenset({"organisation"})
 
@@ -98,7 +104,6 @@ class UnattestedRequest:
 
     number: int
     request: CertificateRequest
-    digest: bytes
     signer_id: int | None
     reattested: int
     difficulty: str
@@ -156,7 +161,11 @@ class Evidence:
         return len(fresh)
 
     def observations(self, facts: Collection[Fact], *, since: dt.datetime) -> dict[Fact, tuple[StoredObservation, ...]]:
-        """Return what was observed of each of these facts since then, the newest first; nothing known: no key."""
+        """Return what was observed of each of these facts since then, the newest first; nothing known: no key.
+
+        Of what one validator saw again and again in one way, the newest `_ALIKE` are enough: whatever else proves the
+        same is found beside them, up to the newest `_OF_A_FACT` of all.
+        """
         by_hash: dict[bytes, list[Fact]] = {}
         for fact in facts:
             by_hash.setdefault(_fact_hash(fact.account, fact.kind, fact.value), []).append(fact)
@@ -164,13 +173,25 @@ class Evidence:
         found: dict[Fact, list[StoredObservation]] = {}
         with self._database.read() as connection:
             for start in range(0, len(hashes), _FACTS_AT_ONCE):
-                statement = (
-                    select(observation)
+                newest_first = (observation.c.observed_at.desc(), observation.c.id.desc())
+                alike = (observation.c.fact, observation.c.value, observation.c.method, observation.c.validator)
+                ranked = (
+                    select(
+                        observation.c.id,
+                        func.row_number().over(partition_by=alike, order_by=newest_first).label("place"),
+                        func.row_number().over(partition_by=observation.c.fact, order_by=newest_first).label("of_all"),
+                    )
                     .where(
                         observation.c.fact.in_(hashes[start : start + _FACTS_AT_ONCE]),
                         observation.c.observed_at >= since,
                     )
-                    .order_by(observation.c.observed_at.desc(), observation.c.id.desc())
+                    .subquery()
+                )
+                statement = (
+                    select(observation)
+                    .join(ranked, ranked.c.id == observation.c.id)
+                    .where(ranked.c.place <= _ALIKE, ranked.c.of_all <= _OF_A_FACT, _DATED)
+                    .order_by(*newest_first)
                 )
                 for row in connection.execute(statement):
                     for fact in by_hash[row.fact]:
@@ -187,7 +208,7 @@ class Evidence:
         limit: int = 50,
     ) -> Page[StoredObservation]:
         """Return observations, those that were saved last first; `after` is the previous page's `next_page`."""
-        statement = select(observation).order_by(observation.c.id.desc()).limit(limit + 1)
+        statement = select(observation).where(_DATED).order_by(observation.c.id.desc()).limit(limit + 1)
         conditions = {observation.c.account: account, observation.c.kind: kind, observation.c.value: value}
         for column, wanted in conditions.items():
             if wanted is not None:
@@ -200,9 +221,16 @@ class Evidence:
         return Page(items=items, next_page=items[-1].number if len(rows) > limit else None)
 
     def forget(self, before: dt.datetime) -> int:
-        """Delete what was observed before then; return how much it was. What is attested keeps its proofs."""
+        """Delete what was observed before then; return how much it was. What is attested keeps its proofs.
+
+        Of accounts with requests that wait, everything stays: what was proved once is made anew, and what never was is
+        refused for good; without the observation, nobody could tell one from the other.
+        """
+        waiting = select(request.c.account).where(request.c.state == "queued")
         with self._database.write() as connection:
-            return connection.execute(delete(observation).where(observation.c.observed_at < before)).rowcount
+            return connection.execute(
+                delete(observation).where(observation.c.observed_at < before, observation.c.account.not_in(waiting))
+            ).rowcount
 
     # What validators vouch for
 
@@ -239,7 +267,6 @@ class Evidence:
             UnattestedRequest(
                 number=row.id,
                 request=certificate_request(row),
-                digest=row.digest,
                 signer_id=row.signer_id,
                 reattested=row.reattested,
                 difficulty=row.error,

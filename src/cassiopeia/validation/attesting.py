@@ -38,7 +38,6 @@ AT_ONCE: Final = 200
 """Requests in one turn: some tenths of a second."""
 # Before the first validator there was nothing to see.
 _EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
-_NEWEST: Final = 64
 _NO_KEY: Final = hashlib.sha256().digest()
 _AGAIN_AT_ONCE: Final = 2
 _BY_HAND: Final = ("somebody who is believed has to state it", 60.0)
@@ -106,7 +105,7 @@ class Attester:
 
     def turn(self, word: Word, *, now: dt.datetime, look_again: LookAgain) -> int:
         """Attest the next requests for this signer; return how many were looked at. Raises Unavailable."""
-        if self.doubt(word):
+        if self.doubt(word) or not word.issues:
             return 0
         nonces = word.nonces
         room = self._config.ahead - self._store.evidence.attested(word.signer_id, nonces, now=now)
@@ -132,7 +131,7 @@ class Attester:
             doubtful = choice.chosen if each.reattested >= _AGAIN_AT_ONCE else ()
             for held_once in dict.fromkeys((*choice.lapsing, *doubtful)):
                 look_again(held_once)
-            attested.append((each, _attested_request(each.request, each.digest, look, choice.chosen), choice.chosen))
+            attested.append((each, _attested_request(each.request, look, choice.chosen), choice.chosen))
         self._store.evidence.postpone(delays, now=now)
         self._put(attested, word=word, now=now)
         return len(waiting)
@@ -163,7 +162,7 @@ class Attester:
         # 2. What is proved of it, and what is not.
         [look] = self._looker.look([request])
         waiting = UnattestedRequest(
-            number=record.number, request=request, digest=request_digest(request), signer_id=None, reattested=0,
+            number=record.number, request=request, signer_id=None, reattested=0,
             difficulty="", created_at=record.created_at,
         )  # fmt: skip
         choice = self._choose(request, self._held([waiting]), word=word, now=now)
@@ -179,7 +178,7 @@ class Attester:
                 "signer refuse it (--incomplete)"
             )
         # 3. The attestation.
-        entry = (waiting, _attested_request(request, waiting.digest, look, choice.chosen), choice.chosen)
+        entry = (waiting, _attested_request(request, look, choice.chosen), choice.chosen)
         if self._put([entry], word=word, now=now) != 1:
             raise OperatorError(f"request {short} waits for no attestation: it has one, or the client has it in hand")
         return Attested(
@@ -235,7 +234,7 @@ class Attester:
             for fact in _facts(demand, each.request, self._profiles[each.request.profile])
         }
         stored = self._store.evidence.observations(facts, since=_EVER)
-        return {fact: tuple(self._read(rows[:_NEWEST])) for fact, rows in stored.items()}
+        return {fact: tuple(self._read(rows)) for fact, rows in stored.items()}
 
     def _read(self, rows: Iterable[StoredObservation]) -> Iterator[Held]:
         """By what the octets say, whatever the other columns of a row have come to be."""
@@ -311,12 +310,11 @@ def _facts(demand: Demand, request: CertificateRequest, profile: Profile) -> lis
     return facts if demand.otherwise is None else [*facts, *_facts(demand.otherwise, request, profile)]
 
 
-def _attested_request(
-    request: CertificateRequest, digest: bytes, look: Look, chosen: Sequence[Held]
-) -> AttestedRequest:
+def _attested_request(request: CertificateRequest, look: Look, chosen: Sequence[Held]) -> AttestedRequest:
     return AttestedRequest(
         request_id=request.request_id,
-        request_digest=digest,
+        # Of what was looked at, and not as the database has it: that could be another request's.
+        request_digest=request_digest(request),
         # Of a request without a key that can be certified, the signer looks at nothing else.
         key_hash=look.key_hash or _NO_KEY,
         account=request.account,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cassiopeia.config import ValidatorConfig
 from cassiopeia.core import ed25519, evidence
 from cassiopeia.core.demands import maximum_age
-from cassiopeia.core.evidence import Observation
+from cassiopeia.core.evidence import OBSERVATION_KINDS, Observation
 from cassiopeia.core.profile import Profile
 from cassiopeia.errors import PeerError
 from cassiopeia.store.database import Store
@@ -61,10 +61,17 @@ def overview(
                 observation=observation,
                 doubt=held.doubt,
                 until=tuple(
-                    (each.name, observation.observed_at + maximum_age(each, observation.kind))
+                    (each.name, _until(observation, each))
                     for each in profiles.values()
-                    if observation.kind in each.evidence
+                    if observation.kind in each.evidence and observation.kind in OBSERVATION_KINDS
                 ),
             )
         )
     return found
+
+
+def _until(observation: Observation, profile: Profile) -> dt.datetime:
+    try:
+        return observation.observed_at + maximum_age(profile, observation.kind)
+    except OverflowError:  # somebody has dated it at the end of time
+        return dt.datetime.max.replace(tzinfo=dt.UTC)

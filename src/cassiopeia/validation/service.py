@@ -94,7 +94,10 @@ class ValidatorService:
         def look_again(held: Held) -> tuple[str, float]:
             return self._renewal.look_again(held, now=now)
 
-        looked_at = [self._attester.turn(each, now=now, look_again=look_again) for each in words]
+        # In no fixed order: what one signer cannot issue (its sub-CA is full, say) gets to another that can.
+        looked_at = [
+            self._attester.turn(each, now=now, look_again=look_again) for each in random.sample(words, len(words))
+        ]
         self._has_more = any(each >= AT_ONCE for each in looked_at)
         if time.monotonic() >= self._next_word:
             self._next_word = time.monotonic() + _WORD_EVERY_S

@@ -11,7 +11,9 @@ import datetime as dt
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from cassiopeia.core import structure
 from cassiopeia.errors import PeerError
@@ -34,7 +36,8 @@ class Word:
     """A signer that lives: attest under `nonce`. `nonces` hold for a while yet; `ahead` is its clock, less ours.
 
     `believed` has the kinds of statement that it takes from each validator, by key id, and `disabled` the validators
-    that it takes nothing from, by an order; None: it has not said so.
+    that it takes nothing from, by an order; None: it has not said so. While it does not issue, what is attested for it
+    would only be kept from other signers.
     """
 
     signer_id: int
@@ -44,6 +47,7 @@ class Word:
     ahead: dt.timedelta
     believed: Mapping[bytes, frozenset[str]] | None = None
     disabled: frozenset[bytes] = frozenset()
+    issues: bool = True
 
     def doubt(self, validator: bytes, kind: str) -> str:
         """Why it does not take statements of this kind from this validator, as the end of a sentence; else empty."""
@@ -64,6 +68,26 @@ class _Remembered:
     nonce: bytes
     before: bytes
     since: dt.datetime
+
+
+_KeyId = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{2})*\Z")]
+
+
+class _Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    key_id: _KeyId
+    kinds: frozenset[str]
+
+
+class _Orders(msgspec.Struct, frozen=True, kw_only=True):
+    validators: tuple[_Pinned, ...]
+    disabled_validators: tuple[_KeyId, ...]
+
+
+class _Status(msgspec.Struct, frozen=True, kw_only=True):
+    """As the client writes it (`client.signer_status`), of another release perhaps."""
+
+    state: str = "running"
+    orders: _Orders | None = None
 
 
 class Words:
@@ -98,6 +122,7 @@ class Words:
             self._doubt(signer_id, stored.octets, error)
             return None
         ahead = said.time - stored.asked_at
+        report = _said(status)
         known = self._remember(said, stored.octets, known, now=now, ahead=ahead)
         holds = known.before and now - known.since < _STILL_GOOD
         return Word(
@@ -106,8 +131,9 @@ class Words:
             nonce=said.nonce,
             nonces=(said.nonce, known.before) if holds else (said.nonce,),
             ahead=ahead,
-            believed=_believed(status),
-            disabled=_disabled(status),
+            believed=_believed(report.orders) if report.orders else None,
+            disabled=frozenset(map(bytes.fromhex, report.orders.disabled_validators if report.orders else ())),
+            issues=report.state == "running",
         )
 
     def _remember(
@@ -139,12 +165,14 @@ class Words:
             )
 
 
-def _believed(status: SignerStatus) -> dict[bytes, frozenset[str]] | None:
-    orders = status.report.get("orders")
-    if orders is None:
-        return None
-    return {bytes.fromhex(each["key_id"]): frozenset(each["kinds"]) for each in orders["validators"]}
+def _said(status: SignerStatus) -> _Status:
+    """What matters of a signer's status; a status that this release does not understand says nothing."""
+    try:
+        return msgspec.convert(status.report, _Status)
+    except msgspec.ValidationError as error:
+        _log.debug("the status of signer %d in the store is passed over: %s", status.signer_id, error)
+        return _Status()
 
 
-def _disabled(status: SignerStatus) -> frozenset[bytes]:
-    return frozenset(map(bytes.fromhex, status.report.get("orders", {}).get("disabled_validators", ())))
+def _believed(orders: _Orders) -> dict[bytes, frozenset[str]]:
+    return {bytes.fromhex(each.key_id): each.kinds for each in orders.validators}

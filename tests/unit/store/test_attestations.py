@@ -88,9 +88,8 @@ def test_what_demands_evidence_waits_for_it(store: Store) -> None:
     assert (find(store).awaits_evidence, find(store).state) == (True, "queued")
     assert find(store).last_error == "waits for evidence: no validator has vouched for it yet"
     [waiting] = to_attest(store)
-    assert (waiting.request, waiting.digest, waiting.signer_id, waiting.reattested, waiting.difficulty) == (
+    assert (waiting.request, waiting.signer_id, waiting.reattested, waiting.difficulty) == (
         find(store).request,
-        find(store).digest,
         None,
         0,
         "",

@@ -4,12 +4,13 @@ import datetime as dt
 
 import pytest
 from tests.support.statements import OBSERVED_AT, OTHER_KEY, VALIDATOR, VALIDATOR_KEY, signed_observation
-from tests.support.store import NOW, after
+from tests.support.store import NOW, after, lease_sign, submit
 
 from cassiopeia.core.evidence import key_id
 from cassiopeia.errors import PeerError, Refused
 from cassiopeia.store.database import Store
 from cassiopeia.store.evidence import Fact
+from cassiopeia.store.records import Refusal
 
 FACT = Fact(account="account-1", kind="dns-control", value="www.example.org")
 LONG_AGO = OBSERVED_AT - dt.timedelta(days=400)
@@ -101,6 +102,27 @@ def test_old_observations_can_be_forgotten(store: Store) -> None:
     store.evidence.put_observations([old, new], now=NOW)
     assert store.evidence.forget(OBSERVED_AT) == 1
     assert [each.octets for each in store.evidence.page().items] == [new]
+
+
+def test_what_a_waiting_request_may_need_is_not_forgotten(store: Store) -> None:
+    """Without it, what has lapsed and what was never proved would be the same."""
+    old = [signed_observation(account=each) for each in ("account-1", "account-2")]
+    store.evidence.put_observations(old, now=NOW)
+    submit(store, 1, account="account-1")
+    assert store.evidence.forget(NOW + dt.timedelta(days=1)) == 1
+    assert [each.account for each in store.evidence.page().items] == ["account-1"]
+    [job] = lease_sign(store)
+    store.results.refuse("client", [Refusal(job_id=job.id, code="c", field="", message="m")], now=NOW)
+    assert store.evidence.forget(NOW + dt.timedelta(days=1)) == 1
+
+
+def test_of_what_is_alike_the_newest_are_enough(store: Store) -> None:
+    times = [OBSERVED_AT - dt.timedelta(hours=each) for each in range(30)]
+    rare = signed_observation(method="dns", observed_at=LONG_AGO)
+    frequent = [signed_observation(method="http", observed_at=each) for each in times]
+    store.evidence.put_observations([rare, *frequent], now=NOW)
+    found = store.evidence.observations([FACT], since=LONG_AGO)[FACT]
+    assert [each.octets for each in found] == [*frequent[:16], rare]
 
 
 def test_the_newest_word_of_each_validator_is_kept(store: Store) -> None:

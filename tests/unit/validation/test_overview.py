@@ -3,10 +3,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
+import pytest
 from sqlalchemy import text
 from tests.support.validating import ACCOUNT, HOUR, Site
 
 from cassiopeia.config import load_profiles
+from cassiopeia.core.evidence import Observation, sign_observation
+from cassiopeia.validation.key import load_validator_key
 from cassiopeia.validation.overview import Overlooked, overview
 
 
@@ -53,3 +56,26 @@ def test_what_nobody_asks_for_and_what_nobody_believes(site: Site) -> None:
     assert "not proved: is not signed by the validator that it names" in dreamt.says_until(now=site.now)
     assert good.doubt == ""
     assert name.says_until(now=dt.datetime.now(dt.UTC)) == "no profile asks for it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("caa-permits", "9999-12-31 23:59:59Z"), ("attestation", "no profile asks for it")]
+)
+def test_whatever_is_signed_is_listed(site: Site, kind: str, words: str) -> None:
+    observation = Observation(
+        kind=kind,
+        value="www.example.org",
+        account=ACCOUNT,
+        method="x",
+        observed_at=dt.datetime(9999, 12, 31, 23, tzinfo=dt.UTC),
+        table="",
+        primary_key="",
+        validator=site.key_id,
+    )
+    site.store.evidence.put_observations(
+        [sign_observation(observation, load_validator_key(site.config.key))], now=site.now
+    )
+
+    [found] = look(site)
+
+    assert found.says_until(now=site.now) == words

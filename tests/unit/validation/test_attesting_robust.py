@@ -1,0 +1,176 @@
+"""What holds up nobody: much that was seen, signers that do not issue, and whatever stands in the database."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.support.authorities import alt_names
+from tests.support.validating import ACCOUNT, HOUR, Site
+
+from cassiopeia.core.evidence import Observation, sign_observation
+from cassiopeia.core.request import SubjectAttribute
+from cassiopeia.validation.attesting import Attester
+from cassiopeia.validation.key import load_validator_key
+from cassiopeia.validation.service import ValidatorService
+
+OTHER_NONCE = b"2" * 16
+
+
+def change(site: Site, statement: str, **values: Any) -> None:
+    """As somebody does who holds the database."""
+    with site.store.database.write() as connection:
+        connection.execute(text(statement), values)
+
+
+def test_what_is_seen_every_day_in_one_way_hides_nothing(site: Site, attester: Attester) -> None:
+    site.hear()
+    site.observe("dns-control", "example.org", method="dns", ago=90 * 24 * HOUR)
+    for number in range(80):
+        site.observe("dns-control", "example.org", method="http", ago=number * 24 * HOUR + HOUR)
+    site.observe("caa-permits", "*.example.org")
+    site.submit(1, "*.example.org", profile="0008-server-a")
+    site.turn(attester)
+
+    [job] = site.lease()
+    site.judge(job)
+
+
+def test_each_of_an_organisations_many_people_is_proved(site: Site) -> None:
+    texts = site.config.profiles / "0010-client-orga.toml"
+    texts.write_text(PROFILE)
+    site.store.evidence.demand({"0010-client-orga": True}, now=site.now)
+    site.hear()
+    for number in range(80):
+        site.observe(
+            "organisation",
+            "",
+            organisation={"O": "Timesavers", "CN": f"Agent {number}"},
+            ago=HOUR * (number + 1),
+        )
+    oldest = (SubjectAttribute(type="O", value="Timesavers"), SubjectAttribute(type="CN", value="Agent 79"))
+    site.submit(1, profile="0010-client-orga", attributes=oldest, alt_names=())
+    attester = Attester.of(site.config, site.store)
+    site.turn(attester)
+    attester.close()
+
+    [job] = site.lease()
+    site.judge(job)
+
+
+PROFILE = """
+title = "People of an organisation"
+family = "orga"
+key_usage = ["digitalSignature"]
+extended_key_usage = ["clientAuth"]
+maximum_validity_days = 365
+evidence = ["attestation", "organisation"]
+[subject]
+O = "required"
+CN = "required"
+"""
+
+
+def test_what_is_attested_is_what_was_looked_at(site: Site, attester: Attester) -> None:
+    """And not the digest of another request, which somebody has put into the row."""
+    site.hear()
+    site.prove()
+    wanted = site.submit(1)
+    other = dataclasses.replace(wanted, alt_names=alt_names("DNS,other.example.org"), account="beppo")
+    site.store.requests.submit(other, request_id=b"o" * 32, now=site.now)
+    change(
+        site,
+        "UPDATE request SET digest = (SELECT digest FROM request WHERE account = 'beppo') WHERE account = :account",
+        account=ACCOUNT,
+    )
+    site.turn(attester)
+
+    judged = [site.judge(each) for each in site.lease() if each.request.account == ACCOUNT]
+    assert judged == [(site.key_id,)]
+
+
+def test_for_a_signer_that_does_not_issue_nothing_is_attested(site: Site, attester: Attester) -> None:
+    site.hear(1)
+    site.store.signers.save(1, {"state": "halted"}, now=site.now)
+    site.hear(2, nonce=OTHER_NONCE)
+    site.prove()
+    site.submit(1)
+    site.turn(attester)
+
+    assert site.lease() == []
+    jobs = site.store.queue.lease("c", limit=9, lease_s=60, now=site.now, signer_id=2, nonces=[OTHER_NONCE])
+    assert len(jobs) == 1
+
+
+def test_no_signer_is_always_the_first(site: Site) -> None:
+    """What one of them cannot issue gets to the other in the end."""
+    site.now = dt.datetime.now(dt.UTC)
+    site.hear(1)
+    site.hear(2, nonce=OTHER_NONCE)
+    site.prove()
+    service = ValidatorService(site.config, site.store)
+    found = 0
+    for number in range(100):
+        site.submit(number)
+        service.step(0)
+        found += len(
+            site.store.queue.lease(
+                "c", limit=9, lease_s=60, now=dt.datetime.now(dt.UTC), signer_id=2, nonces=[OTHER_NONCE]
+            )
+        )
+        if 0 < found < number + 1:
+            break
+    service.close()
+
+    assert 0 < found < number + 1
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        7,
+        {"orders": 7},
+        {"orders": {}},
+        {"orders": {"validators": [{"key_id": "zz", "kinds": []}], "disabled_validators": []}},
+        {"orders": {"validators": [], "disabled_validators": ["0"]}},
+    ],
+)
+def test_a_status_that_nobody_understands_is_passed_over(site: Site, attester: Attester, report: Any) -> None:
+    site.hear()
+    site.store.signers.save(1, report, now=site.now)
+    site.prove()
+    site.submit(1)
+    site.turn(attester)
+
+    site.judge(site.lease()[0])
+
+
+@pytest.mark.parametrize("column", ["observed_at", "saved_at"])
+def test_an_observation_from_the_end_of_time_is_none(site: Site, attester: Attester, column: str) -> None:
+    site.hear()
+    site.prove()
+    signed = sign_observation(
+        Observation(
+            kind="caa-permits",
+            value="www.example.org",
+            account=ACCOUNT,
+            method="x",
+            observed_at=dt.datetime(9999, 12, 31, 23, tzinfo=dt.UTC),
+            table="",
+            primary_key="",
+            validator=site.key_id,
+        ),
+        load_validator_key(site.config.key),
+    )
+    site.store.evidence.put_observations([signed], now=site.now)
+    site.observe("caa-permits", ago=2 * HOUR)
+    change(site, f"UPDATE observation SET {column} = 9000000000000000000 WHERE id = 1")  # noqa: S608 - ours
+    change(site, f"UPDATE observation SET {column} = 9000000000000000000 WHERE id = 2")  # noqa: S608 - ours
+    site.observe("dns-control", ago=2 * HOUR)
+    site.submit(1)
+    site.turn(attester)
+
+    site.judge(site.lease()[0])
