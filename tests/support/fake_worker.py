@@ -55,9 +55,16 @@ def answer(task: dict[str, Any], size: int) -> dict[str, Any]:
     return {"type": "Denied", "task": task["task"], "code": "ok", "field": str(size), "message": str(os.getpid())}
 
 
+def order_of(task: dict[str, Any]) -> str:
+    """What the task wants the worker to do; checks of proofs want nothing."""
+    if task["type"] == "Decide":
+        return str(task["request"]["account"])
+    return str(task.get("signing_ca", ""))
+
+
 def carry_out(stream: socket.socket, tasks: list[dict[str, Any]]) -> None:
     outcomes = [answer(task, len(tasks)) for task in tasks]
-    for order in [task["signing_ca"] if task["type"] == "Sign" else task["request"]["account"] for task in tasks]:
+    for order in map(order_of, tasks):
         word, _, argument = order.partition(" ")
         if word == "die":
             os._exit(1)

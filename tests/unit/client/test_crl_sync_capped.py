@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.client import record_certificates
+from tests.support.authorities import PrivateKey
+from tests.support.client import OWNER, record_certificates, submit
+from tests.support.compromising import certify, key_of, proved
 from tests.support.signer import Front
+from tests.support.store import issued, lease_sign
 from tests.support.syncing import Syncing, front_with_crl
 
 from cassiopeia.journal.order import RaiseCap
@@ -91,6 +94,54 @@ def test_messages_become_smaller_and_larger_again(client: Syncing, serials: list
     assert sizes[0] == COUNT
     assert sizes[-1] == 1
     assert all(after <= 2 * before for before, after in itertools.pairwise(sizes))
+
+
+def certified(client: Syncing, number: int, key: PrivateKey) -> int:
+    """A certificate for this key that both sides know."""
+    submit(client.store, client.front, number)
+    (job,) = lease_sign(client.store, OWNER, at=client.front.now)
+    result = issued(job, authority=client.front.authority.name)
+    client.store.results.finish_issued([result], now=client.front.now)
+    certify(client.front, result.serial_number, key)
+    return result.serial_number
+
+
+def test_what_a_compromised_key_proves_is_not_kept_waiting(client: Syncing, serials: list[int]) -> None:
+    key = key_of("Ed25519")
+    ours = certified(client, 90, key)
+    client.revoke(*serials, ours)
+    client.run()
+    assert client.state(ours) == "requested"
+    # It waits already, for most of an hour; with the proof it does not, whatever the client was told of the others.
+    client.revoke(ours, reason=1, proof=proved(ours, key).proof)
+    client.run()
+    assert client.state(ours) == "revoked"
+    assert states(client, serials) == ["revoked"] * CAP + ["requested"] * (COUNT - CAP)
+    assert client.listed() == [*serials[:CAP], ours]
+
+
+def test_what_is_proved_travels_first_and_by_itself(client: Syncing, serials: list[int]) -> None:
+    keys = [key_of("Ed25519", number) for number in range(3)]
+    ours = [certified(client, 90 + number, key) for number, key in enumerate(keys)]
+    client.revoke(*serials)
+    for serial, key in zip(ours, keys, strict=True):
+        client.revoke(serial, reason=1, proof=proved(serial, key).proof)
+    client.lease()
+    client.take(client.exchange())
+    assert client.listed() == ours
+    client.run()
+    assert client.listed() == [*ours, *serials[:CAP]]
+
+
+def test_a_wrong_proof_takes_no_other_with_it(client: Syncing) -> None:
+    keys = [key_of("Ed25519", number) for number in range(2)]
+    ours = [certified(client, 90 + number, key) for number, key in enumerate(keys)]
+    client.revoke(ours[0], reason=1, proof=b"nobody's")
+    client.revoke(ours[1], reason=1, proof=proved(ours[1], keys[1]).proof)
+    client.run()
+    assert states(client, ours) == ["requested", "revoked"]
+    (aside,) = client.store.queue.set_aside_jobs(limit=9)
+    assert "proof-invalid" in aside.reason
 
 
 def test_a_full_hour_asks_once_and_then_waits_as_it_was_told(client: Syncing, serials: list[int]) -> None:

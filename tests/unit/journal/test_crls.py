@@ -10,6 +10,7 @@ from tests.support.journal_maker import JournalMaker
 
 from cassiopeia.errors import Inconsistent, PeerError
 from cassiopeia.journal import crls
+from cassiopeia.journal.entry import CompromiseProof
 from cassiopeia.journal.replay import Replay
 
 NAME = "unassured_2026_2"
@@ -66,6 +67,10 @@ def fewer_entries(made: JournalMaker) -> None:
         (lambda made: made.revocation(entries=(b"",)), "are not one entry of a CRL"),
         (lambda made: made.revocation(entries=(made.crl_entry(7) * 2,)), "are not one entry of a CRL"),
         (lambda made: made.revocation(entries=(b"\x04\0",)), "is not a sequence"),
+        (
+            lambda made: made.revocation(proofs=(CompromiseProof(serial_number=b"n" * 16, signature=b"s"),)),
+            f"the key of {'6e' * 16} is compromised, which it does not revoke",
+        ),
         (revoked_twice, "is revoked since entry 7"),
         (lambda made: made.crl(number=0), "is not above 0"),
         (number_again, "is not above 1"),
@@ -87,6 +92,13 @@ def test_what_cannot_be_is_named_with_its_entry(
         replay(made)
 
     assert caught.value.index == made.size
+
+
+def test_a_proof_of_what_is_revoked_is_taken(made: JournalMaker) -> None:
+    issued = made.issue()
+    made.revocation(issued, proofs=(CompromiseProof(serial_number=made.serial(issued), signature=b"s"),))
+
+    assert replay(made).crls.lists[NAME].revoked == 1
 
 
 def test_signatures_are_verified_only_in_depth(made: JournalMaker) -> None:

@@ -98,13 +98,21 @@ def test_an_id_of_the_wrong_length_is_our_own_mistake() -> None:
 
 def test_version_1_revokes_with_nothing_but_serial_and_sub_ca() -> None:
     revocation = Message(
-        command=ClientCommand.ADD_SERIAL, value=Revocation(serial_number=0xAB, reason=1, invalidity_date=NOW)
+        command=ClientCommand.ADD_SERIAL,
+        value=Revocation(serial_number=0xAB, reason=1, invalidity_date=NOW, proof=b"p"),
     )
     revoke = Message(
         command=ClientCommand.REVOKE, value=payload.Revoke(signing_ca="a_2026_1", crl_number=3, tbs_hash=b"h")
     )
     assert encode_message(revocation, version=1) == b"ab"
     assert encode_message(revoke, version=1) == b"a_2026_1"
+
+
+def test_a_proof_travels_with_its_serial() -> None:
+    said = Revocation(serial_number=0xAB, reason=1, proof=b"signature")
+    octets = encode_message(Message(command=ClientCommand.ADD_SERIAL, value=said), version=2)
+    assert octets.endswith(b"\x82\x09signature")
+    assert decode_message(ClientCommand.ADD_SERIAL, octets, version=2).value == said
 
 
 @pytest.mark.parametrize("digits", [b"ab", b"AB", b"00ab"])

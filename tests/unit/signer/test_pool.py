@@ -19,7 +19,7 @@ from cassiopeia import worker_process
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer import pool as pool_module
 from cassiopeia.signer.pool import WorkerPool
-from cassiopeia.signer.tasks import Decide, Deferred, Denied, Outcome, Sign, Signed
+from cassiopeia.signer.tasks import CheckProofs, Decide, Deferred, Denied, Outcome, Sign, Signed
 
 TIME_LIMIT_S = 20.0
 
@@ -50,6 +50,11 @@ class Front:
     def sign(self, order: str = "") -> int:
         task = next(self._numbers)
         self.pool.submit(Sign(task=task, signing_ca=order, algorithm=b"", octets=b""))
+        return task
+
+    def check_proofs(self) -> int:
+        task = next(self._numbers)
+        self.pool.submit(CheckProofs(task=task, claims=()))
         return task
 
     def run_until(self, condition: Callable[[], bool]) -> None:
@@ -156,13 +161,13 @@ def test_tasks_travel_in_batches_and_come_back_once(make: Callable[..., Front]) 
 
 
 def test_signing_goes_first(make: Callable[..., Front], tmp_path: Path) -> None:
-    """What is signed is wanted now, and ends an exchange; a decision begins one."""
+    """What is signed is wanted now, and ends an exchange; a decision begins one. A compromised key waits for none."""
     front = make()
     gate = tmp_path / "gate"
     first = front.decide(f"wait {gate}")
     front.pool.pump()
     decisions = [front.decide() for _ in range(3)]
-    signatures = [front.sign() for _ in range(3)]
+    signatures = [front.check_proofs(), front.sign(), front.sign()]
     gate.touch()
     front.run_until_answered(first, *decisions, *signatures)
     assert [each.task for each in front.outcomes] == [first, *signatures, *decisions]

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.authorities import NOW, server_request
 
+from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.errors import PeerError
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.tasks import (
+    CheckProofs,
     Decide,
     Decided,
     Deferred,
     Denied,
     Outcome,
+    Proved,
     Ready,
     Sign,
     Signed,
@@ -42,12 +45,18 @@ _tasks: st.SearchStrategy[Task] = st.one_of(
         issued=st.dictionaries(_texts, _numbers, max_size=3),
     ),
     st.builds(Sign, task=_numbers, signing_ca=_texts, algorithm=_octets, octets=_octets),
+    st.builds(
+        CheckProofs,
+        task=_numbers,
+        claims=st.tuples(st.builds(CompromiseClaim, serial_number=_octets, tbs_certificate=_octets, proof=_octets)),
+    ),
 )
 _outcomes: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(
         Decided, task=_numbers, signing_ca=_texts, serial_number=_octets, algorithm=_octets, tbs_certificate=_octets
     ),
     st.builds(Signed, task=_numbers, signature=_octets),
+    st.builds(Proved, task=_numbers),
     st.builds(Denied, task=_numbers, code=_texts, field=_texts, message=_texts),
     st.builds(Deferred, task=_numbers, code=_texts, message=_texts, retry_after_s=_numbers),
     st.builds(Ready, configuration_hash=_octets),

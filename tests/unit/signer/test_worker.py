@@ -26,6 +26,7 @@ from tests.support.authorities import (
     server_request,
     subject_public_key_info,
 )
+from tests.support.compromising import key_of, prove, tbs_of
 from tests.support.operators import PUBLIC_KEYS, public_pem
 from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, install, make_worker
 
@@ -33,6 +34,7 @@ from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.certificate import check_certificate, compose_certificate
+from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.rules import Validator
 from cassiopeia.core.rules_document import read_rules_document
 from cassiopeia.errors import OperatorError
@@ -40,11 +42,13 @@ from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer import worker as worker_module
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, load_rules
 from cassiopeia.signer.tasks import (
+    CheckProofs,
     Decide,
     Decided,
     Deferred,
     Denied,
     Outcome,
+    Proved,
     Ready,
     Sign,
     Signed,
@@ -63,6 +67,18 @@ def decide(**changes: Any) -> Decide:
 def sign(**changes: Any) -> Sign:
     values: dict[str, Any] = {"task": 6, "signing_ca": SIGNING_CA, "algorithm": ECDSA.der, "octets": b"to be signed"}
     return Sign(**(values | changes))
+
+
+def test_proofs_are_verified() -> None:
+    key, serial = key_of("Ed25519"), (1).to_bytes(16, "big")
+    tbs = tbs_of(key, 1)
+    claim = CompromiseClaim(serial_number=serial, tbs_certificate=tbs, proof=prove(key, 1, tbs))
+    worker = make_worker(default_authority())
+    assert worker.carry_out(CheckProofs(task=7, claims=(claim, claim))) == Proved(task=7)
+    wrong = dataclasses.replace(claim, proof=b"nobody's")
+    denied = worker.carry_out(CheckProofs(task=8, claims=(claim, wrong)))
+    assert isinstance(denied, Denied)
+    assert (denied.task, denied.code, denied.field) == (8, "proof-invalid", "1")
 
 
 def test_a_request_that_is_approved_becomes_a_certificate_with_two_tasks() -> None:

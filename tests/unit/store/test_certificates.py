@@ -7,6 +7,7 @@ from tests.support.store import NOW, after, issue, issued, lease_revoke, lease_s
 
 from cassiopeia.errors import Refused
 from cassiopeia.store.database import Store
+from cassiopeia.store.records import Postponement
 
 SERIAL = 0x01_AB_CD_EF_00_11_22_33_44_55_66_77_88_99_AA_BB
 
@@ -105,6 +106,42 @@ def test_asking_for_a_revocation_queues_it_once(store: Store) -> None:
         4,
         after(-3_600),
     )
+
+
+def test_a_proof_of_the_compromised_key_goes_to_the_signer(store: Store) -> None:
+    issue_with(store, SERIAL)
+    asked = store.certificates.request_revocation(f"{SERIAL:x}", now=NOW, reason=1, proof=b"signature")
+    assert asked.revocation_proof == b"signature"
+    [job] = lease_revoke(store)
+    assert job.revocation.proof == b"signature"
+
+
+def test_a_proof_comes_to_what_waits_and_that_waits_no_longer(store: Store) -> None:
+    issue_with(store, SERIAL)
+    store.certificates.request_revocation(f"{SERIAL:x}", now=NOW, reason=4, invalidity_date=after(-60))
+    [job] = lease_revoke(store)
+    put_off = Postponement(job_id=job.id, delay_s=3_000, counts=False, reason="the cap is reached")
+    store.queue.retry_later("client", [put_off], now=NOW)
+    assert lease_revoke(store, at=after(5)) == []
+    asked = store.certificates.request_revocation(f"{SERIAL:x}", now=after(5), reason=1, proof=b"signature")
+    assert (asked.revocation_reason, asked.invalidity_date, asked.revocation_requested_at) == (1, after(-60), NOW)
+    [job] = lease_revoke(store, at=after(5))
+    assert (job.revocation.reason, job.revocation.proof) == (1, b"signature")
+    # In a client's hands it stays, and without a proof nothing is changed.
+    again = store.certificates.request_revocation(
+        f"{SERIAL:x}", now=after(6), reason=1, proof=b"another", invalidity_date=after(-90)
+    )
+    assert (again.revocation_proof, again.invalidity_date) == (b"another", after(-90))
+    assert store.certificates.request_revocation(f"{SERIAL:x}", now=after(6), reason=4) == again
+    assert lease_revoke(store, at=after(6)) == []
+
+
+def test_a_proof_goes_with_key_compromise_only(store: Store) -> None:
+    issue_with(store, SERIAL)
+    for reason in (None, 4):
+        with pytest.raises(Refused, match="goes with the reason keyCompromise"):
+            store.certificates.request_revocation(f"{SERIAL:x}", now=NOW, reason=reason, proof=b"signature")
+    assert store.certificates.look_up(f"{SERIAL:x}").revocation_state == "none"
 
 
 def test_a_revoked_certificate_says_since_when(store: Store) -> None:
