@@ -5,16 +5,19 @@ What kills two workers is left to the signer, which judges every request in its 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import selectors
 import sys
 import time
+import typing
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from cassiopeia.core.request import CertificateRequest
+from cassiopeia.core.csr import MAXIMUM_REQUEST_OCTETS
+from cassiopeia.core.request import CertificateRequest, KeyKind
 from cassiopeia.errors import PeerError, Unavailable
 from cassiopeia.validation.look_worker import LOOK_TIME_LIMIT_S, Look, LookTask
 from cassiopeia.worker_process import WorkerProcess, stop
@@ -25,6 +28,7 @@ _WORKER: Final = (sys.executable, "-P", "-m", "cassiopeia.validation.look_worker
 _DEATHS: Final = 2
 # Loading the crypto library takes a second; on a busy machine, many.
 _START_TIME_LIMIT_S: Final = 60.0
+_NOTHING: Final = LookTask(key_kind="csr", key_proof=b"")
 _decoder = msgspec.msgpack.Decoder(Look)
 
 
@@ -36,7 +40,6 @@ class Looker:
         self._time_limit_s = time_limit_s
         self._selector = selectors.DefaultSelector()
         self._worker: WorkerProcess | None = None
-        self._has_worked = False
         self._answers: list[Look] = []
         self._is_lost = False
 
@@ -45,12 +48,13 @@ class Looker:
         done: list[Look] = []
         deaths = 0
         while len(done) < len(requests):
-            answered = self._ask(requests[len(done) :])
+            if reason := _not_shown(requests[len(done)]):
+                done.append(Look(reason=reason))
+                continue
+            # One that a worker died of, or hung over, is tried alone: whoever comes behind it has no part in that.
+            answered = self._ask([requests[len(done)]] if deaths else _in_a_row(requests[len(done) :]))
             done += answered
-            deaths = 1 if answered else deaths + 1
-            if len(done) == len(requests):
-                break
-            # It died, or hung, over the first one that it has not answered.
+            deaths = 0 if answered else deaths + 1
             if deaths == _DEATHS:
                 request_id = requests[len(done)].request_id.hex()[:12]
                 _log.error("request %s: looking at it has ended two processes; it is left to the signer", request_id)
@@ -67,16 +71,19 @@ class Looker:
     def _ask(self, requests: Sequence[CertificateRequest]) -> list[Look]:
         """The answers up to the death of the worker."""
         worker = self._worker or self._start()
+        tasks = [LookTask(key_kind=each.key_kind, key_proof=each.key_proof) for each in requests]
+        return self._exchange(worker, tasks, self._time_limit_s)
+
+    def _exchange(self, worker: WorkerProcess, tasks: Sequence[LookTask], limit_s: float) -> list[Look]:
         self._answers = []
-        worker.send([LookTask(key_kind=each.key_kind, key_proof=each.key_proof) for each in requests])
-        begun, limit_s = time.monotonic(), self._time_limit_s if self._has_worked else _START_TIME_LIMIT_S
-        while not self._is_lost and len(self._answers) < len(requests):
+        worker.send(tasks)
+        begun = time.monotonic()
+        while not self._is_lost and len(self._answers) < len(tasks):
             before = len(self._answers)
             for key, mask in self._selector.select(limit_s):
                 key.data(mask)
             if len(self._answers) > before:
-                begun, limit_s = time.monotonic(), self._time_limit_s
-                self._has_worked = True
+                begun = time.monotonic()
             elif time.monotonic() - begun > limit_s:
                 _log.error("the process that looks at requests (%d) hangs and is ended", worker.pid)
                 self._is_lost = True
@@ -85,11 +92,14 @@ class Looker:
         return self._answers
 
     def _start(self) -> WorkerProcess:
+        """A worker that has answered once: what it dies of from now on is what it looks at."""
         self._is_lost = False
-        self._worker = WorkerProcess(
+        worker = self._worker = WorkerProcess(
             self._command, selector=self._selector, hear=self._hear, lost=lambda _fault: self._lose()
         )
-        return self._worker
+        if not self._exchange(worker, [_NOTHING], _START_TIME_LIMIT_S):
+            raise Unavailable("the process that looks at requests does not start; its words stand above")
+        return worker
 
     def _hear(self, body: bytes) -> None:
         try:
@@ -104,5 +114,16 @@ class Looker:
         status = worker.end()
         self._worker = None
         _log.error("the process that looks at requests is gone (status %d); another takes its place", status)
-        if not self._has_worked:
-            raise Unavailable("the process that looks at requests does not start; its words stand above")
+
+
+def _not_shown(request: CertificateRequest) -> str:
+    """Why a request need not be looked at, and no worker has to bear it: the signer refuses it for that alone."""
+    if request.key_kind not in typing.get_args(KeyKind):
+        return f"{request.key_kind[:20]!a} is neither csr nor spkac"
+    if len(request.key_proof) > MAXIMUM_REQUEST_OCTETS:
+        return f"it is longer than {MAXIMUM_REQUEST_OCTETS} octets"
+    return ""
+
+
+def _in_a_row(requests: Sequence[CertificateRequest]) -> list[CertificateRequest]:
+    return list(itertools.takewhile(lambda each: not _not_shown(each), requests))

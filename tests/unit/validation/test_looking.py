@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.support.authorities import certification_request
@@ -87,3 +89,36 @@ def test_a_worker_that_does_not_start_is_waited_for(make: Callable[..., Looker])
 
     with pytest.raises(Unavailable, match="does not start"):
         looker.look([request()])
+
+
+@pytest.mark.parametrize("unseen", [{"key_proof": b"0" * 70_000}, {"key_kind": "pgp"}])
+def test_what_the_signer_refuses_unread_no_process_has_to_bear(
+    make: Callable[..., Looker], unseen: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand of them would be more than one bears, and who came before them had to pay for it."""
+    good = request()
+    bad = dataclasses.replace(good, **unseen)
+
+    looks = make().look([good, *[bad] * 1_000, good])
+
+    assert [each.key_hash for each in looks] == [key_hash(good), *[b""] * 1_000, key_hash(good)]
+    assert not caplog.text
+
+
+def test_who_stands_before_one_that_ends_workers_at_once_is_not_at_fault(make: Callable[..., Looker]) -> None:
+    """A worker that dies of the batch as a whole, before it has answered to anything."""
+    greedy = MORTAL.replace(
+        "look_worker.look = look",
+        "decode = look_worker.msgspec.msgpack.Decoder\n"
+        "class Decoder:\n"
+        "    def __init__(self, kind): self.real = decode(kind)\n"
+        "    def decode(self, body):\n"
+        "        if b'greed' in body: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return self.real.decode(body)\n"
+        "look_worker.msgspec.msgpack.Decoder = Decoder",
+    )
+    good = request()
+
+    looks = make(sys.executable, "-c", greedy).look([good, request(b"greed", 7), good])
+
+    assert [each.key_hash for each in looks] == [key_hash(good), b"", key_hash(good)]
