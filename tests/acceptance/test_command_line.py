@@ -117,8 +117,8 @@ Edit = Callable[[str], str]
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda text: text.replace("window = 200", "windw = 200"), "link.windw: this key is not known here"),
-        (lambda text: text.replace("window = 200", 'window = "many"'), "link.window: expected int, got str"),
+        (lambda text: text.replace("window = 400", "windw = 200"), "link.windw: this key is not known here"),
+        (lambda text: text.replace("window = 400", 'window = "many"'), "link.window: expected int, got str"),
         (lambda text: text.replace('url = "sqlite', '# url = "sqlite'), "store.url: this key is missing"),
         (lambda text: text.replace("[publish]", "[publish"), "this is not TOML: "),
         (lambda text: text.replace('name = "client"', "name = 1"), "client.name: expected str, got int"),

@@ -38,7 +38,7 @@ def slow(alone: System) -> Iterator[System]:
     """A system whose client reaches the signer over a slow line."""
     configuration = alone.directory / alone.client_config
     text = configuration.read_text().replace("signer.sock", "slow.sock")
-    configuration.write_text(text.replace("window = 200", "window = 2"))
+    configuration.write_text(text.replace("window = 400", "window = 2"))
     run = alone.directory / "ca/run"
     run.mkdir(exist_ok=True)
     with SlowLine(run / "slow.sock", run / "signer.sock", octets_a_second=OCTETS_A_SECOND):
@@ -164,7 +164,7 @@ def test_a_revocation_outlives_its_client(alone: System) -> None:
 
 def test_two_clients_share_one_queue_and_one_signer(alone: System) -> None:
     first = alone.directory / alone.client_config
-    text = first.read_text().replace("window = 200", "window = 2")
+    text = first.read_text().replace("window = 400", "window = 2")
     first.write_text(text)
     (alone.directory / SECOND_CLIENT).write_text(text.replace('name = "client"', 'name = "second"'))
     submitted = fill_queue(alone)

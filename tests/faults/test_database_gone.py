@@ -36,7 +36,7 @@ def test_a_client_outlives_its_database(authority: Path, launcher: Launcher) -> 
             system.directory / CLIENT,
             ("sqlite:///store.sqlite", system.store_url),
             # Slow enough to be hit in the middle.
-            ("window = 200", "window = 4"),
+            ("window = 400", "window = 4"),
         )
         before = len(list(read_journal(system.directory / STATE)))
         system.request(REQUESTS)

@@ -372,7 +372,7 @@ def test_the_shortest_client_file_has_safe_defaults(directory: Path) -> None:
         key=directory / "link.key",
         peers=(directory / "signer.pem",),
         version=2,
-        window=200,
+        window=400,
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
         publish_directory=directory / "public",

@@ -501,7 +501,7 @@ def _client_toml(plan: _Plan, *, version: int) -> str:
         key = "link{suffix}.key"
         peers = ["peers/signer{suffix}.pem"]
         version = {version}
-        window = 200                       # requests under way at once
+        window = 400                       # requests under way at once
 
         [publish]
         directory = "public"               # for a web server to serve

@@ -74,7 +74,7 @@ class _ClientLink(Table, frozen=True, kw_only=True):
     key: Path
     peers: Paths
     version: Literal[1, 2] = 2
-    window: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 200
+    window: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 400
 
 
 class _Publish(Table, frozen=True, kw_only=True):
