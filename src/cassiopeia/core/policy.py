@@ -15,6 +15,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import InitVar, dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
 from cassiopeia.core.authority import Authority, choose_authority, has_room
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
@@ -31,6 +35,7 @@ from cassiopeia.errors import InternalError, Refused, Unavailable
 SERIAL_ENTROPY_OCTETS: Final = 15
 _HIGHEST_SIGNER_ID: Final = 0x7F
 _LOOK_AGAIN_S: Final = 3600
+_USUAL_EXPONENT: Final = 65537
 
 # What each kind of key can be used for at all; the profile's key usages are narrowed to it, so that one profile serves
 # every kind. RSA: RFC 3279 2.3.1; EC: RFC 5480 3; Ed25519: RFC 8410 5; ML-DSA: RFC 9881 5.
@@ -268,12 +273,24 @@ def _certified_key(request: CertificateRequest) -> CertifiedKey:
 
 def _check_not_our_own(key: CertifiedKey, authorities: Iterable[Authority]) -> None:
     """A sub-CA's key in a subscriber's certificate: somebody holds a CA key, or has found a way to make it sign."""
-    if any(authority.public_key == key.public_key for authority in authorities):
+    usual = _with_usual_exponent(key.public_key)  # sub-CAs have no other, of those that the ceremony makes
+    if any(authority.public_key in (key.public_key, usual) for authority in authorities):
         raise Refused("This key belongs to a certificate authority.", code="key-blocked", field="key")
 
 
+def _with_usual_exponent(key: PublicKeyTypes) -> PublicKeyTypes:
+    """Whoever has the private half of an RSA key has it for every exponent: to ask with another one is no way out."""
+    if not isinstance(key, rsa.RSAPublicKey) or key.public_numbers().e == _USUAL_EXPONENT:
+        return key
+    return rsa.RSAPublicNumbers(_USUAL_EXPONENT, key.public_numbers().n).public_key()
+
+
 def _check_not_blocked(key: CertifiedKey, standing: Standing) -> None:
-    if hashlib.sha256(key.subject_public_key_info).digest() in standing.blocked_keys:
+    names = {key.subject_public_key_info}
+    usual = _with_usual_exponent(key.public_key)
+    if usual is not key.public_key:
+        names.add(usual.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    if any(hashlib.sha256(each).digest() in standing.blocked_keys for each in names):
         raise Refused(
             "The operators have blocked this key: somebody else may have it; make a new one.",
             code="key-blocked",

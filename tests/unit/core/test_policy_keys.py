@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import pytest
@@ -10,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support import hostile_requests as made
 from tests.support.authorities import NOW, default_authority, load_profile, server_request
 from tests.support.badkeys import SAMPLES, modulus
+from tests.support.known_keys import certification_request, public_octets, rsa_key
 
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.csr import parse_certification_request
 from cassiopeia.core.policy import ApprovedRequest, decide
 from cassiopeia.core.request import CertificateRequest, KeyKind
@@ -24,12 +27,19 @@ CLOSE_PRIMES = (SAMPLES / "rsa-fermat.csr").read_bytes()
 
 
 def judge(
-    request: CertificateRequest, *, weak_keys: tuple[WeakKeyList, ...] = (), blocked: bytes = b""
+    request: CertificateRequest,
+    *,
+    weak_keys: tuple[WeakKeyList, ...] = (),
+    blocked: bytes = b"",
+    authority: Authority | None = None,
 ) -> ApprovedRequest:
     return decide(
         request,
         rules=Rules(
-            signer_id=1, profiles={PROFILE.name: PROFILE}, authorities=(default_authority(),), weak_keys=weak_keys
+            signer_id=1,
+            profiles={PROFILE.name: PROFILE},
+            authorities=(authority or default_authority(),),
+            weak_keys=weak_keys,
         ),
         standing=Standing(blocked_keys=frozenset({hashlib.sha256(blocked).digest()})),
         now=NOW,
@@ -85,4 +95,28 @@ def test_what_the_operators_have_blocked_is_said_before_what_is_wrong_with_it() 
     key = parse_certification_request(CLOSE_PRIMES)  # parsing alone needs no list, and looks for nothing of this
     with pytest.raises(Refused) as refusal:
         judge(request, weak_keys=lists, blocked=key.subject_public_key_info)
+    assert refusal.value.code == "key-blocked"
+
+
+@pytest.mark.parametrize("exponent", [65537, 65539])
+def test_a_key_that_is_blocked_is_blocked_with_any_exponent(exponent: int) -> None:
+    request = server_request(key_proof=certification_request(rsa_key(0, 1, exponent=exponent)))
+    judge(request)
+    judge(request, blocked=public_octets(rsa_key(2, 3)))
+    for blocked in {65537, exponent}:
+        with pytest.raises(Refused) as refusal:
+            judge(request, blocked=public_octets(rsa_key(0, 1, exponent=blocked)))
+        assert refusal.value.code == "key-blocked"
+
+
+@pytest.mark.parametrize("exponents", [(65537, 65537), (65539, 65537), (65539, 65539)])
+def test_the_key_of_a_sub_ca_is_its_own_with_any_exponent(exponents: tuple[int, int]) -> None:
+    asked, own = exponents
+    authority = dataclasses.replace(default_authority(), public_key=rsa_key(0, 1, exponent=own).public_key())
+    judge(server_request(key_proof=certification_request(rsa_key(0, 2))), authority=authority)
+    with pytest.raises(Refused) as refusal:
+        judge(
+            server_request(key_proof=certification_request(rsa_key(0, 1, exponent=asked))),
+            authority=authority,
+        )
     assert refusal.value.code == "key-blocked"
