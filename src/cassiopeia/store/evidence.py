@@ -11,6 +11,7 @@ Whether a statement is true or suffices is judged elsewhere; the store keeps oct
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -37,6 +38,7 @@ from sqlalchemy import (
 from cassiopeia.core import structure
 from cassiopeia.core.evidence import Observation, read_observation
 from cassiopeia.core.request import CertificateRequest
+from cassiopeia.errors import PeerError
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import among, insert_or
 from cassiopeia.store.lint_streaks import due_probes, held_profiles, of_profiles
@@ -452,13 +454,20 @@ class Evidence:
 
 
 def attested_proofs(connection: Connection, request_rows: Collection[int]) -> dict[int, tuple[bytes, ...]]:
-    """Map those of these requests that are attested to what travels with them."""
+    """Map those of these requests that are attested to what travels with them.
+
+    What nobody can read is left out: the signer then wants the request attested anew.
+    """
     if not request_rows:
         return {}
     statement: Select[Any] = select(attestation.c.request_row, attestation.c.proofs).where(
         among(connection, attestation.c.request_row, request_rows)
     )
-    return {row.request_row: structure.decode(_Proofs, row.proofs).proofs for row in connection.execute(statement)}
+    found = {}
+    for row in connection.execute(statement):
+        with contextlib.suppress(PeerError):
+            found[row.request_row] = structure.decode(_Proofs, row.proofs).proofs
+    return found
 
 
 def drop_attestations(connection: Connection, request_rows: Collection[int]) -> None:

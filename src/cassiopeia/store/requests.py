@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import typing
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, select
 
-from cassiopeia.core.request import CertificateRequest, SubjectAltName, SubjectAttribute, request_digest
+from cassiopeia.core.request import CertificateRequest, KeyKind, SubjectAltName, SubjectAttribute, request_digest
 from cassiopeia.errors import Refused
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import insert_or
@@ -191,9 +192,21 @@ def request_values(wanted: CertificateRequest, *, request_id: bytes, digest: byt
 
 
 def certificate_request(row: Row[Any], *, proofs: tuple[bytes, ...] = ()) -> CertificateRequest:
-    """Return the request that a row of the request table holds, and these proofs with it."""
+    """Return the request that a row of the request table holds, and these proofs with it.
+
+    A row that somebody else has written, and that nobody can read, is a request without key or names: whoever gets it
+    refuses it, and goes on with the next.
+    """
+    unreadable = CertificateRequest(key_kind="csr", key_proof=b"", account=row.account, profile=row.profile)
+    try:
+        unreadable = replace(unreadable, request_id=bytes.fromhex(row.request_id))
+        attributes, alt_names = _decode_pairs(row.attributes), _decode_pairs(row.alt_names)
+    except (ValueError, msgspec.DecodeError):
+        return unreadable
+    if row.key_kind not in typing.get_args(KeyKind):
+        return unreadable
     return CertificateRequest(
-        request_id=bytes.fromhex(row.request_id),
+        request_id=unreadable.request_id,
         account=row.account,
         profile=row.profile,
         key_kind=row.key_kind,
@@ -201,8 +214,8 @@ def certificate_request(row: Row[Any], *, proofs: tuple[bytes, ...] = ()) -> Cer
         signature_hash=row.signature_hash,
         wish_from=row.wish_from,
         wish_to=row.wish_to,
-        attributes=tuple(SubjectAttribute(type=kind, value=value) for kind, value in _decode_pairs(row.attributes)),
-        alt_names=tuple(SubjectAltName(type=kind, value=value) for kind, value in _decode_pairs(row.alt_names)),
+        attributes=tuple(SubjectAttribute(type=kind, value=value) for kind, value in attributes),
+        alt_names=tuple(SubjectAltName(type=kind, value=value) for kind, value in alt_names),
         ocsp_target_ca=row.ocsp_target_ca,
         proofs=proofs,
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.support.attesting import PROVED, StoreValidator, proving_worker
 from tests.support.authorities import PROFILES
 from tests.support.client_loop import Client
@@ -272,3 +273,24 @@ class _WithoutKey:
         if isinstance(task, Sign):
             return Deferred(task=task.task, code="key-away", message="the token is away", retry_after_s=0)
         return self._worker.carry_out(task)
+
+
+@pytest.mark.parametrize(
+    "damage", ["alt_names = '[1'", "attributes = '[7]'", "key_kind = 'pgp'", "request_id = 'x'", "key_proof = x'00'"]
+)
+def test_a_request_that_somebody_has_damaged_stops_nobody(site: Site, damage: str) -> None:
+    site.submit(1, profile=FREE)
+    with site.store.database.write() as connection:
+        connection.execute(text(f"UPDATE request SET {damage}"))  # noqa: S608 - ours
+    site.submit(2, profile=FREE)
+    site.run_until(lambda: site.store.requests.page(state="refused").items != ())
+    site.run_until_issued(2)
+
+
+def test_an_attestation_that_nobody_can_read_is_made_anew(site: Site) -> None:
+    site.hear_the_nonce()
+    site.submit(1)
+    site.validator.turn()
+    with site.store.database.write() as connection:
+        connection.execute(text("UPDATE attestation SET proofs = x'00'"))
+    site.run_until_issued(1)

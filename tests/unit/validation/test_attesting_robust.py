@@ -174,3 +174,17 @@ def test_an_observation_from_the_end_of_time_is_none(site: Site, attester: Attes
     site.turn(attester)
 
     site.judge(site.lease()[0])
+
+
+@pytest.mark.parametrize("damage", ["alt_names = '[1'", "attributes = '[7]'", "key_kind = 'pgp'", "request_id = 'x'"])
+def test_a_request_that_somebody_has_damaged_stops_nobody(site: Site, attester: Attester, damage: str) -> None:
+    site.hear()
+    site.prove()
+    site.submit(1)
+    change(site, f"UPDATE request SET {damage}")  # noqa: S608 - ours
+    site.submit(2)
+    site.turn(attester)
+
+    damaged, good = site.lease()
+    assert damaged.request.key_proof == b""
+    site.judge(good)
