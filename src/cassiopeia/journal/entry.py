@@ -166,11 +166,15 @@ class Abandonment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """kind `refusal`: a request was refused for good. Part: `Reason`."""
+    """kind `refusal`: a request was refused for good. Part: `Reason`.
+
+    `exposes` are the keys of certificates and sub-CAs with which its key shares a prime: SHA-256 of their moduli.
+    """
 
     request_id: bytes
     request_digest: bytes
     code: str
+    exposes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -330,7 +330,7 @@ class IssuanceDesk:
         try:
             authority = self._check_recording(exchange, decided, key)
         except Refused as refusal:
-            self._journal_refusal(exchange, refusal, now=now)
+            self._journal_refusal(exchange, refusal, exposes=self._keys.exposed_by(key), now=now)
             return
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
@@ -382,7 +382,9 @@ class IssuanceDesk:
             return
         self._journal_refusal(exchange, Refused(outcome.message, code=outcome.code, field=outcome.field), now=now)
 
-    def _journal_refusal(self, exchange: _Exchange, refusal: Refused, *, now: dt.datetime) -> None:
+    def _journal_refusal(
+        self, exchange: _Exchange, refusal: Refused, *, exposes: tuple[bytes, ...] = (), now: dt.datetime
+    ) -> None:
         try:
             self._caps.check_refusal(refusal)
         except Unavailable as error:
@@ -394,6 +396,7 @@ class IssuanceDesk:
             code=refusal.code,
             field=refusal.field,
             message=refusal.message,
+            exposes=exposes,
             now=now,
         )
         _log.debug("%s refused: %s", _short(exchange.request), refusal.message)

@@ -286,9 +286,17 @@ class Journal:
         return self._position
 
     def record_refusal(
-        self, *, request_id: bytes, request_digest: bytes, code: str, field: str, message: str, now: dt.datetime
+        self,
+        *,
+        request_id: bytes,
+        request_digest: bytes,
+        code: str,
+        field: str,
+        message: str,
+        exposes: tuple[bytes, ...] = (),
+        now: dt.datetime,
     ) -> None:
-        body = entries.Refusal(request_id=request_id, request_digest=request_digest, code=code)
+        body = entries.Refusal(request_id=request_id, request_digest=request_digest, code=code, exposes=exposes)
         self._append(body, _reason(field, message), now=now)
 
     def record_revocations(

@@ -25,6 +25,7 @@ INDEX_VERSION: Final = 4
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
+_DIGEST_OCTETS: Final = 32
 
 TABLES: Final = ("certificate", "revocation", "revocation_request", "crl", "halt", "milestone")
 SCHEMA: Final = """
@@ -183,18 +184,18 @@ class JournalIndex:
             case entries.Epoch():
                 self._add_milestone(entry, body.number, body.public_key)
                 self._execute("DELETE FROM halt WHERE code = ?", (LOST_PAST,))
-            case entries.Key():
-                self._add_milestone(entry, 0, body.public_key)
-            case entries.Configuration():
-                self._add_milestone(entry, 0, body.configuration_hash)
+            case entries.Key(public_key=octets) | entries.Configuration(configuration_hash=octets):
+                self._add_milestone(entry, 0, octets)
             case entries.ClockEpoch():
                 self._add_milestone(entry, _seconds(body.true_time) - _seconds(body.machine_time), b"")
             case entries.OrderObeyed():
                 self._add_milestone(entry, body.sequence, hashlib.sha256(body.order).digest())
             case entries.Removal():
                 self._add_milestone(entry, body.last, b"")
+            case entries.Refusal(exposes=exposed) if exposed:
+                self._add_milestone(entry, 0, b"".join(exposed))
             case _:
-                pass  # starts and refusals: nobody asks for them
+                pass  # starts, and refusals that say nothing of others: nobody asks for them
 
     def find_request(self, request_id: bytes) -> Intent | None:
         """The newest intent under this request id that was not abandoned."""
@@ -304,6 +305,13 @@ class JournalIndex:
             (at_most,),
         )
         return [row[0] for row in rows]
+
+    def exposed_keys(self) -> list[bytes]:
+        """Digests of keys of which refusals say that another key has shown their primes; in order."""
+        joined = [octets for _, _, octets in self._milestones("refusal")]
+        return [
+            each[start : start + _DIGEST_OCTETS] for each in joined for start in range(0, len(each), _DIGEST_OCTETS)
+        ]
 
     def moduli(self, *, after: int, at_most: int) -> list[tuple[int, bytes]]:
         """Every modulus of an RSA key once, in order, from behind this index on; each with the index of its entry."""

@@ -30,8 +30,8 @@ class KeyHistory:
     def __init__(self, index: JournalIndex, *, own: Mapping[bytes, str] | None = None) -> None:
         self._index = index
         self._own = {hashlib.sha256(modulus).digest(): name for modulus, name in (own or {}).items()}
-        # By digest; in the order in which they were found.
-        self._exposed: dict[bytes, None] = {}
+        # By digest, in the order in which they were found: those that share a prime with each and matter to others.
+        self._exposed: dict[bytes, frozenset[bytes]] = dict.fromkeys(index.exposed_keys(), frozenset())
 
     def needs_examination(self, key: KeyIdentity) -> bool:
         """Whether it must be compared with all others first. What was certified before was compared then."""
@@ -41,14 +41,18 @@ class KeyHistory:
         """Take the examiner's verdict: the moduli with which this one shares a factor."""
         if not others:
             return
-        for each in (modulus, *others):
-            digest = hashlib.sha256(each).digest()
+        digests = [hashlib.sha256(each).digest() for each in (modulus, *others)]
+        known = frozenset(each for each in digests if each in self._own or self._index.knows_key(each))
+        for digest in digests:
             if digest not in self._exposed:
-                while len(self._exposed) >= _MAXIMUM_EXPOSED:
-                    del self._exposed[next(iter(self._exposed))]
-                self._exposed[digest] = None
+                self._forget_one()
                 for sentence in self._harm(digest):
                     _log.error("%s", sentence)
+            self._exposed[digest] = self._exposed.get(digest, frozenset()) | known
+
+    def exposed_by(self, key: KeyIdentity) -> tuple[bytes, ...]:
+        """The keys of certificates and sub-CAs that share a prime with this one, which the journal has to remember."""
+        return tuple(sorted(self._exposed.get(key.digest, ())))
 
     def check(self, key: KeyIdentity, account: str) -> None:
         """Raise Refused for a key of another account, for one that anybody can compute, and for a compromised one."""
@@ -86,6 +90,12 @@ class KeyHistory:
                     yield sentence
         if found > _MAXIMUM_ALARMS:
             yield f"{found - _MAXIMUM_ALARMS} more keys share prime factors: see the signer's log"
+
+    def _forget_one(self) -> None:
+        """Make room: what is nobody's goes first, so that a flood of worthless keys hides none that matters."""
+        if len(self._exposed) >= _MAXIMUM_EXPOSED:
+            worthless = (each for each in self._exposed if each not in self._own and not self._index.knows_key(each))
+            del self._exposed[next(worthless, next(iter(self._exposed)))]
 
     def _compromised(self) -> Iterator[str]:
         serials = self._index.standing_though_compromised(at_most=_MAXIMUM_SERIALS + 1)
