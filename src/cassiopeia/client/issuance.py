@@ -257,6 +257,13 @@ class Issuance:
             case RequestRefused(code="evidence-missing", message=message) if not job.request.proofs:
                 # This side did not know that the profile demands any: the subscriber is not at fault.
                 self._attest_anew(job, message)
+            case RequestRefused(code="evidence-surplus" | "evidence-invalid", message=message):
+                # Nor here: what came along is a validator's work, and that of whoever gave it other profiles.
+                self._note_evidence_alarm(
+                    f"the signer takes nothing of what a validator has put together: {message} Have signer, client and "
+                    "validators the same profiles?"
+                )
+                self._attest_anew(job, message)
             case RequestRefused(code=code, field=offending, message=message):
                 self._refuse(job, code, offending, message)
             case RequestFailed(code="reattest", message=message):

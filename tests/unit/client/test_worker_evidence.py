@@ -17,6 +17,7 @@ from tests.support.store import request_id
 
 from cassiopeia.client import evidence
 from cassiopeia.client.worker import SignerClient
+from cassiopeia.config import load_profiles
 from cassiopeia.protocol.events import LogConfirmed, SignRequested
 from cassiopeia.signer import nonces
 from cassiopeia.signer.tasks import Deferred, Outcome, Sign, Task
@@ -294,3 +295,30 @@ def test_an_attestation_that_nobody_can_read_is_made_anew(site: Site) -> None:
     with site.store.database.write() as connection:
         connection.execute(text("UPDATE attestation SET proofs = x'00'"))
     site.run_until_issued(1)
+
+
+def test_a_validator_with_other_profiles_than_the_signer_loses_nothing(site: Site) -> None:
+    """It sends a proof that the signer does not want any more: the subscriber is not at fault."""
+    worker = site.front.worker
+    profiles = load_profiles(PROFILES)
+    narrower = dataclasses.replace(profiles[PROVED], evidence=("attestation", "dns-control"))
+    site.front.worker = proving_worker(
+        site.front.authority, site.validator.validator, profiles=profiles | {PROVED: narrower}
+    )
+    site.submit(1)
+    site.run_until(lambda: "proves nothing that this request asks for" in site.find(1).last_error)
+    assert (site.find(1).state, site.find(1).tries) == ("queued", 0)
+    assert "Have signer, client and validators the same profiles?" in site.client.client._issuance.evidence_alarm
+    site.front.worker = worker
+    site.run_until_issued(1)
+    assert site.client.client._issuance.evidence_alarm == ""
+
+
+def test_an_attestation_that_somebody_has_changed_is_made_anew(site: Site) -> None:
+    site.hear_the_nonce()
+    site.submit(1, 2)
+    site.validator.turn()
+    with site.store.database.write() as connection:
+        connection.execute(text("UPDATE attestation SET proofs = (SELECT max(proofs) FROM attestation)"))
+    site.run_until_issued(1, 2)
+    assert len(site.sent()) > 2
