@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cassiopeia.core import algorithms, crl
 from cassiopeia.core.algorithms import SignatureAlgorithm
@@ -19,6 +20,10 @@ from cassiopeia.core.request import Revocation
 from cassiopeia.errors import Refused
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.journal_index import SERIAL_OCTETS
+
+
+# Each takes its certificate along to a worker: thousands would hold much memory, and keep a worker busy.
+MAXIMUM_PROOFS: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +123,12 @@ class RevocationList:
         Where retention has removed the certificate's key nothing can be verified: that is a revocation as any other.
         Raises `Refused` as `revoke` does, and for a proof that comes with another reason than keyCompromise.
         """
+        if sum(each.proof is not None for each in revocations) > MAXIMUM_PROOFS:
+            raise Refused(
+                f"A message has at most {MAXIMUM_PROOFS} proofs of compromised keys; send the others in another.",
+                code="request-too-large",
+                field="proof",
+            )
         claims = {}
         for revocation in revocations:
             if revocation.proof is None:

@@ -23,6 +23,7 @@ from cassiopeia.errors import PeerError
 from cassiopeia.journal.entry import CompromiseProof, Revocations, decode_body, decode_entry
 from cassiopeia.journal.order import CAPS
 from cassiopeia.protocol.events import LogReceived, RequestAbandoned, RequestFailed, RequestRefused
+from cassiopeia.signer.revocation import MAXIMUM_PROOFS
 from cassiopeia.signer.tasks import CheckProofs, Deferred, Signed
 
 BASE = 1 << 120
@@ -139,6 +140,14 @@ def test_one_wrong_proof_refuses_the_message_and_names_it(front: Front, pair: Pa
 @pytest.mark.parametrize("reason", [None, 4])
 def test_a_proof_goes_with_its_reason_only(front: Front, pair: Pair, copy: Copy, reason: int | None) -> None:
     assert_refused(front, pair, copy, dataclasses.replace(proved(OURS, KEY), reason=reason), "proof-reason")
+
+
+def test_too_many_proofs_in_one_message(front: Front, pair: Pair, copy: Copy) -> None:
+    many = [proved(OURS, KEY)] * (MAXIMUM_PROOFS + 1)
+    answer = revoke(front, pair, request_of(copy, *many))
+    assert isinstance(answer, RequestRefused)
+    assert (answer.code, answer.field) == ("request-too-large", "proof")
+    assert copy.patch(revoke(front, pair, request_of(copy, *many[1:]))) == [OURS]
 
 
 def test_a_certificate_that_was_never_issued(front: Front, pair: Pair, copy: Copy) -> None:
