@@ -9,16 +9,20 @@ signs no CRL: it could give a number out twice, and its journal is not the one t
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cassiopeia.core import certificate
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Unavailable
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.signer.clock import CODE_PREFIX
-from cassiopeia.signer.journal import Journal
+from cassiopeia.signer.journal import Intent, Journal
 
 _RETRY_AFTER_S: Final = 300
+_ORDERED_RETRY_S: Final = 600
 
 _HALTS: Final = {
     LOST_PAST: "the signer's journal is shorter than one that it signed: it has lost part of its past. Make it again "
@@ -84,3 +88,21 @@ class Gate:
         if code in self._halts:
             self._journal.record_resume(code, now=now)
             self._halts.discard(code)
+
+
+def check_order(intent: Intent, standing: Standing) -> None:
+    """Raise Unavailable for what was decided, and by an order of the operators must not be signed now."""
+    if intent.signing_ca in standing.halted_authorities:
+        raise Unavailable(
+            f"the sub-CA {intent.signing_ca} is halted by an order of the operators",
+            code="authority-halted",
+            retry_after_s=_ORDERED_RETRY_S,
+        )
+    if standing.blocked_keys:
+        key = certificate.read_tbs(intent.tbs_certificate).subject_public_key_info
+        if hashlib.sha256(key).digest() in standing.blocked_keys:
+            raise Unavailable(
+                "the operators have blocked this key after the certificate was promised: it is not signed",
+                code="key-blocked",
+                retry_after_s=_ORDERED_RETRY_S,
+            )

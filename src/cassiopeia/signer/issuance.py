@@ -25,7 +25,7 @@ from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
-from cassiopeia.signer.gate import Gate
+from cassiopeia.signer.gate import Gate, check_order
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.key_history import KeyHistory
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 # Wire specification: an intent that nobody confirms ends after 15 minutes.
 INTENT_LIFE_S = 15 * 60
-_ORDERED_RETRY_S = 600
 # Comparing a key with all others takes seconds at the most, but for a signer that has just started; what was decided
 # longer ago is decided anew.
 _DECISION_LIFE_S = 60
@@ -436,6 +435,14 @@ class IssuanceDesk:
     def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
         step("sign 10 signed")
         try:
+            # An order may have come while a worker signed, and its answer says that nothing comes out any more. What
+            # nobody has seen does not exist; these same octets are signed again when the order is taken back.
+            check_order(intent, self._standing())
+        except Unavailable as error:
+            for exchange in exchanges:
+                self._journal.when_durable(functools.partial(self._fail, exchange, error))
+            return
+        try:
             self._check_signature(intent, signature)
         except PeerError:
             self._own_faults.signature_wrong(intent.signing_ca)
@@ -498,7 +505,7 @@ class IssuanceDesk:
         try:
             self._gate.check_issuing()
             if intent is not None:
-                _check_order(intent, self._standing())
+                check_order(intent, self._standing())
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -551,24 +558,6 @@ class IssuanceDesk:
 
     def _session_lives(self, exchange: _Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
-
-
-def _check_order(intent: Intent, standing: Standing) -> None:
-    """Raise Unavailable for what was decided, and by an order of the operators must not be signed now."""
-    if intent.signing_ca in standing.halted_authorities:
-        raise Unavailable(
-            f"the sub-CA {intent.signing_ca} is halted by an order of the operators",
-            code="authority-halted",
-            retry_after_s=_ORDERED_RETRY_S,
-        )
-    if standing.blocked_keys:
-        key = certificate.read_tbs(intent.tbs_certificate).subject_public_key_info
-        if hashlib.sha256(key).digest() in standing.blocked_keys:
-            raise Unavailable(
-                "the operators have blocked this key after the certificate was promised: it is not signed",
-                code="key-blocked",
-                retry_after_s=_ORDERED_RETRY_S,
-            )
 
 
 def _profile(request: CertificateRequest) -> str:

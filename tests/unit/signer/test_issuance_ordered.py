@@ -195,6 +195,27 @@ def test_a_confirmation_that_waits_for_the_disk_while_the_order_comes_is_not_sig
     assert "result" not in kinds(front)
 
 
+@pytest.mark.parametrize(("restrict", "loosen"), [(HALT, RESUME), (BLOCK, UNBLOCK)])
+def test_what_a_worker_signs_while_the_order_comes_does_not_come_out(
+    front: Front, pair: Pair, restrict: Arguments, loosen: Arguments
+) -> None:
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    (task,) = front.signing
+    front.tasks.clear()
+    signed = front.worker.carry_out(task)
+    obeyed(front, front.connect(), restrict)
+    front.deliver(signed)
+    front.settle()
+    (answer,) = front.answers(pair)
+    assert isinstance(answer, RequestFailed)
+    assert "result" not in kinds(front)
+    obeyed(front, front.connect(), loosen)
+    assert certificate_of(front, pair)
+
+
 def test_what_is_signed_already_is_given_out(front: Front, pair: Pair) -> None:
     first = certificate_of(front, pair)
     obeyed(front, pair, HALT)
