@@ -21,7 +21,6 @@ from cassiopeia.errors import Refused
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.journal_index import SERIAL_OCTETS
 
-
 # Each takes its certificate along to a worker: thousands would hold much memory, and keep a worker busy.
 MAXIMUM_PROOFS: Final = 100
 
