@@ -13,25 +13,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-# Long enough that little is done for each product, short enough that Python multiplies it in some milliseconds.
-_PRODUCT_OCTETS: Final = 128 * 1024
+# Long enough that little is done for each product, short enough that two are multiplied in some milliseconds.
+_PRODUCT_OCTETS: Final = 256 * 1024
 _MAXIMUM_OTHERS: Final = 100
 _WORD_BITS: Final = 64
 
+Number = TypeVar("Number")
 
-class SeenModuli:
-    """Every modulus seen so far, in memory: twice its octets and about 150 more for each.
+
+class Arithmetic(Protocol[Number]):
+    """Positive numbers, as some library keeps them: one comes with Python, another may be quicker."""
+
+    def number(self, value: int) -> Number: ...
+
+    def multiply(self, first: Number, second: Number) -> Number: ...
+
+    def reduce(self, numbers: Sequence[Number], modulus: Number) -> Number:
+        """What has in common with this odd modulus whatever the product of the numbers has in common with it."""
+        ...
+
+    def shares(self, numbers: Sequence[Number], modulus: Number) -> bool:
+        """Whether any of the numbers has a factor in common with the modulus, which is much shorter."""
+        ...
+
+
+class SeenModuli(Generic[Number]):
+    """Every modulus seen so far, in memory: twice its octets and some 250 more for each.
 
     Moduli are unsigned, big-endian, without leading zeros. A power of two that two of them share is not looked at: keys
     with even moduli are none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arithmetic: Arithmetic[Number]) -> None:
+        self._arithmetic = arithmetic
         self._others: dict[bytes, tuple[bytes, ...]] = {}
-        self._products: list[bytes] = []
-        self._newest = 1
+        # Each with its length in octets, which at least halves from one to the next, but for those that are full.
+        self._products: list[tuple[int, Number]] = []
 
     def __len__(self) -> int:
         return len(self._others)
@@ -41,7 +60,7 @@ class SeenModuli:
         new = [each for each in dict.fromkeys(moduli) if each not in self._others]
         self._others.update(dict.fromkeys(new, ()))
         for group in _groups(new):
-            self._add(_product([_odd(each) for each in group]))
+            self._add(group, self._product([self._number(each) for each in group]))
 
     def examine(self, moduli: Sequence[bytes]) -> list[tuple[bytes, ...]]:
         """With which others each of these shares a factor, up to a hundred; from now on these are seen as well.
@@ -49,70 +68,85 @@ class SeenModuli:
         The same modulus again is no other. What was examined before gets what is known of it now.
         """
         new = [each for each in dict.fromkeys(moduli) if each not in self._others]
-        numbers = [_odd(each) for each in new]
-        batch = _product(numbers)
-        rest = self._reduce_all(batch)
-        before = 1
-        for modulus, number in zip(new, numbers, strict=True):
-            self._others[modulus] = ()
-            # 1. Everything seen before, and all of this batch that stands before this one, modulo this one.
-            left = rest % number * (before % number)
-            before *= number
-            # 2. Hardly ever: which ones it was.
-            if math.gcd(left, number) != 1:
-                self._find_others(modulus, number)
-        self._add(batch)
+        numbers = [self._number(each) for each in new]
+        if new:
+            batch = self._product(numbers)
+            rest = self._arithmetic.reduce([product for _, product in self._products], batch)
+            before = self._arithmetic.number(1)
+            for modulus, number in zip(new, numbers, strict=True):
+                self._others[modulus] = ()
+                # 1. Everything seen before, and all of this batch that stands before this one.
+                if self._arithmetic.shares([rest, before], number):
+                    # 2. Hardly ever: which ones it was.
+                    self._find_others(modulus)
+                before = self._arithmetic.multiply(before, number)
+            self._add(new, batch)
         return [self._others[each] for each in moduli]
 
-    def _find_others(self, modulus: bytes, number: int) -> None:
-        found = [each for each in self._others if each != modulus and math.gcd(_odd(each), number) != 1]
+    def _find_others(self, modulus: bytes) -> None:
+        value = _odd(modulus)
+        found = [each for each in self._others if each != modulus and math.gcd(_odd(each), value) != 1]
         self._others[modulus] = tuple(found[:_MAXIMUM_OTHERS])
         for each in found:
             self._others[each] = (*self._others[each], modulus)[:_MAXIMUM_OTHERS]
 
-    def _add(self, product: int) -> None:
-        self._newest *= product
-        octets = _octets(self._newest)
-        if octets >= _PRODUCT_OCTETS:
-            self._products.append(self._newest.to_bytes(octets, "little"))
-            self._newest = 1
+    def _add(self, moduli: Sequence[bytes], product: Number) -> None:
+        octets = sum(map(len, moduli))
+        while self._products:
+            before, earlier = self._products[-1]
+            if before >= 2 * octets or before + octets > _PRODUCT_OCTETS:
+                break
+            self._products.pop()
+            octets, product = before + octets, self._arithmetic.multiply(earlier, product)
+        self._products.append((octets, product))
 
-    def _reduce_all(self, modulus: int) -> int:
-        """A number that has in common with this odd one what the product of all moduli has in common with it."""
-        if modulus == 1:
-            return 0
-        reduction = _Reduction(modulus)
-        rest = reduction.reduce(self._newest)
-        for product in self._products:
-            rest = reduction.reduce(rest * reduction.reduce_octets(product))
-        return rest
+    def _product(self, numbers: Sequence[Number]) -> Number:
+        """Of factors of about equal length: that is the quickest way."""
+        if len(numbers) == 1:
+            return numbers[0]
+        half = len(numbers) // 2
+        return self._arithmetic.multiply(self._product(numbers[:half]), self._product(numbers[half:]))
+
+    def _number(self, modulus: bytes) -> Number:
+        return self._arithmetic.number(_odd(modulus))
 
 
-class _Reduction:
-    """Reduction modulo one odd number without division: Montgomery's, with words as long as the modulus itself.
+class PythonArithmetic:
+    """Python's own integers; division is Montgomery's, with words as long as the modulus itself.
 
-    Each step divides by a power of two. That has no factor in common with an odd number, so what numbers have in common
-    with the modulus stays, and nothing else of them matters here.
+    Each of its steps divides by a power of two. That has no factor in common with an odd number, so what numbers have
+    in common with the modulus stays, and nothing else of them matters here.
     """
 
-    def __init__(self, modulus: int) -> None:
-        self._modulus = modulus
-        self._octets = _octets(modulus)
-        self._bits = 8 * self._octets
-        self._mask = (1 << self._bits) - 1
-        self._inverse = -_inverse(modulus, self._bits) & self._mask
+    def number(self, value: int) -> int:
+        return value
 
-    def reduce(self, number: int) -> int:
-        return self.reduce_octets(number.to_bytes(_octets(number), "little"))
+    def multiply(self, first: int, second: int) -> int:
+        return first * second
 
-    def reduce_octets(self, octets: bytes) -> int:
-        """Of a number in little-endian order; what comes is at most a little longer than the modulus."""
-        carried = 0
-        for start in range(0, len(octets), self._octets):
-            carried += int.from_bytes(octets[start : start + self._octets], "little")
-            factor = carried * self._inverse & self._mask
-            carried = (carried + factor * self._modulus) >> self._bits
-        return carried
+    def reduce(self, numbers: Sequence[int], modulus: int) -> int:
+        octets = (modulus.bit_length() + 7) // 8
+        mask = (1 << 8 * octets) - 1
+        inverse = -_inverse(modulus, 8 * octets) & mask
+        rest = 1
+        for number in numbers:
+            rest = _reduce(rest * _reduce(number, modulus, inverse, octets), modulus, inverse, octets)
+        return rest
+
+    def shares(self, numbers: Sequence[int], modulus: int) -> bool:
+        return math.gcd(math.prod(number % modulus for number in numbers), modulus) != 1
+
+
+def _reduce(number: int, modulus: int, inverse: int, octets: int) -> int:
+    """What comes is at most a little longer than the modulus."""
+    bits, mask = 8 * octets, (1 << 8 * octets) - 1
+    source = number.to_bytes((number.bit_length() + 7) // 8, "little")
+    carried = 0
+    for start in range(0, len(source), octets):
+        carried += int.from_bytes(source[start : start + octets], "little")
+        factor = carried * inverse & mask
+        carried = (carried + factor * modulus) >> bits
+    return carried
 
 
 def _inverse(odd: int, bits: int) -> int:
@@ -123,15 +157,7 @@ def _inverse(odd: int, bits: int) -> int:
         known = min(2 * known, bits)
         mask = (1 << known) - 1
         inverse = inverse * (2 - (odd & mask) * inverse) & mask
-    return inverse
-
-
-def _product(numbers: Sequence[int]) -> int:
-    """Of factors of about equal length: that is where Python multiplies quickest."""
-    if len(numbers) <= 1:
-        return math.prod(numbers)
-    half = len(numbers) // 2
-    return _product(numbers[:half]) * _product(numbers[half:])
+    return inverse & ((1 << bits) - 1)
 
 
 def _groups(moduli: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
@@ -139,17 +165,12 @@ def _groups(moduli: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
     start = octets = 0
     for place, each in enumerate(moduli):
         octets += len(each)
-        if octets >= _PRODUCT_OCTETS:
+        if octets >= _PRODUCT_OCTETS or place + 1 == len(moduli):
             yield moduli[start : place + 1]
             start, octets = place + 1, 0
-    yield moduli[start:]
 
 
 def _odd(modulus: bytes) -> int:
     """The modulus without its factors of two; 1 for 0."""
     number = int.from_bytes(modulus, "big")
     return number // (number & -number) if number else 1
-
-
-def _octets(number: int) -> int:
-    return max(1, (number.bit_length() + 7) // 8)

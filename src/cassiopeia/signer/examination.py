@@ -11,12 +11,14 @@ import contextlib
 import signal
 import socket
 import sys
+from typing import Any
 
 import msgspec
 
-from cassiopeia.core.shared_factors import SeenModuli
+from cassiopeia.core.shared_factors import PythonArithmetic, SeenModuli
 from cassiopeia.errors import PeerError
 from cassiopeia.frames import FrameReader, frame
+from cassiopeia.signer.gmp import GmpArithmetic
 
 
 class Remember(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -32,9 +34,10 @@ class Examine(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Remembered(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """How many moduli it compares with now."""
+    """How many moduli it compares with now, and by which library."""
 
     count: int
+    library: str
 
 
 class Examined(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -57,19 +60,28 @@ def read_answers(body: bytes) -> list[Answer]:
         raise PeerError("the examiner sent an answer that is none") from error
 
 
-def answer(seen: SeenModuli, question: Question) -> Answer:
-    if isinstance(question, Remember):
-        seen.remember(question.moduli)
-        return Remembered(count=len(seen))
-    return Examined(others=[list(others) for others in seen.examine(question.moduli)])
+class Examination:
+    """All that was seen, compared by the quickest arithmetic of this machine."""
 
+    def __init__(self) -> None:
+        self._seen: SeenModuli[Any]
+        try:
+            self._seen, self._library = SeenModuli(GmpArithmetic()), "GMP"
+        except OSError:
+            self._seen, self._library = SeenModuli(PythonArithmetic()), "Python; GMP (libgmp10) would be quicker"
 
-def serve(stream: socket.socket) -> None:
-    """Answer until the front closes the stream."""
-    seen, reader = SeenModuli(), FrameReader()
-    while octets := stream.recv(1 << 20):
-        for body in reader.feed(octets):
-            stream.sendall(frame([answer(seen, question) for question in _question_decoder.decode(body)]))
+    def answer(self, question: Question) -> Answer:
+        if isinstance(question, Remember):
+            self._seen.remember(question.moduli)
+            return Remembered(count=len(self._seen), library=self._library)
+        return Examined(others=[list(others) for others in self._seen.examine(question.moduli)])
+
+    def serve(self, stream: socket.socket) -> None:
+        """Answer until the front closes the stream."""
+        reader = FrameReader()
+        while octets := stream.recv(1 << 20):
+            for body in reader.feed(octets):
+                stream.sendall(frame([self.answer(question) for question in _question_decoder.decode(body)]))
 
 
 def main() -> None:
@@ -77,7 +89,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A front that has gone wants no answer.
     with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
-        serve(stream)
+        Examination().serve(stream)
 
 
 if __name__ == "__main__":
