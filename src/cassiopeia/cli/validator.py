@@ -94,7 +94,15 @@ def init(directory: Path, client_path: Path, name: str | None, kinds: tuple[str,
         err=True,
     )
     click.echo(pinning_toml(name, kinds), err=True)
-    click.echo(f"Then: cassiopeia validator run -c {directory / 'validator.toml'}", err=True)
+    command = "run"
+    if _ATTESTATION not in kinds:
+        command = "observe"
+        click.echo(
+            "It attests no requests. Save its key beside the validator that does, too, and name the file there in "
+            "validator.peers of validator.toml.",
+            err=True,
+        )
+    click.echo(f"Then: cassiopeia validator {command} -c {directory / 'validator.toml'}", err=True)
 
 
 @validator.command(short_help="State that something was seen.")

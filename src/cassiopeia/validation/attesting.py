@@ -153,8 +153,8 @@ class Attester:
         words = self.live(now)
         if not words:
             raise OperatorError(
-                "no signer was heard in the last five minutes: is `cassiopeia client run` running, and does the line "
-                "stand?"
+                "no signer was heard in the last five minutes: is `cassiopeia client run` running, does the line "
+                "stand, and is the clock right, here and there?"
             )
         word = next((each for each in words if not self.doubt(each)), words[0])
         if doubt := self.doubt(word):

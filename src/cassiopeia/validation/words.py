@@ -98,6 +98,8 @@ class Words:
         self._journal_keys = journal_keys
         self._remembered: dict[int, _Remembered] = {}
         self._doubted: dict[int, bytes] = {}
+        # When words were asked for, by the client's clock, that are too old or too new; None: that was said.
+        self._stale: dict[int, dt.datetime | None] = {}
 
     def live(self, now: dt.datetime) -> tuple[Word, ...]:
         """The signers that were heard lately, by number."""
@@ -108,8 +110,12 @@ class Words:
         signer_id = status.signer_id
         stored = self._store.orders.timestamp(signer_id)
         # An answer that is dated ahead came before this clock was set back.
-        if stored is None or abs(now - stored.asked_at) > LIFE:
+        if stored is None:
             return None
+        if abs(now - stored.asked_at) > LIFE:
+            self._note_stale(signer_id, stored.asked_at, now=now)
+            return None
+        self._stale.pop(signer_id, None)
         known = self._remembered.get(signer_id)
         try:
             said = structure.decode(Timestamp, stored.octets)
@@ -152,6 +158,19 @@ class Words:
             self._remembered[said.signer_id] = known
         known.octets = octets
         return known
+
+    def _note_stale(self, signer_id: int, asked_at: dt.datetime, *, now: dt.datetime) -> None:
+        """Say once that clocks differ: the word is from the future, or there is a new one that is as old."""
+        before = self._stale.setdefault(signer_id, asked_at)
+        if before is not None and (asked_at > now or asked_at != before):
+            self._stale[signer_id] = None
+            _log.error(
+                "the word of signer %d is dated %.0f minutes %s the clock of this machine, and nothing is attested for "
+                "it: set the clock, here or where the client runs",
+                signer_id,
+                abs(asked_at - now).total_seconds() / 60,
+                "ahead of" if asked_at > now else "behind",
+            )
 
     def _doubt(self, signer_id: int, octets: bytes, error: PeerError) -> None:
         """Say so once for each word."""

@@ -245,8 +245,11 @@ def test_another_validator_is_made(client: Store) -> None:
     assert [each.name for each in Path("mail/profiles").iterdir()] == ["0004-server.toml"]
     assert done.stdout.encode() == Path("mail/validator.pem").read_bytes()
     assert "save what was printed above as validators/mail.pem beside signer.toml" in done.stderr
-    assert done.stderr.endswith("Then: cassiopeia validator run -c mail/validator.toml\n")
-    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("Then:")]
+    assert done.stderr.endswith(
+        "It attests no requests. Save its key beside the validator that does, too, and name the file there in "
+        "validator.peers of validator.toml.\nThen: cassiopeia validator observe -c mail/validator.toml\n"
+    )
+    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("It attests")]
     assert tomllib.loads(pinned) == {
         "validator": [{"name": "mail", "key": "validators/mail.pem", "kinds": ["mailbox-control", "dns-control"]}]
     }
@@ -258,7 +261,7 @@ def test_what_it_prints_is_what_signer_toml_takes(client: Store, tmp_path: Path)
     done = run("init", "everything", "--client", "client.toml", "--name", "front.1")
     (tmp_path / "validators").mkdir()
     (tmp_path / "validators/front.1.pem").write_text(done.stdout)
-    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("Then:")]
+    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("It attests")]
     minimum: dict[str, Any] = {
         "signer": "id = 1",
         "keys": 'passphrase_file = "passphrase"',

@@ -40,6 +40,29 @@ def test_an_old_word_is_none(site: Site, words: Words, age: dt.timedelta) -> Non
     assert words.live(site.now) == ()
 
 
+@pytest.mark.parametrize(("ahead", "words_said"), [(60, "60 minutes ahead of"), (-60, "59 minutes behind")])
+def test_clocks_that_are_hours_apart_are_told_once(
+    site: Site, words: Words, ahead: int, words_said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client's, by which words are dated, and that of this machine."""
+    for minute in range(3):
+        site.hear(said_at=site.now + (ahead + minute) * MINUTE)
+        assert words.live(site.now) == ()
+
+    assert caplog.text.count(f"the word of signer 1 is dated {words_said} the clock of this machine") == 1
+    site.hear()
+    assert len(words.live(site.now)) == 1
+
+
+def test_a_client_that_went_long_ago_has_no_wrong_clock(
+    site: Site, words: Words, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.hear(said_at=site.now - 60 * MINUTE)
+
+    assert words.live(site.now) == words.live(site.now + MINUTE) == ()
+    assert not caplog.text
+
+
 def test_a_word_by_another_key_is_not_believed_and_that_is_said_once(
     site: Site, words: Words, caplog: pytest.LogCaptureFixture
 ) -> None:
