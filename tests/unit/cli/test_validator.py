@@ -261,7 +261,7 @@ def test_what_it_prints_is_what_signer_toml_takes(client: Store, tmp_path: Path)
     done = run("init", "everything", "--client", "client.toml", "--name", "front.1")
     (tmp_path / "validators").mkdir()
     (tmp_path / "validators/front.1.pem").write_text(done.stdout)
-    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("It attests")]
+    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("Then:")]
     minimum: dict[str, Any] = {
         "signer": "id = 1",
         "keys": 'passphrase_file = "passphrase"',
