@@ -64,6 +64,8 @@ class Examiner:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._batch: list[tuple[int, bytes]] = []
         self._deaths = 0
+        # So many of those that wait first were there when a process died or hung: each is compared alone.
+        self._suspects = 0
         self.ready = False
         """Whether it knows all that was seen."""
 
@@ -83,7 +85,9 @@ class Examiner:
         if self._asked is None and not self.ready:
             self._feed_more()
         if self._asked is None and self.ready and self._waiting:
-            self._batch = [self._waiting.popleft() for _ in range(min(_BATCH_KEYS, len(self._waiting)))]
+            count = min(1 if self._suspects else _BATCH_KEYS, len(self._waiting))
+            self._suspects = max(0, self._suspects - count)
+            self._batch = [self._waiting.popleft() for _ in range(count)]
             self._ask(Examine(moduli=[modulus for _, modulus in self._batch]))
 
     def seconds_to_deadline(self) -> float | None:
@@ -153,7 +157,7 @@ class Examiner:
         self.pump()
 
     def _bury(self, fault: PeerError | None = None) -> None:
-        """Forget a dead process; what it held goes to the next one, in the same order."""
+        """Forget a dead process; what it held goes to the next one, key by key, and a key that was alone waits last."""
         if self._process is None:
             return
         if fault is not None:
@@ -166,5 +170,9 @@ class Examiner:
         )
         self._deaths += 1
         self._respawn_at = time.monotonic() + (_RESPAWN_DELAY_S if self._deaths > 1 else 0.0)
-        self._waiting.extendleft(reversed(self._batch))
+        if len(self._batch) == 1:
+            self._waiting.extend(self._batch)
+        else:
+            self._waiting.extendleft(reversed(self._batch))
+            self._suspects += len(self._batch)
         self._batch, self._asked, self.ready = [], None, False
