@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,88 +12,28 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support import mortal_worker
-from tests.support.authorities import NOW, PROFILES, make_ca, p256_key, server_request
-from tests.support.conversations import Pair, joined
-from tests.support.signer import install
+from tests.support.authorities import p256_key, server_request
+from tests.support.running_signer import RunningSigner
 from tests.support.statements import signed_observation
 
-from cassiopeia.config import load_signer_config
 from cassiopeia.core.request import CertificateRequest
-from cassiopeia.link.stream import open_listener
-from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestFailed
 from cassiopeia.signer import pool as pool_module
-from cassiopeia.signer.service import Signer
 
-TIME_LIMIT_S = 60.0
 # Until a worker that answers nothing is taken to hang: long enough for a slow machine, short enough for a test.
 HANGING_S = 3.0
 PROVED_PROFILE = "0004-server"
 
 
-class Running:
-    """The front process with two real workers, whose parsers have faults, and one client in memory."""
+class Running(RunningSigner):
+    """Its workers' parsers have faults."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        began = dt.datetime.now(dt.UTC)
-        ca = make_ca("unassured_2026_2", key=p256_key(), not_before=began - dt.timedelta(days=3))
-        path = install(directory, ca=ca)
-        shutil.copy(PROFILES / f"{PROVED_PROFILE}.toml", directory / "profiles")
-        authorities = directory / "authorities.toml"
-        text = authorities.read_text(encoding="utf-8")
-        # These workers are real, and so is their clock.
-        text = text.replace(f"{NOW - dt.timedelta(days=1):%Y-%m-%d}", f"{began - dt.timedelta(days=2):%Y-%m-%d}")
-        authorities.write_text(text.replace("2027-01-01", f"{began + dt.timedelta(days=60):%Y-%m-%d}"))
-        path.write_text(path.read_text(encoding="utf-8").replace("id = 1\n", "id = 1\nworkers = 2\n"))
-        config = load_signer_config(path)
-        self.signer = Signer(config, config_path=path)
-        self.signer._pool._command = (sys.executable, str(Path(mortal_worker.__file__)))
-        self.signer._listener = open_listener(config.listen)
-        self.pair: Pair = joined()
-        self.issued: dict[int, bytes] = {}
-        self.failed: dict[int, RequestFailed] = {}
-        self.signer._start()
-
-    @property
-    def ready(self) -> bool:
-        """Whether both workers have their keys."""
-        return [each.ready for each in self.signer._pool._members] == [True] * 2
+        command = (sys.executable, str(Path(mortal_worker.__file__)))
+        super().__init__(directory, workers=command, profiles=[PROVED_PROFILE])
 
     def met(self) -> list[str]:
         """Which faults the workers met, one after the other."""
         return (self.directory / mortal_worker.MET).read_text(encoding="ascii").split()
-
-    @property
-    def answered(self) -> set[int]:
-        return {*self.issued, *self.failed}
-
-    def submit(self, request: CertificateRequest) -> int:
-        return self.pair.client.submit(request)
-
-    def run_until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + TIME_LIMIT_S
-        while not done():
-            assert time.monotonic() < deadline, "nothing came"
-            self._turn()
-
-    def _turn(self) -> None:
-        for event in [*self.pair.to_signer(), *self.pair.signer.take_events()]:
-            self.signer._on_event(self.pair.signer, event)
-        ready = self.signer._selector.select(0.02)
-        for key, mask in ready:
-            key.data(mask)
-        self.signer._turn(idle=not ready)
-        for event in self.pair.to_client():
-            match event:
-                case LogReceived(handle=handle):
-                    self.pair.client.confirm_log(handle)
-                case CertificateIssued(handle=handle, signature=signature):
-                    assert signature
-                    self.issued[handle] = signature
-                case RequestFailed(handle=handle):
-                    self.failed[handle] = event
-                case _:
-                    raise AssertionError(f"{event} was not expected")
 
 
 @pytest.fixture
@@ -106,7 +43,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
         made.run_until(lambda: made.ready)
         yield made
     finally:
-        made.signer._stop()
+        made.stop()
 
 
 def good(number: int) -> CertificateRequest:
