@@ -94,15 +94,16 @@ def init(directory: Path, client_path: Path, name: str | None, kinds: tuple[str,
         err=True,
     )
     click.echo(pinning_toml(name, kinds), err=True)
-    command = "run"
-    if _ATTESTATION not in kinds:
-        command = "observe"
+    attests = _ATTESTATION in kinds
+    click.echo(
+        f"Then: cassiopeia validator {'run' if attests else 'observe'} -c {directory / 'validator.toml'}", err=True
+    )
+    if not attests:
         click.echo(
             "It attests no requests. Save its key beside the validator that does, too, and name the file there in "
             "validator.peers of validator.toml.",
             err=True,
         )
-    click.echo(f"Then: cassiopeia validator {command} -c {directory / 'validator.toml'}", err=True)
 
 
 @validator.command(short_help="State that something was seen.")

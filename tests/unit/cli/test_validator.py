@@ -246,10 +246,10 @@ def test_another_validator_is_made(client: Store) -> None:
     assert done.stdout.encode() == Path("mail/validator.pem").read_bytes()
     assert "save what was printed above as validators/mail.pem beside signer.toml" in done.stderr
     assert done.stderr.endswith(
-        "It attests no requests. Save its key beside the validator that does, too, and name the file there in "
-        "validator.peers of validator.toml.\nThen: cassiopeia validator observe -c mail/validator.toml\n"
+        "Then: cassiopeia validator observe -c mail/validator.toml\nIt attests no requests. Save its key beside the "
+        "validator that does, too, and name the file there in validator.peers of validator.toml.\n"
     )
-    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("It attests")]
+    pinned = done.stderr[done.stderr.index("[[validator]]") : done.stderr.index("Then:")]
     assert tomllib.loads(pinned) == {
         "validator": [{"name": "mail", "key": "validators/mail.pem", "kinds": ["mailbox-control", "dns-control"]}]
     }
