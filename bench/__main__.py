@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, hostile, journal, keys, line, lint, memory, proofs, shares, throughput
+from bench import crl, hostile, journal, key_history, keys, line, lint, memory, proofs, shares, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -15,6 +15,7 @@ PARTS = {
     "shares": shares.main,
     "journal": journal.main,
     "keys": keys.main,
+    "key_history": key_history.main,
     "hostile": hostile.main,
     "proofs": proofs.main,
 }
