@@ -33,6 +33,7 @@ def test_an_rsa_key_is_its_modulus() -> None:
         ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         mldsa.MLDSA44PrivateKey.generate().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
     ],
+    ids=["P-256", "Ed25519", "ML-DSA-44"],
 )
 def test_any_other_key_is_its_octets(key: bytes) -> None:
     assert identify_key(key) == KeyIdentity(digest=hashlib.sha256(key).digest())
