@@ -62,4 +62,4 @@ def test_a_reduced_product_has_in_common_what_the_product_has(
     common = math.gcd(math.prod(numbers), modulus)
     for factor in (common, modulus // common):
         if factor > 1:
-            assert made.shares([rest], made.number(factor)) == (math.gcd(common, factor) != 1)
+            assert made.common([rest], made.number(factor)) == math.gcd(common, factor)

@@ -18,6 +18,9 @@ from typing import Final, Generic, Protocol, TypeVar
 # Long enough that little is done for each product, short enough that two are multiplied in some milliseconds.
 _PRODUCT_OCTETS: Final = 256 * 1024
 _MAXIMUM_OTHERS: Final = 100
+_COMPARED_AT_ONCE: Final = 64
+# Two are enough for a key that has both its primes in common with others.
+_MAXIMUM_PARTS: Final = 3
 _WORD_BITS: Final = 64
 
 Number = TypeVar("Number")
@@ -34,8 +37,8 @@ class Arithmetic(Protocol[Number]):
         """What has in common with this odd modulus whatever the product of the numbers has in common with it."""
         ...
 
-    def shares(self, numbers: Sequence[Number], modulus: Number) -> bool:
-        """Whether any of the numbers has a factor in common with the modulus, which is much shorter."""
+    def common(self, numbers: Sequence[Number], modulus: Number) -> int:
+        """What the product of the numbers and the modulus, which is much shorter, have in common; 1 if nothing."""
         ...
 
 
@@ -76,16 +79,17 @@ class SeenModuli(Generic[Number]):
             for modulus, number in zip(new, numbers, strict=True):
                 self._others[modulus] = ()
                 # 1. Everything seen before, and all of this batch that stands before this one.
-                if self._arithmetic.shares([rest, before], number):
+                common = self._arithmetic.common([rest, before], number)
+                if common != 1:
                     # 2. Hardly ever: which ones it was.
-                    self._find_others(modulus)
+                    self._find_others(modulus, common)
                 before = self._arithmetic.multiply(before, number)
             self._add(new, batch)
         return [self._others[each] for each in moduli]
 
-    def _find_others(self, modulus: bytes) -> None:
-        value = _odd(modulus)
-        found = [each for each in self._others if each != modulus and math.gcd(_odd(each), value) != 1]
+    def _find_others(self, modulus: bytes, common: int) -> None:
+        others = [each for each in self._others if each != modulus]
+        found = [others[place] for place in sorted(_sharing([_odd(each) for each in others], common))]
         self._others[modulus] = tuple(found[:_MAXIMUM_OTHERS])
         for each in found:
             self._others[each] = (*self._others[each], modulus)[:_MAXIMUM_OTHERS]
@@ -133,8 +137,38 @@ class PythonArithmetic:
             rest = _reduce(rest * _reduce(number, modulus, inverse, octets), modulus, inverse, octets)
         return rest
 
-    def shares(self, numbers: Sequence[int], modulus: int) -> bool:
-        return math.gcd(math.prod(number % modulus for number in numbers), modulus) != 1
+    def common(self, numbers: Sequence[int], modulus: int) -> int:
+        return math.gcd(math.prod(number % modulus for number in numbers), modulus)
+
+
+def _sharing(numbers: Sequence[int], common: int) -> set[int]:
+    """At which places the numbers are that have a factor in common with this one, which is more than 1.
+
+    Mostly it is one prime: a division of each number tells, and a gcd of some dozens at a time that no part is left.
+    """
+    found: set[int] = set()
+    parts = [common]
+    for start in range(0, len(numbers), _COMPARED_AT_ONCE):
+        group = dict(enumerate(numbers[start : start + _COMPARED_AT_ONCE], start))
+        waiting = list(parts)
+        while waiting:
+            part = waiting.pop()
+            rests = {place: number % part for place, number in group.items()}
+            found |= {place for place, rest in rests.items() if not rest}
+            left = {place: rest for place, rest in rests.items() if rest}
+            product = 1
+            for rest in left.values():
+                product = product * rest % part
+            if math.gcd(product, part) == 1:
+                continue
+            partly = {place: math.gcd(rest, part) for place, rest in left.items()}
+            found |= {place for place, divisor in partly.items() if divisor != 1}
+            # From here on each part is looked for alone; keys that were made up of many primes get no more of that.
+            if len(parts) < _MAXIMUM_PARTS:
+                divisor = next(divisor for divisor in partly.values() if divisor != 1)
+                parts.remove(part)
+                parts += [divisor, part // divisor]
+    return found
 
 
 def _reduce(number: int, modulus: int, inverse: int, octets: int) -> int:
@@ -173,4 +207,6 @@ def _groups(moduli: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
 def _odd(modulus: bytes) -> int:
     """The modulus without its factors of two; 1 for 0."""
     number = int.from_bytes(modulus, "big")
+    if number & 1:
+        return number
     return number // (number & -number) if number else 1

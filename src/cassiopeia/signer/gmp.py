@@ -32,6 +32,15 @@ _IMPORT: Final = [
     ctypes.c_size_t,
     ctypes.c_char_p,
 ]
+_EXPORT: Final = [
+    ctypes.c_char_p,
+    ctypes.POINTER(ctypes.c_size_t),
+    ctypes.c_int,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_size_t,
+    _Pointer,
+]
 
 
 class GmpNumber:
@@ -56,6 +65,8 @@ class GmpArithmetic:
         self._init = self._function("init", [_Pointer])
         self._clear = self._function("clear", [_Pointer])
         self._import = self._function("import", _IMPORT)
+        self._export = self._function("export", _EXPORT, result=ctypes.c_void_p)
+        self._digits = self._function("sizeinbase", [_Pointer, ctypes.c_int], result=ctypes.c_size_t)
         self._multiply = self._function("mul", _THREE)
         self._remainder = self._function("tdiv_r", _THREE)
         self._gcd = self._function("gcd", _THREE)
@@ -80,10 +91,15 @@ class GmpArithmetic:
             self._remainder(rest.pointer, rest.pointer, modulus.pointer)
         return rest
 
-    def shares(self, numbers: Sequence[GmpNumber], modulus: GmpNumber) -> bool:
+    def common(self, numbers: Sequence[GmpNumber], modulus: GmpNumber) -> int:
         common = self.reduce(numbers, modulus)
         self._gcd(common.pointer, common.pointer, modulus.pointer)
-        return bool(self._compare(common.pointer, 1))
+        return self._value(common) if self._compare(common.pointer, 1) else 1
+
+    def _value(self, number: GmpNumber) -> int:
+        octets = ctypes.create_string_buffer(self._digits(number.pointer, 256))
+        self._export(octets, None, _LEAST_SIGNIFICANT_FIRST, 1, 0, 0, number.pointer)
+        return int.from_bytes(octets.raw, "little")
 
     def _new(self) -> GmpNumber:
         return GmpNumber(self._init, self._clear)

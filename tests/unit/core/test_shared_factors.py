@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
+from math import gcd
 from typing import Any
 
 import pytest
@@ -13,6 +15,10 @@ from cassiopeia.core import shared_factors
 from cassiopeia.core.shared_factors import SeenModuli
 
 A, B, C, D = modulus(0, 1), modulus(2, 3), modulus(4, 5), modulus(6, 7)
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
 @pytest.fixture(params=ARITHMETICS)
@@ -50,6 +56,41 @@ def test_both_primes_may_be_those_of_others(seen: SeenModuli[Any]) -> None:
     """The gcd is the whole key then, and still no key is taken for itself."""
     seen.remember([A, B])
     assert seen.examine([modulus(1, 2)]) == [(A, B)]
+
+
+def test_each_of_many_primes_finds_its_keys(seen: SeenModuli[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the shared part is put together, and in whatever part others have it, all are named in their order."""
+    several = number(prime(1) * prime(3) * prime(5))
+    everything = number(prime(0) * prime(1) * prime(2) * prime(3) * prime(4) * prime(5))
+    for at_once in (1, 2, 64):
+        monkeypatch.setattr(shared_factors, "_COMPARED_AT_ONCE", at_once)
+        fresh = SeenModuli(seen._arithmetic)
+        fresh.remember([A, B, modulus(0, 6), several, C, D])
+        assert fresh.examine([everything]) == [(A, B, modulus(0, 6), several, C)]
+
+
+def test_what_only_looks_like_a_prime_hides_nobody(seen: SeenModuli[Any]) -> None:
+    # 341 = 11 * 31 passes Fermat's test for the base 2 (Sarrus, 1819).
+    moduli = [number(factor * prime(place)) for place, factor in enumerate((11, 31, 341))]
+    seen.remember(moduli)
+    assert seen.examine([number(341 * prime(3))]) == [tuple(moduli)]
+
+
+def test_no_gcd_is_computed_with_each_key_for_a_prime_alone(
+    seen: SeenModuli[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+
+    def counted(first: int, second: int) -> int:
+        computed.append(second)
+        return gcd(first, second)
+
+    seen.remember(number(prime(0) * factor) for factor in range(3, 103, 2))
+    seen.remember(number(prime(1) * factor) for factor in range(3, 103, 2))
+    monkeypatch.setattr(math, "gcd", counted)
+    (others,) = seen.examine([modulus(0, 7)])
+    assert len(others) == 50
+    assert len(computed) <= 3
 
 
 def test_the_same_key_again_is_no_other(seen: SeenModuli[Any]) -> None:
