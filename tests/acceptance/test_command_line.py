@@ -60,6 +60,7 @@ COMMANDS = [
     ["signer", "rebuild"],
     ["backup"],
     ["restore"],
+    ["store", "forget"],
     ["store", "upgrade"],
     ["status"],
 ]

@@ -95,13 +95,13 @@ class Signer:
         self._retention = retention(config, self._profiles)
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
-        missing_lists = weak_keys.report(config.weak_keys)
         self._tls = _link_tls(config)
         self._octets_a_day = 0
         self._doubt = ""
         self._next_estimate = 0.0
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
-        # Behind the journal: the reserve belongs to whoever has that.
+        # Behind the journal: a second signer on it ends with one line; and the reserve belongs to whoever has it.
+        missing_lists = weak_keys.report(config.weak_keys)
         self._disk = DiskReserve(config.state, config.disk_reserve_octets)
         self._clock = Clock(
             leap_days=config.clock_leap_days,
