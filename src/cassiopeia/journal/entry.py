@@ -338,6 +338,7 @@ def put_previous(octets: bytes, previous_hash: bytes) -> bytes:
 
 # Of a JournalEntry: version, signer id, epoch, index.
 _FIELDS_BEFORE_PREVIOUS: Final = 4
+_ACCOUNT_PLACE: Final = 1  # of Requested
 
 
 def encode_log(log: Log) -> bytes:
@@ -393,13 +394,19 @@ def requested(request: CertificateRequest, *, salt: bytes, tbs_certificate: byte
     )
 
 
-def tbs_in_part(octets: bytes) -> bytes:
-    """The TBSCertificate in the part of an intent, without reading the rest; raises PeerError.
+def certified_in_part(octets: bytes) -> tuple[str, bytes]:
+    """The account and the TBSCertificate in the part of an intent, without the rest; raises PeerError.
 
     Several times as quick as to decode the part, and each intent needs it.
     """
-    last = der.elements(der.content(octets, der.SEQUENCE), at_most=len(dataclasses.fields(Requested)))[-1:]
-    return der.content(last[0][1] if last else b"", der.OCTET_STRING)
+    parts = der.elements(der.content(octets, der.SEQUENCE), at_most=len(dataclasses.fields(Requested)))
+    if len(parts) <= _ACCOUNT_PLACE:
+        raise PeerError("this is not the part of an intent")
+    try:
+        account = der.content(parts[_ACCOUNT_PLACE][1], der.UTF8_STRING).decode()
+    except UnicodeDecodeError as error:
+        raise PeerError("the account of an intent is not UTF-8") from error
+    return account, der.content(parts[-1][1], der.OCTET_STRING)
 
 
 def as_request(part: Requested, *, request_id: bytes) -> CertificateRequest:

@@ -411,6 +411,7 @@ class Journal:
                 if entries.decode_entry(octets).kind in entries.PERSONAL_KINDS:
                     self._begin_transaction()
                     removed += len(self._execute("DELETE FROM part WHERE position = ? RETURNING 1", (position,)))
+                    self.index.forget_account(position)
             self._removed = last
         if removed:
             self._append(entries.Removal(last=last, parts=removed), now=now)

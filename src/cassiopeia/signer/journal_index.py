@@ -21,7 +21,7 @@ from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
-INDEX_VERSION: Final = 4
+INDEX_VERSION: Final = 5
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
@@ -57,7 +57,9 @@ CREATE TABLE IF NOT EXISTS milestone (
     position INTEGER PRIMARY KEY, kind TEXT NOT NULL, number INTEGER NOT NULL, octets BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS milestone_by_kind ON milestone (kind, position);
-CREATE TABLE IF NOT EXISTS public_key (position INTEGER PRIMARY KEY, digest BLOB NOT NULL, modulus BLOB) STRICT;
+CREATE TABLE IF NOT EXISTS public_key (
+    position INTEGER PRIMARY KEY, digest BLOB NOT NULL, modulus BLOB, account TEXT
+) STRICT;
 CREATE INDEX IF NOT EXISTS public_key_by_digest ON public_key (digest);
 """
 
@@ -67,13 +69,6 @@ _FIND = """
     FROM certificate JOIN entry USING (position)
     LEFT JOIN part ON part.position = certificate.position AND part.ordinal = 0
     LEFT JOIN part AS signature ON state = 'issued' AND signature.position = result_position AND signature.ordinal = 0
-"""
-
-# What was asked for, of each certificate of a key, as far as that was not removed.
-_CERTIFIED = """
-    SELECT octets FROM public_key JOIN certificate USING (position)
-    LEFT JOIN part ON part.position = public_key.position AND part.ordinal = 0
-    WHERE digest = ? AND state <> 'abandoned'
 """
 
 Execute = Callable[..., list[Any]]
@@ -147,12 +142,15 @@ class JournalIndex:
         """Empty tables, whatever those of another release looked like; public keys stay.
 
         Where the part of an intent was removed, nothing else knows its key. What an intent adds is always the same, so
-        adding it again changes nothing. Whoever changes the columns of this table has to bring its rows along.
+        adding it again changes nothing. Whoever changes the columns of this table has to bring its rows along: rows of
+        version 4 have no account, and get it from their parts.
         """
         for table in TABLES:
             self._execute(f"DROP TABLE IF EXISTS {table}")
         for statement in SCHEMA.split(";"):
             self._execute(statement)
+        if not self._execute("SELECT 1 FROM pragma_table_info('public_key') WHERE name = 'account'"):
+            self._execute("ALTER TABLE public_key ADD COLUMN account TEXT")
 
     def add(self, entry: JournalEntry, body: Any, part: bytes = b"") -> None:
         """Take one entry, the next one, with its first part as far as that is there; raises PeerError."""
@@ -252,14 +250,16 @@ class JournalIndex:
 
         None while nobody's: it was never seen, or every certificate that was meant for it was given up.
         """
-        # A key may have thousands of certificates, and the newest mostly tells: no more than that is read.
-        rows = self._execute(f"{_CERTIFIED} ORDER BY public_key.position DESC LIMIT 1", (digest,))
-        if rows and not rows[0][0]:
-            rows = self._execute(f"{_CERTIFIED} ORDER BY octets IS NULL, public_key.position DESC LIMIT 1", (digest,))
-        if not rows:
-            return None
-        ((part,),) = rows
-        return KeyOwner(account=entries.decode_part(entries.Requested, part).account if part else None)
+        rows = self._execute(
+            "SELECT account FROM public_key JOIN certificate USING (position)"
+            " WHERE digest = ? AND state <> 'abandoned' ORDER BY account IS NULL, position DESC LIMIT 1",
+            (digest,),
+        )
+        return KeyOwner(account=rows[0][0]) if rows else None
+
+    def forget_account(self, position: int) -> None:
+        """The parts of this entry are removed, and with them whose key it was about."""
+        self._execute("UPDATE public_key SET account = NULL WHERE position = ?", (position,))
 
     def certificates_of_key(self, digest: bytes) -> list[bytes]:
         """Serial numbers of its certificates, made or on their way, the oldest first."""
@@ -300,7 +300,7 @@ class JournalIndex:
             " CROSS JOIN public_key ON public_key.position = known.position"
             " CROSS JOIN public_key AS same ON same.digest = public_key.digest"
             " CROSS JOIN certificate AS other ON other.position = same.position"
-            " WHERE revocation.proved = 1 AND other.state IN ('confirmed', 'issued')"
+            " WHERE revocation.proved = 1 AND other.state = 'issued'"
             " AND other.serial_number NOT IN (SELECT serial_number FROM revocation) LIMIT ?",
             (at_most,),
         )
@@ -458,9 +458,14 @@ class JournalIndex:
         )
 
     def _add_public_key(self, entry: JournalEntry, part: bytes) -> None:
-        key = identify_certified_key(entries.tbs_in_part(part))
+        account, tbs_certificate = entries.certified_in_part(part)
+        key = identify_certified_key(tbs_certificate)
         modulus = None if not key.modulus or self.knows_key(key.digest) else key.modulus
-        self._execute("INSERT OR IGNORE INTO public_key VALUES (?, ?, ?)", (entry.index, key.digest, modulus))
+        self._execute(
+            "INSERT INTO public_key VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (position) DO UPDATE SET account = excluded.account",
+            (entry.index, key.digest, modulus, account),
+        )
 
     def _add_revocations(self, body: entries.Revocations) -> None:
         ((ordinal,),) = self._execute(

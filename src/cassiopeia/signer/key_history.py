@@ -74,7 +74,8 @@ class KeyHistory:
             )
         if owner is not None and owner.account != account:
             raise Refused(
-                "This key was certified before, and not for this account; make a new key for this request.",
+                "This key was certified before, and not for this account, or what is known of it was removed; make a"
+                " new key for this request.",
                 code="key-in-use",
                 field="key",
             )

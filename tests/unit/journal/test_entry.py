@@ -192,3 +192,31 @@ def test_the_statement_of_a_key_holds_at_one_place_only() -> None:
     ):
         with pytest.raises(SignatureInvalid):
             ed25519.verify(JOURNAL_PUBLIC_KEY, signature, head.KEY_TAG + entry.key_statement(**statement | change))
+
+
+def test_account_and_certificate_are_read_without_the_rest() -> None:
+    requested = entry.Requested(
+        salt=b"s" * 16,
+        account="zoë",
+        profile="p",
+        ocsp_target_ca="",
+        key_kind="csr",
+        key_proof=b"csr",
+        attributes=(),
+        alt_names=(),
+        wish_from="",
+        wish_to="",
+        signature_hash="",
+        proofs=(),
+        tbs_certificate=b"tbs",
+    )
+    assert entry.certified_in_part(structure.encode(requested)) == ("zoë", b"tbs")
+    for nonsense in (
+        b"",
+        b"\x30\x00",
+        b"\x30\x02\x04\x00",
+        b"\x30\x05\x04\x00\x0c\x01\xff",
+        b"\x30\x04\x04\x00\x05\x00",
+    ):
+        with pytest.raises(PeerError):
+            entry.certified_in_part(nonsense)

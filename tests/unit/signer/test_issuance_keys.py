@@ -64,7 +64,8 @@ def test_another_account_gets_no_certificate_for_a_key(front: Front, key_proof: 
     certificate_of(front, pair, wish(1, key_proof))
     refusal = assert_refused(front.ask(pair, wish(2, key_proof, account="bob")), "key-in-use")
     assert (
-        refusal.message == "This key was certified before, and not for this account; make a new key for this request."
+        refusal.message == "This key was certified before, and not for this account, or what is known of it was"
+        " removed; make a new key for this request."
     )
     assert kinds(front)[-1] == "refusal"
     # Its owner renews as often as he likes, and gets what he has again.

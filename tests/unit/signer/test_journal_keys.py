@@ -118,6 +118,29 @@ def test_the_account_is_forgotten_with_the_part_and_the_key_is_not(journal: Jour
     assert journal.index.moduli(after=0, at_most=10) == [(first.position, identify_key(RSA).modulus)]
 
 
+def test_no_part_is_read_to_tell_whose_a_key_is(journal: Journal) -> None:
+    intend(journal, 1, RSA)
+    journal._execute("DELETE FROM part")
+    assert owner(journal, RSA) == KeyOwner(account="alice")
+
+
+def test_keys_of_an_older_release_get_their_accounts_as_far_as_parts_tell(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    intend(journal, 1, RSA)
+    intend(journal, 2, EC, now=NOW + YEAR)
+    journal.commit()
+    journal.remove_parts(before=NOW + YEAR / 2, now=NOW + YEAR)
+    journal.commit()
+    journal.close()
+    grown = keys_in(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
+        database.execute("ALTER TABLE public_key DROP COLUMN account")
+    journal = make_anew(tmp_path)
+    assert (owner(journal, RSA), owner(journal, EC)) == (KeyOwner(account=None), KeyOwner(account="alice"))
+    journal.close()
+    assert keys_in(tmp_path) == grown
+
+
 def test_each_modulus_comes_once_and_in_order(journal: Journal) -> None:
     keys = [public_octets(rsa_key(0, number)) for number in range(1, 5)]
     positions = [intend(journal, number, key).position for number, key in enumerate([*keys, keys[0], EC])]
