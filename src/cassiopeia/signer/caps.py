@@ -242,7 +242,7 @@ def _counted(entry: JournalEntry, parts: tuple[bytes, ...]) -> Iterator[tuple[st
     match body:
         case entries.Intent() if parts[0]:
             part = entries.decode_part(entries.Requested, parts[0])
-            validators = _validators(part.proofs) if body.protocol > 1 else ()
+            validators = validators_of(part.proofs) if body.protocol > 1 else ()
             for cap, name in _names(body.profile, part.account, validators):
                 yield cap, name, 1
         case entries.Revocations(entries=revoked, proofs=proofs) if len(revoked) > len(proofs):
@@ -253,7 +253,7 @@ def _counted(entry: JournalEntry, parts: tuple[bytes, ...]) -> Iterator[tuple[st
             pass
 
 
-def _validators(proofs: tuple[bytes, ...]) -> tuple[bytes, ...]:
+def validators_of(proofs: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """The key ids of all who proved something of an intent, each once."""
     if not proofs:
         return ()

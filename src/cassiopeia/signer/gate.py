@@ -17,7 +17,9 @@ from typing import Final
 from cassiopeia.core import certificate
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Unavailable
+from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import LOST_PAST
+from cassiopeia.signer.caps import validators_of
 from cassiopeia.signer.clock import CODE_PREFIX
 from cassiopeia.signer.journal import Intent, Journal
 
@@ -98,6 +100,13 @@ def check_order(intent: Intent, standing: Standing) -> None:
             code="authority-halted",
             retry_after_s=_ORDERED_RETRY_S,
         )
+    if standing.disabled_validators and not standing.disabled_validators.isdisjoint(_provers(intent)):
+        raise Unavailable(
+            "the operators have disabled a validator that had proved this request before the certificate was"
+            " promised: it is not signed",
+            code="validator-disabled",
+            retry_after_s=_ORDERED_RETRY_S,
+        )
     if standing.blocked_keys:
         key = certificate.read_tbs(intent.tbs_certificate).subject_public_key_info
         if hashlib.sha256(key).digest() in standing.blocked_keys:
@@ -106,3 +115,12 @@ def check_order(intent: Intent, standing: Standing) -> None:
                 code="key-blocked",
                 retry_after_s=_ORDERED_RETRY_S,
             )
+
+
+def _provers(intent: Intent) -> tuple[bytes, ...]:
+    """The key ids of the validators on whose word this was promised; over version 1 nobody's counts."""
+    log = entries.decode_log(intent.log)
+    body: entries.Intent = entries.decode_body(entries.decode_entry(log.entry))
+    if body.protocol == 1:
+        return ()
+    return validators_of(entries.decode_part(entries.Requested, log.parts[0]).proofs)

@@ -437,7 +437,7 @@ class IssuanceDesk:
         try:
             # An order may have come while a worker signed, and its answer says that nothing comes out any more. What
             # nobody has seen does not exist; these same octets are signed again when the order is taken back.
-            check_order(intent, self._standing())
+            self._check_promised(intent)
         except Unavailable as error:
             for exchange in exchanges:
                 self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -505,12 +505,17 @@ class IssuanceDesk:
         try:
             self._gate.check_issuing()
             if intent is not None:
-                check_order(intent, self._standing())
+                self._check_promised(intent)
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))
             return False
         return True
+
+    def _check_promised(self, intent: Intent) -> None:
+        """Raise Unavailable for what was decided, and must not be signed by what has come since."""
+        check_order(intent, self._standing())
+        self._keys.check_promised(intent)
 
     def _hash_is_right(self, exchange: _Exchange, intent: Intent, log_hash: bytes) -> bool:
         if exchange.session.version > 1:

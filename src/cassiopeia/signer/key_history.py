@@ -13,15 +13,17 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from cassiopeia.core.key_identity import KeyIdentity
-from cassiopeia.errors import Refused
-from cassiopeia.signer.journal_index import JournalIndex
+from cassiopeia.core.key_identity import KeyIdentity, identify_certified_key
+from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.signer.journal_index import Intent, JournalIndex
 
 _log = logging.getLogger(__name__)
 
 _MAXIMUM_EXPOSED: Final = 10_000
 _MAXIMUM_ALARMS: Final = 10
 _MAXIMUM_SERIALS: Final = 10
+# Nothing but a person ends it, as with a key that operators have blocked.
+_PROMISED_RETRY_S: Final = 600
 
 
 class KeyHistory:
@@ -78,6 +80,16 @@ class KeyHistory:
                 " new key for this request.",
                 code="key-in-use",
                 field="key",
+            )
+
+    def check_promised(self, intent: Intent) -> None:
+        """Raise Unavailable for a certificate that was promised and whose key has proved since to be compromised."""
+        if self._index.is_compromised(identify_certified_key(intent.tbs_certificate).digest):
+            raise Unavailable(
+                "the key of this certificate has proved to be compromised after the certificate was promised: it is not"
+                " signed; ask for another one, with a new key",
+                code="key-blocked",
+                retry_after_s=_PROMISED_RETRY_S,
             )
 
     def alarms(self) -> Iterator[str]:

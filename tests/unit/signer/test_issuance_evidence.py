@@ -20,7 +20,7 @@ from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import Refused
 from cassiopeia.journal.entry import as_request
-from cassiopeia.journal.order import DisableValidator
+from cassiopeia.journal.order import DisableValidator, EnableValidator
 from cassiopeia.protocol.events import RequestRefused
 
 VALIDATOR: Final = TestValidator()
@@ -167,3 +167,21 @@ def test_the_boot_is_part_of_what_was_signed(front: Front) -> None:
     answer = front.ask(front.connect(), request)
     assert isinstance(answer, RequestRefused)
     assert answer.code == "evidence-invalid"
+
+
+def test_a_confirmed_intent_on_the_word_of_a_disabled_validator_is_not_signed(front: Front) -> None:
+    """Nothing was signed yet when the power went; who else has proved things is not held up."""
+    pair = front.connect()
+    request, other = proved(front, by=OTHER), proved(front, server(request_id=b"o" * 32))
+    for log in [log_of(front, pair, each) for each in (request, other)]:
+        pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.restart()
+    pair = front.connect()
+    front.tell(pair, DisableValidator(validator=OTHER.key_id))
+    assert_failed(front.confirm(pair, log_of(front, pair, request).handle), "validator-disabled")
+    assert front.signing == []
+    assert certificate_of(front, pair, other)
+    front.tell(pair, EnableValidator(validator=OTHER.key_id))
+    assert certificate_of(front, pair, request)

@@ -265,6 +265,23 @@ def test_what_is_under_way_for_the_same_key_is_not_signed(front: Front, pair: Pa
     front.confirm(pair, bystander.handle)
 
 
+def test_what_was_promised_to_the_same_key_is_not_signed(front: Front, pair: Pair, copy: Copy) -> None:
+    """Confirmed, and the power went before it was signed: no retry gets it. Nor is it one that has to be revoked."""
+    key = key_of("P-256", 7)
+    promised = requested(key, b"5" * 32)
+    log = log_of(front, pair, promised)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.restart()
+    pair = front.connect()
+    compromise_issued(front, pair, copy, key)
+    log = log_of(front, pair, promised)
+    assert "has proved to be compromised" in assert_failed(front.confirm(pair, log.handle), "key-blocked").message
+    assert front.signing == []
+    assert list(front.keys.alarms()) == []
+
+
 def test_other_certificates_for_the_key_are_an_alarm(front: Front, pair: Pair, copy: Copy) -> None:
     key = key_of("P-256", 7)
     certificate_of(front, pair, requested(key, b"5" * 32))
