@@ -213,6 +213,10 @@ class Demo:
             database.execute(COPY_ATTESTATION, {"honest": honest, "stolen": stolen})
         self._system.start_client("--verbose")
         answer = self._system.client("request", "wait", options=[stolen], status=1)
+        print("    For him it vouches for nothing; the client has his request attested anew, as what it is:")
+        for line in self._system.log("client").splitlines():
+            if f"{stolen[:8]}: attested anew" in line:
+                print(f"    client     {line.partition(' ')[2]}")
         print(f"    {CHEAT}: {answer.stderr.strip()}")
         issued = self._system.ask("request", "wait", options=[honest])
         print(f"    {OWNER}: {issued['state']} by {issued['authority']}, serial {issued['serial_number']}")
