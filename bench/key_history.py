@@ -64,6 +64,7 @@ def _process(sizes: Sequence[int]) -> None:
         moduli = list(enumerate(_some_moduli(seen), start=1))
         with selectors.DefaultSelector() as selector:
             examiner = Examiner(
+                count=functools.partial(len, moduli),
                 feed=functools.partial(_piece, moduli),
                 selector=selector,
                 deliver=lambda _task, _modulus, _others: None,

@@ -130,10 +130,13 @@ def forbid_core_dumps() -> None:
     _bound(resource.RLIMIT_CORE, 0)
 
 
-def bound_memory() -> None:
-    """Whatever a request makes a parser allocate, the machine keeps its memory, and this process dies of it."""
+def bound_memory(*, times: int = 1) -> None:
+    """Whatever a request makes a parser allocate, the machine keeps its memory, and this process dies of it.
+
+    So many `times` what it has now it may have, and some more for its work.
+    """
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _bound(resource.RLIMIT_AS, pages * resource.getpagesize() + _MEMORY_FOR_WORK_OCTETS)
+    _bound(resource.RLIMIT_AS, times * pages * resource.getpagesize() + _MEMORY_FOR_WORK_OCTETS)
 
 
 def _bound(limit: int, most: int) -> None:

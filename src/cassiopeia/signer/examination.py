@@ -11,6 +11,7 @@ import contextlib
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,11 @@ from cassiopeia.core.shared_factors import PythonArithmetic, SeenModuli
 from cassiopeia.errors import PeerError
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.gmp import GmpArithmetic
+from cassiopeia.worker_process import bound_memory
+
+# The front replaces this process when it knows twice as many keys as the journal, and some thousands; comparing takes
+# less than what it then has. Beyond that something is wrong, and it ends before the machine has no memory left.
+_GROWTH = 4
 
 
 class Remember(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -61,9 +67,10 @@ def read_answers(body: bytes) -> list[Answer]:
 
 
 class Examination:
-    """All that was seen, compared by the quickest arithmetic of this machine."""
+    """All that was seen, compared by the quickest arithmetic of this machine; `bound` is called once all is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, bound: Callable[[], None] = lambda: None) -> None:
+        self._bound: Callable[[], None] | None = bound
         self._seen: SeenModuli[Any]
         try:
             self._seen, self._library = SeenModuli(GmpArithmetic()), "GMP"
@@ -74,6 +81,9 @@ class Examination:
         if isinstance(question, Remember):
             self._seen.remember(question.moduli)
             return Remembered(count=len(self._seen), library=self._library)
+        if self._bound is not None:
+            self._bound()
+            self._bound = None
         return Examined(others=[list(others) for others in self._seen.examine(question.moduli)])
 
     def serve(self, stream: socket.socket) -> None:
@@ -89,7 +99,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A front that has gone wants no answer.
     with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
-        Examination().serve(stream)
+        Examination(lambda: bound_memory(times=_GROWTH)).serve(stream)
 
 
 if __name__ == "__main__":

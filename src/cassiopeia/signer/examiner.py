@@ -30,6 +30,9 @@ _BATCH_KEYS = 128
 _TIME_LIMIT_S = 300.0
 _RESPAWN_DELAY_S = 1.0
 _ALARMING_DEATHS = 3
+# Keys that were compared and then refused, or vetoed, are known to the process and to nobody else. So many of them are
+# kept, and as many as the journal has keys: feeding it anew costs no more than comparing them did.
+_MAXIMUM_SURPLUS = 20_000
 
 Feed = Callable[[int, int], Sequence[tuple[int, bytes]]]
 """Moduli that were seen before, behind a place and at most so many; each with its place."""
@@ -38,19 +41,21 @@ Feed = Callable[[int, int], Sequence[tuple[int, bytes]]]
 class Examiner:
     """`deliver` is called with the task, the modulus and those that share a factor with it, from the caller's loop.
 
-    `also` are moduli to compare with that `feed` does not give.
+    `also` are moduli to compare with that `feed` does not give; `count` tells how many that could give by now.
     """
 
     def __init__(
         self,
         *,
         feed: Feed,
+        count: Callable[[], int],
         selector: selectors.BaseSelector,
         deliver: Callable[[int, bytes, Sequence[bytes]], None],
         also: Sequence[bytes] = (),
         command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.examination"),
     ) -> None:
         self._feed = feed
+        self._count = count
         self._also = also
         self._selector = selector
         self._deliver = deliver
@@ -64,6 +69,9 @@ class Examiner:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._batch: list[tuple[int, bytes]] = []
         self._deaths = 0
+        # How many it knows at most, and with how many it is asked whether those are too many.
+        self._known = 0
+        self._look_at = 0
         # So many of those that wait first were there when a process died or hung: each is compared alone.
         self._suspects = 0
         self.ready = False
@@ -78,6 +86,8 @@ class Examiner:
 
     def pump(self) -> None:
         """Start the process, feed it, hand it what waits; call after every turn of the loop."""
+        if self._asked is None and self._known > self._look_at:
+            self._shed()
         if self._process is None:
             if time.monotonic() < self._respawn_at:
                 return
@@ -118,7 +128,20 @@ class Examiner:
     def _spawn(self) -> None:
         self._process = WorkerProcess(self._command, selector=self._selector, hear=self._hear, lost=self._bury)
         self._asked, self.ready, self._fed_up_to = None, False, -1
+        self._known = self._look_at = 0
         self._began = time.monotonic()
+
+    def _shed(self) -> None:
+        """Replace a process that knows far more keys than the journal does: a flood of worthless ones fills no memory.
+
+        What is forgotten was let through by nobody; should it come again, it is compared again.
+        """
+        count = self._count() + len(self._also)
+        self._look_at = count + max(_MAXIMUM_SURPLUS, count)
+        if self._process is not None and self._known > self._look_at:
+            _log.info("the process that compares RSA keys knows %d, and the journal %d: replaced", self._known, count)
+            self._process.end()
+            self._process = None
 
     def _feed_more(self) -> None:
         if self._fed_up_to < 0:
@@ -143,12 +166,15 @@ class Examiner:
         asked, self._asked = self._asked, None
         match asked, answers:
             case Remember(), [Remembered(count=count, library=library)]:
+                self._known = count
+                self._look_at = count + max(_MAXIMUM_SURPLUS, count)
                 self._feed_more()
                 if self.ready:
                     took_s = time.monotonic() - self._began
                     _log.info("new RSA keys are compared with %d, read in %.1f seconds (%s)", count, took_s, library)
             case Examine(), [Examined(others=others)] if len(others) == len(self._batch):
                 self._deaths = 0
+                self._known += len(self._batch)
                 batch, self._batch = self._batch, []
                 for (task, modulus), found in zip(batch, others, strict=True):
                     self._deliver(task, modulus, found)

@@ -321,6 +321,11 @@ class JournalIndex:
             (after, at_most),
         )
 
+    def count_moduli(self) -> int:
+        """How many `moduli` has in all; reads the whole table."""
+        ((count,),) = self._execute("SELECT COUNT(modulus) FROM public_key")
+        return int(count)
+
     def is_revoked(self, serial_number: bytes) -> bool:
         return bool(self._execute("SELECT 1 FROM revocation WHERE serial_number = ?", (serial_number,)))
 

@@ -128,6 +128,7 @@ class Signer:
         self._keys = KeyHistory(self._journal.index, own=own_moduli)
         self._examiner = Examiner(
             feed=lambda after, at_most: self._journal.index.moduli(after=after, at_most=at_most),
+            count=self._journal.index.count_moduli,
             also=tuple(own_moduli),
             selector=self._selector,
             deliver=self._examined,

@@ -34,8 +34,15 @@ class Loop:
     def __init__(self, history: Sequence[bytes] = (), **words: Any) -> None:
         self.selector = selectors.DefaultSelector()
         self.history = list(history)
+        self.keep = True
         self.verdicts: dict[int, tuple[bytes, ...]] = {}
-        self.examiner = Examiner(feed=self.feed, selector=self.selector, deliver=self.deliver, **words)
+        self.examiner = Examiner(
+            feed=self.feed,
+            count=lambda: len(self.history),
+            selector=self.selector,
+            deliver=self.deliver,
+            **words,
+        )
 
     def feed(self, after: int, at_most: int) -> list[tuple[int, bytes]]:
         return list(enumerate(self.history, start=1))[after : after + at_most]
@@ -43,7 +50,7 @@ class Loop:
     def deliver(self, task: int, modulus: bytes, others: Sequence[bytes]) -> None:
         assert task not in self.verdicts, "a task was answered twice"
         self.verdicts[task] = tuple(others)
-        if not others and modulus not in self.history:
+        if self.keep and not others and modulus not in self.history:
             self.history.append(modulus)
 
     def turn(self) -> None:
@@ -134,6 +141,34 @@ def test_a_long_history_comes_in_pieces_and_keys_wait_for_all_of_it(
 def test_more_than_a_batch_takes_another(make: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examiner, "_BATCH_KEYS", 2)
     assert make().ask(A, B, C, AB, BC) == [(), (), (), (A, B), (B, C)]
+
+
+def test_keys_that_were_let_through_by_nobody_are_forgotten(
+    make: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner, "_MAXIMUM_SURPLUS", 2)
+    loop = make([A])
+    loop.keep = False
+    assert loop.ask(B) == [()]
+    first = loop.examiner.process_id
+    assert loop.ask(C) == [()]
+    assert loop.examiner.process_id == first
+    # One too many: the next one is compared by another process, which knows the journal's alone.
+    assert loop.ask(D) == [()]
+    assert loop.ask(modulus(3, 5)) == [()]
+    assert loop.examiner.process_id != first
+    assert loop.ask(AB) == [(A,)]
+
+
+def test_what_the_journal_has_meanwhile_is_no_surplus(
+    make: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examiner, "_MAXIMUM_SURPLUS", 1)
+    loop = make()
+    assert loop.ask(A, B) == [(), ()]
+    first = loop.examiner.process_id
+    assert [loop.ask(each) for each in (C, D)] == [[()], [()]]
+    assert loop.examiner.process_id == first
 
 
 def test_a_process_that_dies_is_replaced_and_knows_all_again(
@@ -251,3 +286,21 @@ def test_what_is_no_answer_is_the_fault_of_the_process() -> None:
     for body in (b"", b"\xc1", msgspec.msgpack.encode([{"type": "Examine", "moduli": []}])):
         with pytest.raises(PeerError, match="an answer that is none"):
             read_answers(body)
+
+
+def test_memory_is_bounded_once_all_is_told_and_before_anything_is_compared() -> None:
+    bounded: list[int] = []
+    made = Examination(lambda: bounded.append(1))
+    made.answer(Remember(moduli=[A]))
+    assert not bounded
+    made.answer(Examine(moduli=[B]))
+    made.answer(Examine(moduli=[C]))
+    assert bounded == [1]
+
+
+def test_the_real_process_has_a_bound(make: Callable[..., Loop]) -> None:
+    loop = make([A])
+    loop.ask(B)
+    limits = Path(f"/proc/{loop.examiner.process_id}/limits").read_text(encoding="ascii")
+    (line,) = [each for each in limits.splitlines() if each.startswith("Max address space")]
+    assert "unlimited" not in line

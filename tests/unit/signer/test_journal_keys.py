@@ -149,6 +149,7 @@ def test_each_modulus_comes_once_and_in_order(journal: Journal) -> None:
     assert journal.index.moduli(after=0, at_most=2) == everything[:2]
     assert journal.index.moduli(after=positions[1], at_most=2) == everything[2:]
     assert journal.index.moduli(after=positions[3], at_most=2) == []
+    assert journal.index.count_moduli() == len(keys)
 
 
 def test_an_exponent_makes_no_other_key() -> None:
