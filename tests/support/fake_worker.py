@@ -18,6 +18,9 @@ import msgspec
 
 CONFIGURATION_HASH = b"configuration"
 
+standing: list[int] = []
+"""How many keys were blocked, each time that somebody said what stands."""
+
 
 def send(stream: socket.socket, body: bytes) -> None:
     stream.sendall(struct.pack(">I", len(body)) + body)
@@ -52,7 +55,8 @@ def answer(task: dict[str, Any], size: int) -> dict[str, Any]:
     """Tell who answers, and how many tasks came along."""
     if task["type"] == "Sign":
         return {"type": "Signed", "task": task["task"], "signature": f"{os.getpid()} {size}".encode()}
-    return {"type": "Denied", "task": task["task"], "code": "ok", "field": str(size), "message": str(os.getpid())}
+    message = ",".join(map(str, standing)) if order_of(task) == "told" else str(os.getpid())
+    return {"type": "Denied", "task": task["task"], "code": "ok", "field": str(size), "message": message}
 
 
 def order_of(task: dict[str, Any]) -> str:
@@ -62,7 +66,9 @@ def order_of(task: dict[str, Any]) -> str:
     return str(task.get("signing_ca", ""))
 
 
-def carry_out(stream: socket.socket, tasks: list[dict[str, Any]]) -> None:
+def carry_out(stream: socket.socket, messages: list[dict[str, Any]]) -> None:
+    standing.extend(len(each["standing"]["blocked_keys"]) for each in messages if each["type"] == "Stands")
+    tasks = [each for each in messages if each["type"] != "Stands"]
     outcomes = [answer(task, len(tasks)) for task in tasks]
     for order in map(order_of, tasks):
         word, _, argument = order.partition(" ")

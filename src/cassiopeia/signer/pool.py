@@ -12,16 +12,20 @@ import selectors
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
     Decide,
     Deferred,
     Outcome,
     Ready,
+    Stands,
     Task,
     Unusable,
     read_outcomes,
@@ -53,6 +57,7 @@ class _Member:
     deadline: float
     batches: deque[list[_Queued]] = field(default_factory=deque)
     ready: bool = False
+    standing: Standing | None = None  # of which it was told last
 
     @property
     def is_awaited(self) -> bool:
@@ -152,7 +157,18 @@ class WorkerPool:
         member.batches.append(batch)
         if len(member.batches) == 1:
             member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
-        member.worker.send([queued.task for queued in batch])
+        member.worker.send(list(self._messages(member, batch)))
+
+    def _messages(self, member: _Member, batch: Sequence[_Queued]) -> Iterator[Task | Stands]:
+        """The tasks, and before them what stands, where the worker was last told something else."""
+        for queued in batch:
+            task = queued.task
+            if isinstance(task, Decide) and task.standing is not None:
+                if task.standing != member.standing:
+                    member.standing = task.standing
+                    yield Stands(standing=task.standing)
+                task = msgspec.structs.replace(task, standing=None)
+            yield task
 
     def _next_batch(self, *, alone: bool) -> list[_Queued]:
         if self._suspects:

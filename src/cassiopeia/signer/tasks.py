@@ -19,7 +19,7 @@ from cassiopeia.errors import PeerError
 class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Judge this request and assemble its TBSCertificate, as of `now`, given the counts `issued` by each sub-CA.
 
-    `standing` is what has changed since the worker read its rules.
+    `standing` is what has changed since the worker read its rules; without one, the worker was told so before.
     """
 
     task: int
@@ -27,7 +27,16 @@ class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     version: int
     now: dt.datetime
     issued: dict[str, int]
-    standing: Standing = Standing()
+    standing: Standing | None = Standing()
+
+
+class Stands(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """What stands for every `Decide` behind this that brings nothing of its own; it has no outcome.
+
+    Thousands of keys may be blocked: a worker is told when something has changed, and not with each request.
+    """
+
+    standing: Standing
 
 
 class Sign(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -104,11 +113,11 @@ class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 Task = Decide | Sign | CheckProofs
 Outcome = Decided | Signed | Proved | Denied | Deferred | Ready | Unusable
 
-_task_decoder = msgspec.msgpack.Decoder(list[Task])
+_task_decoder = msgspec.msgpack.Decoder(list[Task | Stands])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])
 
 
-def read_tasks(body: bytes) -> list[Task]:
+def read_tasks(body: bytes) -> list[Task | Stands]:
     return _task_decoder.decode(body)
 
 

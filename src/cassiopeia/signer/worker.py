@@ -12,14 +12,15 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_signer_config
 from cassiopeia.core import algorithms, certificate, compromise, lint, policy
-from cassiopeia.core.rules import Rules
-from cassiopeia.errors import CassiopeiaError, OperatorError, Refused, SignatureInvalid, Unavailable
+from cassiopeia.core.rules import Rules, Standing
+from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.configuration import configuration_hash, load_rules, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
@@ -36,6 +37,7 @@ from cassiopeia.signer.tasks import (
     Ready,
     Sign,
     Signed,
+    Stands,
     Task,
     Unusable,
     read_tasks,
@@ -58,6 +60,17 @@ class Worker:
         self._rules = rules
         self._authorities = {each.name: each for each in rules.authorities}
         self._keys = keys
+        self._standing: Standing | None = None
+
+    def answer(self, messages: Iterable[Task | Stands]) -> list[Outcome]:
+        """Carry out what is a task, in order, and take note of what stands."""
+        outcomes: list[Outcome] = []
+        for each in messages:
+            if isinstance(each, Stands):
+                self._standing = each.standing
+            else:
+                outcomes.append(self.carry_out(each))
+        return outcomes
 
     def carry_out(self, task: Task) -> Outcome:
         try:
@@ -76,10 +89,13 @@ class Worker:
             return _deferred(task, error)
 
     def _decide(self, task: Decide) -> Decided:
+        standing = task.standing or self._standing
+        if standing is None:
+            raise InternalError("nobody has told this worker what stands")
         approved = policy.decide(
             task.request,
             rules=self._rules,
-            standing=task.standing,
+            standing=standing,
             now=task.now,
             serial_entropy=os.urandom(_SERIAL_ENTROPY_OCTETS),
             issued=task.issued,
@@ -154,7 +170,7 @@ def serve(worker: Worker, stream: socket.socket) -> None:
     reader = FrameReader()
     while octets := stream.recv(1 << 20):
         for body in reader.feed(octets):
-            stream.sendall(frame([worker.carry_out(task) for task in read_tasks(body)]))
+            stream.sendall(frame(worker.answer(read_tasks(body))))
 
 
 def main() -> None:

@@ -16,12 +16,14 @@ from tests.support import fake_worker
 from tests.support.authorities import NOW, server_request
 
 from cassiopeia import worker_process
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer import pool as pool_module
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.tasks import CheckProofs, Decide, Deferred, Denied, Outcome, Sign, Signed
 
 TIME_LIMIT_S = 20.0
+NOTHING_STANDS = Standing()
 
 
 class Front:
@@ -40,11 +42,10 @@ class Front:
             command=(sys.executable, str(Path(fake_worker.__file__))),
         )
 
-    def decide(self, order: str = "") -> int:
+    def decide(self, order: str = "", *, standing: Standing = NOTHING_STANDS) -> int:
         task = next(self._numbers)
-        self.pool.submit(
-            Decide(task=task, request=server_request(account=order, key_proof=b""), version=2, now=NOW, issued={})
-        )
+        request = server_request(account=order, key_proof=b"")
+        self.pool.submit(Decide(task=task, request=request, version=2, now=NOW, issued={}, standing=standing))
         return task
 
     def sign(self, order: str = "") -> int:
@@ -384,3 +385,23 @@ def test_an_outcome_that_no_sound_worker_gives_costs_the_worker_and_no_other_out
     front.run_until_answered(*tasks)
     front.run_until(lambda: front.is_ready(1) and front.process_ids() != [process_id])
     front.run_until_answered(front.decide())
+
+
+def test_a_worker_is_told_what_stands_when_it_has_changed(make: Callable[..., Front]) -> None:
+    """And not with each request: thousands of keys may be blocked."""
+    front = make()
+    one = Standing(blocked_keys=frozenset({b"1" * 32}))
+    two = Standing(blocked_keys=frozenset({b"1" * 32, b"2" * 32}))
+    told = []
+    for standing in (one, one, two, one):
+        task = front.decide("told", standing=standing)
+        outcome = front.run_until_answered(task)[task]
+        assert isinstance(outcome, Denied)
+        told.append(outcome.message)
+    assert told == ["1", "1", "1,2", "1,2,1"]
+    # One that takes another's place knows nothing yet.
+    os.kill(front.process_ids()[0], signal.SIGKILL)
+    task = front.decide("told", standing=one)
+    outcome = front.run_until_answered(task)[task]
+    assert isinstance(outcome, Denied)
+    assert outcome.message == "1"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.support.authorities import NOW, server_request
 
 from cassiopeia.core.compromise import CompromiseClaim
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.tasks import (
@@ -23,6 +24,7 @@ from cassiopeia.signer.tasks import (
     Ready,
     Sign,
     Signed,
+    Stands,
     Task,
     Unusable,
     read_outcomes,
@@ -33,7 +35,9 @@ _numbers = st.integers(min_value=0, max_value=2**63 - 1)
 _texts = st.text(max_size=20)
 _octets = st.binary(max_size=50)
 
-_tasks: st.SearchStrategy[Task] = st.one_of(
+_key_hashes = st.frozensets(_octets, max_size=3)
+_standing = st.builds(Standing, boot_id=_octets, nonces=st.tuples(_octets), blocked_keys=_key_hashes)
+_tasks: st.SearchStrategy[Task | Stands] = st.one_of(
     st.builds(
         Decide,
         task=_numbers,
@@ -43,7 +47,9 @@ _tasks: st.SearchStrategy[Task] = st.one_of(
         version=st.sampled_from((1, 2)),
         now=st.datetimes(timezones=st.just(dt.UTC)),
         issued=st.dictionaries(_texts, _numbers, max_size=3),
+        standing=st.none() | _standing,
     ),
+    st.builds(Stands, standing=_standing),
     st.builds(Sign, task=_numbers, signing_ca=_texts, algorithm=_octets, octets=_octets),
     st.builds(
         CheckProofs,

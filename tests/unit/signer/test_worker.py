@@ -35,7 +35,7 @@ from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.certificate import check_certificate, compose_certificate
 from cassiopeia.core.compromise import CompromiseClaim
-from cassiopeia.core.rules import Validator
+from cassiopeia.core.rules import Standing, Validator
 from cassiopeia.core.rules_document import read_rules_document
 from cassiopeia.errors import OperatorError
 from cassiopeia.frames import FrameReader, frame
@@ -52,6 +52,7 @@ from cassiopeia.signer.tasks import (
     Ready,
     Sign,
     Signed,
+    Stands,
     Unusable,
     read_outcomes,
 )
@@ -265,6 +266,22 @@ def served() -> Iterator[Conversation]:
 def test_batches_are_answered_one_by_one_in_order(served: Conversation) -> None:
     served.stream.sendall(frame([decide(task=1), sign(task=2)]) + frame([]) + frame([sign(task=3)]))
     assert [[each.task for each in served.receive()] for _ in range(3)] == [[1, 2], [], [3]]
+
+
+def test_what_stands_holds_for_all_that_brings_nothing_of_its_own(served: Conversation) -> None:
+    """Blocked keys come once, and are looked for by the policy all the same."""
+    key = hashlib.sha256(subject_public_key_info(server_request())).digest()
+    blocked = Stands(standing=Standing(blocked_keys=frozenset({key})))
+    served.stream.sendall(frame([decide(task=1, standing=None)]) + frame([blocked]))
+    (untold,) = served.receive()
+    assert isinstance(untold, Deferred)
+    assert untold.code == "internal"
+    assert served.receive() == []
+    served.stream.sendall(frame([decide(task=2, standing=None), Stands(standing=Standing()), decide(standing=None)]))
+    denied, decided = served.receive()
+    assert isinstance(denied, Denied)
+    assert (denied.task, denied.code) == (2, "key-blocked")
+    assert isinstance(decided, Decided)
 
 
 def run_main(config: Path, monkeypatch: pytest.MonkeyPatch) -> Conversation:
