@@ -2,7 +2,8 @@
 
 Goes by the signer's rules, so that whatever is attested is what the signer will decide by: a request of which a proof
 never existed is attested as it is, and refused there with the list; one whose proof has lapsed waits, with the reason
-for its owner. Nothing is attested that does not wait in the queue, and no more than is soon asked for.
+for its owner, and so does one that ends whatever looks at it. Nothing is attested that does not wait in the queue, and
+no more than is soon asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -41,6 +42,16 @@ _EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NO_KEY: Final = hashlib.sha256().digest()
 _AGAIN_AT_ONCE: Final = 2
 _BY_HAND: Final = ("somebody who is believed has to state it", 60.0)
+# It has cost two processes, and those that wait behind it up to two time limits: less and less often, then.
+_AFTER_FATAL_S: Final = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0)
+_REMEMBERED: Final = 10_000
+
+_FATAL: Final = (
+    "looking at its key has ended two processes of the validator; make a new certification request with other "
+    "software, and tell the operators: the validator's log has it"
+)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 LookAgain = Callable[[Held], tuple[str, float]]
 """Have something looked at again: says how that stands, and for how many seconds nothing will come of it."""
@@ -77,6 +88,8 @@ class Attester:
         self._words = Words(store, config.journal_keys)
         self._margin = dt.timedelta(minutes=config.margin_minutes)
         self._key_id = evidence.key_id(ed25519.public_octets(key))
+        self._fatal: dict[bytes, int] = {}
+        self._unreadable: dict[tuple[int, bytes], None] = {}
         self.attested = 0
 
     @classmethod
@@ -122,7 +135,7 @@ class Attester:
         delays: list[EvidenceDelay] = []
         for each, look in zip(waiting, looks, strict=True):
             choice = self._choose(each.request, held, word=word, now=now)
-            delay = self._delay(each, choice, look_again)
+            delay = self._after_fatal(each) if look.is_fatal else self._delay(each, choice, look_again)
             if delay is not None:
                 delays.append(delay)
                 continue
@@ -161,6 +174,8 @@ class Attester:
             raise OperatorError(f"request {short} is not attested: whatever this validator says {doubt}")
         # 2. What is proved of it, and what is not.
         [look] = self._looker.look([request])
+        if look.is_fatal:
+            raise OperatorError(f"request {short} is not attested: {_FATAL}")
         waiting = UnattestedRequest(
             number=record.number, request=request, signer_id=None, reattested=0,
             difficulty="", created_at=record.created_at,
@@ -242,7 +257,14 @@ class Attester:
             try:
                 yield read_held(each.octets, self._keys)
             except PeerError as error:
-                _log.error("observation %d in the store is none, and is left out: %s", each.number, error)
+                self._note_unreadable(each, error)
+
+    def _note_unreadable(self, row: StoredObservation, error: PeerError) -> None:
+        """Say so once for each row, and for what stands in it."""
+        known_by = (row.number, hashlib.sha256(row.octets).digest())
+        if known_by not in self._unreadable:
+            _remember(self._unreadable, known_by, None)
+            _log.error("observation %d in the store is none, and is left out: %s", row.number, error)
 
     def _choose(
         self, request: CertificateRequest, held: Mapping[Fact, tuple[Held, ...]], *, word: Word, now: dt.datetime
@@ -281,6 +303,15 @@ class Attester:
             return EvidenceDelay(number=waiting.number, reason=reason, delay_s=delay_s)
         return None
 
+    def _after_fatal(self, waiting: UnattestedRequest) -> EvidenceDelay:
+        """A request whose key nobody knows is vouched for by nobody; it is looked at again, less and less often."""
+        known_by = waiting.request.request_id
+        looks = self._fatal.pop(known_by, 0)
+        _remember(self._fatal, known_by, looks + 1)
+        delay_s = _AFTER_FATAL_S[min(looks, len(_AFTER_FATAL_S) - 1)]
+        _log.error("request %s waits for %.0f minutes: %s", known_by.hex()[:8], delay_s / 60, _FATAL)
+        return EvidenceDelay(number=waiting.number, reason=_FATAL, delay_s=delay_s)
+
     def _say(self, request: CertificateRequest, choice: Choice, look: Look) -> None:
         request_id = request.request_id.hex()[:8]
         if look.reason:
@@ -295,6 +326,13 @@ class Attester:
         for each in choice.chosen:
             seen = each.observation
             _log.debug("request %s: %s %s, by %s", request_id, seen.kind, shown(seen.value), seen.method)
+
+
+def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Forget what came first rather than grow without end."""
+    known[key] = value
+    if len(known) > _REMEMBERED:
+        del known[next(iter(known))]
 
 
 def _doubted(held: Held, word: Word) -> Held:

@@ -34,10 +34,14 @@ class LookTask(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """SHA-256 of the SubjectPublicKeyInfo; empty, with the reason, for what the signer will not certify."""
+    """SHA-256 of the SubjectPublicKeyInfo; empty, with the reason, for what the signer will not certify.
+
+    `is_fatal`: nobody knows what it is, for looking at it ends the process that does.
+    """
 
     key_hash: bytes = b""
     reason: str = ""
+    is_fatal: bool = False
 
 
 def main() -> None:

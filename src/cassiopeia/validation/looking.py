@@ -1,6 +1,6 @@
 """Looking at requests before vouching for them, in a process of its own: a request that ends a parser costs itself.
 
-What kills two workers is left to the signer, which judges every request in its own way.
+What kills two workers has no key that anybody knows of: it is not vouched for.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Looker:
             deaths = 0 if answered else deaths + 1
             if deaths == _DEATHS:
                 request_id = requests[len(done)].request_id.hex()[:12]
-                _log.error("request %s: looking at it has ended two processes; it is left to the signer", request_id)
-                done.append(Look(reason="looking at it has ended two processes"))
+                _log.error("request %s: looking at it has ended two processes; it is not attested", request_id)
+                done.append(Look(reason="looking at it has ended two processes", is_fatal=True))
                 deaths = 0
         return done
 

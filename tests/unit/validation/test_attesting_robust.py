@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 from tests.support.authorities import alt_names
-from tests.support.validating import ACCOUNT, HOUR, Site
+from tests.support.store import request_id
+from tests.support.validating import ACCOUNT, HOUR, Site, key_hash
 
 from cassiopeia.core.evidence import Observation, sign_observation
-from cassiopeia.core.request import SubjectAttribute
+from cassiopeia.core.request import CertificateRequest, SubjectAttribute
+from cassiopeia.errors import OperatorError
 from cassiopeia.validation.attesting import Attester
 from cassiopeia.validation.key import load_validator_key
+from cassiopeia.validation.look_worker import Look
 from cassiopeia.validation.service import ValidatorService
 
 OTHER_NONCE = b"2" * 16
@@ -188,3 +191,66 @@ def test_a_request_that_somebody_has_damaged_stops_nobody(site: Site, attester: 
     damaged, good = site.lease()
     assert damaged.request.key_proof == b""
     site.judge(good)
+
+
+def end_what_looks_at(deadly: bytes, attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `looking` says it of a request that has killed two of its workers (`test_looking` has real ones)."""
+
+    def look(requests: list[CertificateRequest]) -> list[Look]:
+        return [
+            Look(reason="it kills", is_fatal=True) if each.key_proof == deadly else Look(key_hash=key_hash(each))
+            for each in requests
+        ]
+
+    monkeypatch.setattr(attester._looker, "look", look)
+
+
+def test_what_ends_whatever_looks_at_it_is_never_attested_and_seldom_looked_at(
+    site: Site, attester: Attester, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.hear()
+    site.prove()
+    site.submit(1, key_proof=b"deadly")
+    site.submit(2)
+    end_what_looks_at(b"deadly", attester, monkeypatch)
+
+    assert site.turn(attester) == 2
+    assert [job.request.request_id for job in site.lease()] == [request_id(2)]
+    assert site.difficulty(1).startswith("waits for evidence: looking at its key has ended two processes")
+    assert "make a new certification request with other software, and tell the operators" in site.difficulty(1)
+    waited = []
+    for _ in range(7):
+        begun = site.now
+        while True:
+            site.now += dt.timedelta(minutes=1)
+            site.hear()
+            if site.turn(attester):
+                break
+        waited.append(round((site.now - begun) / dt.timedelta(minutes=1)))
+    assert waited == [1, 10, 60, 360, 1440, 1440, 1440]
+    assert caplog.text.count(f"request {request_id(1).hex()[:8]} waits for 1 minutes: ") == 1
+
+
+def test_it_is_not_attested_by_hand_either(site: Site, attester: Attester, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.hear()
+    site.prove()
+    site.submit(1, key_proof=b"deadly")
+    end_what_looks_at(b"deadly", attester, monkeypatch)
+
+    with pytest.raises(OperatorError, match="is not attested: looking at its key has ended two processes"):
+        attester.attest_one(request_id(1).hex(), incomplete=True, now=site.now)
+
+
+def test_a_row_that_is_no_observation_is_named_once(
+    site: Site, attester: Attester, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.hear()
+    site.prove()
+    site.prove(ago=2 * HOUR)
+    change(site, "UPDATE observation SET octets = :junk WHERE id IN (1, 3)", junk=b"junk")
+    for number in range(3):
+        site.submit(number)
+        site.turn(attester)
+
+    assert len(site.lease()) == 3
+    assert caplog.text.count("in the store is none, and is left out") == 2

@@ -70,7 +70,7 @@ def test_answers_come_in_the_order_of_the_requests(make: Callable[..., Looker]) 
 
 
 @pytest.mark.parametrize(("deadly", "time_limit_s"), [(b"kill", 60.0), (b"hang", 1.0), (b"babble", 60.0)])
-def test_what_ends_two_workers_is_left_to_the_signer(
+def test_what_ends_two_workers_has_no_key(
     make: Callable[..., Looker], deadly: bytes, time_limit_s: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     looker = make(sys.executable, "-c", MORTAL, time_limit_s=time_limit_s)
@@ -80,7 +80,7 @@ def test_what_ends_two_workers_is_left_to_the_signer(
     looks = looker.look(requests)
 
     assert [each.key_hash for each in looks] == [key_hash(good), b"", b"", key_hash(good)]
-    assert looks[1].reason == "looking at it has ended two processes"
+    assert looks[1] == Look(reason="looking at it has ended two processes", is_fatal=True)
     assert f"request {'07' * 6}: looking at it has ended two processes" in caplog.text
 
 
