@@ -29,4 +29,4 @@ def status_document(report: payload.StatusReport) -> dict[str, Any]:
 
 def capacity(document: Mapping[str, Any]) -> tuple[Any, ...]:
     """What changes when a signer may do now what it put off before: state, configuration, orders obeyed."""
-    return document["state"], document["configuration_hash"], document.get("order_sequence", 0)
+    return document.get("state"), document.get("configuration_hash"), document.get("order_sequence", 0)

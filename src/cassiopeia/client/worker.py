@@ -381,8 +381,8 @@ class SignerClient:
     def _note_change(self, signer_id: int, word: tuple[Any, ...], now: dt.datetime) -> None:
         """A signer that has come to run, has another configuration or obeyed an order may do now what it put off."""
         if self._last_word is None:
-            before = [each.report for each in self._store.signers.list() if each.signer_id == signer_id]
-            self._last_word = capacity(before[0]) if before else word
+            before = self._store.signers.report(signer_id)
+            self._last_word = capacity(before) if before is not None else word
         if word != self._last_word and word[0] == "running":
             self._crl_sync.hurry()
             hurried = self._store.queue.hurry(signer_id, now=now)

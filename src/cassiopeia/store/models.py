@@ -32,7 +32,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-from cassiopeia.errors import InternalError
+from cassiopeia.errors import InternalError, Unavailable
 
 SCHEMA_REVISION: Final = "0003"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
@@ -42,7 +42,10 @@ _MICROSECONDS_A_DAY: Final = 86_400_000_000
 
 
 class UtcTime(TypeDecorator[dt.datetime]):
-    """An aware datetime, stored as microseconds since the epoch. A naive one is our own bug."""
+    """An aware datetime, stored as microseconds since the epoch. A naive one is our own bug.
+
+    What is no time was not written by us: whoever reads it waits until the row is put right, and ends of nothing.
+    """
 
     impl = BigInteger
     cache_ok = True
@@ -56,7 +59,16 @@ class UtcTime(TypeDecorator[dt.datetime]):
         return since.days * _MICROSECONDS_A_DAY + since.seconds * 1_000_000 + since.microseconds
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> dt.datetime | None:  # noqa: ARG002 -- SQLAlchemy's signature
-        return None if value is None else _EPOCH + dt.timedelta(microseconds=value)
+        if value is None:
+            return None
+        try:
+            return _EPOCH + dt.timedelta(microseconds=value)
+        except (OverflowError, TypeError, ValueError):
+            raise Unavailable(
+                f"the store has {str(value)[:40]!a} where a time should be: somebody has written into the database; "
+                "put that row right, or restore the newest backup (docs/runbook.md)",
+                code="store",
+            ) from None
 
 
 def _row_id() -> Column[int]:

@@ -1,8 +1,8 @@
 """The validator as a process: attests requests as they come to the head of the queue, and renews what lapses.
 
 One loop: what check programs have found is kept, then the next requests are attested for each signer that lives. A
-database that is away is waited for. Two validators may work on one store: who is quicker attests, and the other finds
-nothing left to do.
+database that is away is waited for, and so is one into which somebody has written what makes no sense. Two validators
+may work on one store: who is quicker attests, and the other finds nothing left to do.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _POLL_S: Final = 0.3
 _BACK_OFF_FIRST_S: Final = 0.2
 _BACK_OFF_LAST_S: Final = 30.0
 _WORD_EVERY_S: Final = 30.0
+# What becomes of a value of another type or size than its column is for. Nobody's certificates hang on this process
+# alone: it had better go on when the row has been put right, than be started again and again.
+_NO_SENSE: Final = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
 class ValidatorService:
@@ -70,13 +73,21 @@ class ValidatorService:
         try:
             self._turn(dt.datetime.now(dt.UTC))
         except Unavailable as error:
-            self._has_more = False
-            delay_s = self._back_off_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
-            _log.warning("%s; again in %.1f seconds", error.message, delay_s)
-            self._go_on_at = time.monotonic() + delay_s
-            self._back_off_s = min(2 * self._back_off_s, _BACK_OFF_LAST_S)
+            self._back_off(error.message)
+        except _NO_SENSE as error:
+            self._back_off(
+                f"this turn has failed ({type(error).__name__}: {str(error)[:200]!a}): has somebody written into the "
+                "database? Put that right, or report this"
+            )
         else:
             self._back_off_s = _BACK_OFF_FIRST_S
+
+    def _back_off(self, reason: str) -> None:
+        self._has_more = False
+        delay_s = self._back_off_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+        _log.warning("%s; again in %.1f seconds", reason, delay_s)
+        self._go_on_at = time.monotonic() + delay_s
+        self._back_off_s = min(2 * self._back_off_s, _BACK_OFF_LAST_S)
 
     def close(self) -> None:
         """End every program."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from sqlalchemy import text
 from tests.support import links
 from tests.support.authorities import default_ca
 from tests.support.client_loop import Client
@@ -23,6 +24,7 @@ from cassiopeia.client import worker as worker_module
 from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.protocol.events import HelloReceived, StatusRequested
 from cassiopeia.protocol.limits import Limits
+from cassiopeia.store.database import Store
 from cassiopeia.store.records import SigningLog
 
 
@@ -373,3 +375,22 @@ def test_a_signal_ends_the_loop_in_good_order(make: Callable[..., Client], monke
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
     assert client.state(1) == "issued"
+
+
+@pytest.mark.parametrize("nonsense", ["report = '{'", "seen_at = 9000000000000000000"])
+def test_nonsense_about_the_signer_in_the_store_is_written_over(
+    make: Callable[..., Client], store: Store, nonsense: str
+) -> None:
+    store.signers.save(1, {"state": "running"}, now=dt.datetime.now(dt.UTC))
+    with store.database.write() as connection:
+        connection.execute(text(f"UPDATE signer_status SET {nonsense}"))  # noqa: S608 - ours
+    client = make()
+    client.submit(1)
+    client.run_until_issued(1)
+
+    def is_heard() -> bool:
+        with store.database.read() as connection:
+            row = connection.execute(text("SELECT report, seen_at FROM signer_status")).one()
+        return row.report.startswith('{"') and "configuration_hash" in row.report and row.seen_at < 9 * 10**18
+
+    client.run_until(is_heard)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.support.validating import HOUR, NONCE, Site
 
 from cassiopeia.config import CheckProgram
@@ -132,3 +133,50 @@ def test_a_backlog_is_worked_off_without_a_pause(
         more.append(service._has_more)
     assert more == [True, False]
     assert len(site.lease()) == 3
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "said"),
+    [
+        ("signer_timestamp SET asked_at = 9000000000000000000", "'9000000000000000000' where a time should be"),
+        ("signer_timestamp SET asked_at = 'soon'", "'soon' where a time should be"),
+        ("signer_status SET seen_at = -9000000000000000000", "'-9000000000000000000' where a time should be"),
+        ("request SET created_at = 9000000000000000000", "'9000000000000000000' where a time should be"),
+        ("job SET reattested = 'often'", "this turn has failed (TypeError: "),
+    ],
+)
+def test_nonsense_in_the_store_is_outlived(
+    site: Site,
+    make: Callable[..., ValidatorService],
+    nonsense: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "_BACK_OFF_FIRST_S", 0.01)
+    monkeypatch.setattr(module, "_BACK_OFF_LAST_S", 0.02)
+    site.hear()
+    site.prove()
+    site.submit(1)
+    table, _, column, *_ = nonsense.split()
+    with site.store.database.write() as connection:
+        good = connection.execute(text(f"SELECT {column} FROM {table}")).scalar_one()  # noqa: S608 - ours
+        connection.execute(text(f"UPDATE {nonsense}"))
+    service = make()
+
+    until(service, lambda: sum(said in each.getMessage() for each in caplog.records) > 1)
+    assert all("again in 0.0 seconds" in each.getMessage() for each in caplog.records if each.levelname == "WARNING")
+    with site.store.database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {column} = :good"), {"good": good})  # noqa: S608 - ours
+    until(service, site.lease)
+
+
+def test_a_status_that_is_no_json_keeps_nobody_waiting(site: Site, make: Callable[..., ValidatorService]) -> None:
+    site.hear()
+    site.prove()
+    site.submit(1)
+    with site.store.database.write() as connection:
+        connection.execute(text("UPDATE signer_status SET report = '{'"))
+    make().step(0)
+
+    assert len(site.lease()) == 1
