@@ -150,7 +150,7 @@ class Caps:
         return Unavailable(f"{error.message}: {done}", code=error.code, retry_after_s=error.retry_after_s)
 
     def count_revocations(self, times: int) -> None:
-        """So much room was taken by what is journaled without a proof by the key: that is no captured client's work."""
+        """So many were journaled without a proof by the key: what that proves is no work of a captured client."""
         if times:
             self._windows["revocations"].add("", at_s=self._clock(), times=times)
 
@@ -247,8 +247,6 @@ def _counted(entry: JournalEntry, parts: tuple[bytes, ...]) -> Iterator[tuple[st
                 yield cap, name, 1
         case entries.Revocations(entries=revoked, proofs=proofs) if len(revoked) > len(proofs):
             yield "revocations", "", len(revoked) - len(proofs)
-        case entries.Revocations(entries=()):
-            yield "revocations", "", 1
         case None if entry.kind == "refusal":
             yield "refusals", "", 1
         case _:

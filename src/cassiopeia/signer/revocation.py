@@ -42,12 +42,10 @@ class Revoked:
     """How many certificates were revoked just now, and how many of those asked for there was no room for.
 
     `proved` are the serial numbers of those that were revoked by a proof of their own key, which needs no room.
-    `room` is how much was taken of what there was.
     """
 
     taken: int
     left: int
-    room: int
     proved: tuple[bytes, ...] = ()
 
 
@@ -90,9 +88,8 @@ class RevocationList:
 
         `proofs` are those that a worker has verified, by serial number: these come beyond `at_most`.
 
-        A request with an id is journaled even if it changes nothing, so that a retry gets the same answer, and takes
-        the room of one revocation: it costs an entry and a CRL. One of which something is left is not answered yet, and
-        its id is not journaled.
+        A request with an id is journaled even if it changes nothing, so that a retry gets the same answer; one of which
+        something is left is not answered yet, and its id is not journaled.
 
         Raises `Refused`, whose field is the serial number in hexadecimal, for the first one that this sub-CA never
         issued, or of which it is said what no CRL can say; then nothing of all this is journaled.
@@ -106,10 +103,7 @@ class RevocationList:
         others = [serial_number for serial_number in new if serial_number not in proved][:at_most]
         taken = [entry for serial_number, entry in new.items() if serial_number in {*others, *proved}]
         left = len(new) - len(taken)
-        changes_nothing = bool(revocations) and not new and self._is_unknown(request_id)
-        if changes_nothing and at_most is not None and at_most < 1:
-            return Revoked(taken=0, left=len(revocations), room=0)
-        if taken or changes_nothing:
+        if taken or (not left and revocations and self._is_unknown(request_id)):
             self._journal.record_revocations(
                 self.authority.name,
                 taken,
@@ -120,8 +114,7 @@ class RevocationList:
             )
             for entry in taken:
                 self._extend(entry)
-        room = 1 if changes_nothing else len(taken) - len(proved)
-        return Revoked(taken=len(taken), left=left, room=room, proved=tuple(proved))
+        return Revoked(taken=len(taken), left=left, proved=tuple(proved))
 
     def claims(self, revocations: tuple[Revocation, ...]) -> tuple[CompromiseClaim, ...]:
         """The proofs that have to be verified, for certificates that are not revoked yet.

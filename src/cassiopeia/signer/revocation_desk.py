@@ -264,7 +264,7 @@ class RevocationDesk:
             except Refused as refusal:
                 self._refuse(each, refusal, now=now)
                 continue
-            self._caps.count_revocations(revoked.room)
+            self._caps.count_revocations(revoked.taken - len(revoked.proved))
             for serial_number in revoked.proved:
                 # What was decided for the same key, and is not confirmed yet, would be issued for a compromised one.
                 self._end_intents(self._journal.index.open_for_key_of(serial_number), now)

@@ -65,23 +65,6 @@ def test_a_list_longer_than_the_cap_comes_to_its_end(front: Front, pair: Pair, c
     assert Copy(front).patch(revoke(front, pair, request)) == SERIALS
 
 
-def test_what_changes_nothing_takes_room_too(front: Front, pair: Pair, copy: Copy) -> None:
-    """Each new id costs an entry and a CRL: whoever sends thousands waits, and gets the same answer again at once."""
-    copy.patch(revoke(front, pair, copy.request(SERIALS[0])))
-    again = [copy.request(SERIALS[0], request_id=bytes([number]) * 32) for number in (1, 2, 3)]
-    for request in again[:2]:
-        assert copy.patch(revoke(front, pair, request)) == SERIALS[:1]
-    written = kinds(front)
-    answer = assert_failed(revoke(front, pair, again[2]), "cap-revocations")
-    assert not isinstance(revoke(front, pair, again[1]), RequestFailed)
-    front.restart()
-    pair = front.connect()
-    assert_failed(revoke(front, pair, again[2]), "cap-revocations")
-    assert kinds(front) == written
-    front.now += dt.timedelta(seconds=answer.retry_after_s)
-    assert copy.patch(revoke(front, pair, again[2])) == SERIALS[:1]
-
-
 def test_the_crl_lists_a_part_that_was_taken_without_being_asked_again(front: Front, pair: Pair, copy: Copy) -> None:
     revoke(front, pair, copy.request(*SERIALS))
     assert kinds(front) == ["revocation", "crl"]
