@@ -49,5 +49,6 @@ def test_the_demo_shows_the_main_job(link: str) -> None:
     for kind in ("dns-control", "caa-permits"):
         for name in ("bank", "shop"):
             assert f"{kind} for {name}.example.org" in cheats
-    assert "grey-man: cassiopeia: error: The attestation is not over this request with these observations." in cheats
+    assert "attested anew: The attestation is not over this request with these observations." in cheats
+    assert "grey-man: cassiopeia: error: The profile 0004-server demands proofs that are missing" in cheats
     assert re.search(r"momo: issued by unassured_\S+, serial 01", cheats)

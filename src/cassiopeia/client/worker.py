@@ -103,16 +103,15 @@ class SignerClient:
         self._line: Line | None = None
         self._greeted: Session | None = None
         self._session_used = False
-        # Version 1 opens a session for the job that it has in hand.
-        self._in_hand: list[SignJob] = []
+        self._in_hand: list[SignJob] = []  # version 1 opens a session for the job that it has in hand
         self._signer_id: int | None = None
         self._window = config.window if config.version > 1 else 1
         self._session_open = False
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
+        self._profiles = load_profiles(config.profiles)
         self._lint = self._make_lint()
-        if self._version > 1:  # version 1 carries no evidence
-            say_what_is_demanded(store, load_profiles(config.profiles).values(), now=_now())
+        self._settled = False
         # Version 1 shows nothing of it.
         self._journal = JournalCopy(store=store, pinned=config.journal_keys)
         self._issuance = Issuance(
@@ -146,10 +145,19 @@ class SignerClient:
             return None
         require_linter()
         pool = LintPool(count=self._config.lint_workers, selector=self._selector)
-        lint = Lint(pool=pool, profiles=load_profiles(self._config.profiles), streaks=self._store.lint_streaks)
-        lint.release_accepted(now=_now())
-        lint.submit_samples(self._authorities.values(), now=_now())
-        return lint
+        return Lint(pool=pool, profiles=self._profiles, streaks=self._store.lint_streaks)
+
+    def _settle(self) -> None:
+        """Tell the store what this client's profiles mean, before the first job; a store that is away may come."""
+        if self._settled or time.monotonic() < self._reconnect_at:
+            return
+        now = _now()
+        if self._version > 1:  # version 1 carries no evidence
+            say_what_is_demanded(self._store, self._profiles.values(), now=now)
+        if self._lint is not None:
+            self._lint.release_accepted(now=now)
+            self._lint.submit_samples(self._authorities.values(), now=now)
+        self._settled = True
 
     def run(self, *, drain: bool = False) -> None:
         """Work until SIGTERM or SIGINT, or with `drain` until the queue is empty; raises `OperatorError`."""
@@ -174,6 +182,7 @@ class SignerClient:
     def step(self, patience_s: float) -> None:
         """Take what comes within this time, and send what there is; a store or a signer that fails costs a session."""
         try:
+            self._settle()
             self._connect()
             for key, mask in self._selector.select(patience_s):
                 key.data(mask)
