@@ -158,6 +158,8 @@ def observe(  # noqa: PLR0917 - click passes every option by itself
 
     Only state what was seen: from then on the signer believes it, until it is too old for the profile.
     """  # noqa: D301 - click leaves lines behind a backspace as they are
+    from cassiopeia.validation.statement import warn_of_breadth  # noqa: PLC0415 - as above
+
     parts = {"C": country, "ST": state, "L": locality, "O": organisation, "OU": units, "CN": common_name}
     stated = {"value": value, "account": account, "method": method, "at": at, "row": row}
     one = {name: given for name, given in stated.items() if given}
@@ -174,6 +176,8 @@ def observe(  # noqa: PLR0917 - click passes every option by itself
     config, store = _open(config_path)
     with store:
         observations = _state(config, store, statements, now=now)
+    if warning := warn_of_breadth(observations):
+        click.echo(f"cassiopeia: warning: {warning}", err=True)
     if as_json:
         print_json([_document(each) for each in observations])
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn
 
 import msgspec
@@ -35,6 +35,9 @@ STATED: Final = "stated"
 ORGANISATION: Final = "organisation"
 MAXIMUM_LINES: Final = 10_000
 
+_NAMED: Final = 5
+# As co.uk, com.au or ne.jp; ibm.de as well.
+_SUFFIX_LIKE = re.compile(r"[a-z]{2,3}\.[a-z]{2}")
 _METHOD = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?")
 
 
@@ -101,6 +104,32 @@ def observe(statement: Statement, key: Ed25519PrivateKey, *, now: dt.datetime) -
     if len(octets) > MAXIMUM_PROOF_OCTETS:
         _refuse(f"the observation would have {len(octets)} octets; {MAXIMUM_PROOF_OCTETS} are the most", "value")
     return observation, octets
+
+
+def warn_of_breadth(observations: Iterable[Observation]) -> str:
+    """What to tell whoever has stated these, of domains that may not be one owner's alone; empty when there are none.
+
+    Those of two labels are meant: there is no list of public suffixes here, and one label covers nothing below it.
+    """
+    broad = dict.fromkeys(
+        each.value
+        for each in observations
+        if each.kind == "dns-control" and each.method in demands.WHOLE_DOMAIN_METHODS and each.value.count(".") == 1
+    )
+    if not broad:
+        return ""
+    suffixes = [each for each in broad if _SUFFIX_LIKE.fullmatch(each)]
+    return (
+        f"{_some(list(broad))}: seen by a method that proves a whole domain, so that every name below is covered as "
+        "well, under profiles that allow it. "
+        + (f"{_some(suffixes)} may well be a public suffix, which nobody controls. " if suffixes else "")
+        + "No list of those is kept here: if the domain is not the account's alone, delete the row from the table "
+        "observation of the store at once, and state single names, seen by another method"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def value_of(kind: str, value: str, organisation: Mapping[str, str | tuple[str, ...]]) -> str:

@@ -68,11 +68,50 @@ def stated(site: Site) -> list[tuple[str, str, str]]:
 
 def test_a_fact_is_stated(site: Site) -> None:
     said = good(
-        "observe", "dns-control", "Bücher.Example", "--account", "momo", "--method", "dns", "--row", "domain:17"
+        "observe", "dns-control", "Bücher.Example", "--account", "momo", "--method", "http", "--row", "domain:17"
     )
 
     assert said.startswith("dns-control xn--bcher-kva.example: stated for momo, seen 20")
     assert stated(site) == [("dns-control", "xn--bcher-kva.example", "momo")]
+
+
+def warned(*arguments: str, given: str = "") -> str:
+    done = run("observe", *arguments, given=given)
+    assert done.exit_code == 0
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("cassiopeia: warning: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("method", ["dns", "mail-to-domain"])
+def test_of_a_domain_that_may_not_be_one_owners_it_warns(site: Site, method: str) -> None:
+    said = warned("dns-control", "co.uk", "--account", "momo", "--method", method)
+    assert said.startswith("co.uk: seen by a method that proves a whole domain, so that every name below is covered")
+    assert "co.uk may well be a public suffix, which nobody controls. No list of those is kept here" in said
+    assert stated(site) == [("dns-control", "co.uk", "momo")]
+    assert "public suffix, which" not in warned("dns-control", "example.org", "--account", "momo", "--method", method)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dns-control", "co.uk"],
+        ["dns-control", "co.uk", "--method", "http"],
+        ["dns-control", "www.example.org", "--method", "dns"],
+        ["caa-permits", "example.org", "--method", "dns"],
+    ],
+)
+def test_of_what_covers_one_name_or_is_long_enough_it_does_not_warn(site: Site, arguments: list[str]) -> None:
+    good("observe", *arguments, "--account", "momo")
+    assert len(stated(site)) == 1
+
+
+def test_of_many_domains_it_warns_once(site: Site) -> None:
+    lines = [
+        {"kind": "dns-control", "value": f"{number}.example", "account": "a", "method": "dns"} for number in range(7)
+    ]
+    said = warned("--from", "-", "--json", given="\n".join(map(json.dumps, lines)))
+    assert said.startswith("0.example, 1.example, 2.example, 3.example, 4.example and 2 more: seen by a method")
+    assert len(stated(site)) == 7
 
 
 def test_an_organisation_is_stated_by_its_parts(site: Site) -> None:
