@@ -13,6 +13,7 @@ from tests.support.signer import MemoryKeys
 from cassiopeia.config import load_profiles
 from cassiopeia.core import structure
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
 from cassiopeia.protocol.payload import Timestamp
 from cassiopeia.signer.worker import Worker
@@ -30,6 +31,8 @@ class StoreValidator:
     validator: TestValidator = field(default_factory=TestValidator)
     age: dt.timedelta = dt.timedelta(hours=1)
     unproved: tuple[str, ...] = ()
+    # Its own copy, of which it knows what to observe.
+    profile: Profile = field(default_factory=lambda: load_profile(PROVED))
     # A nonce that it does not let go of.
     stuck_with: bytes | None = None
     attested: int = 0
@@ -56,7 +59,7 @@ class StoreValidator:
         observed_at = (dt.datetime.now(dt.UTC) - self.age).replace(microsecond=0)
         observations = [
             each
-            for each in self.validator.observe_all(waiting.request, load_profile(PROVED), observed_at=observed_at)
+            for each in self.validator.observe_all(waiting.request, self.profile, observed_at=observed_at)
             if not any(name.encode() in each for name in self.unproved)
         ]
         proved = self.validator.prove(

@@ -69,6 +69,7 @@ class Certifying:
             store=self.store,
             owner=OWNER,
             version=self.version,
+            profiles={},
             lint=self.lint,
             journal=self.journal,
         )

@@ -3,26 +3,32 @@
 The signer's signed word on its time, boot and nonce is asked for, verified and kept; orders are made from it, too. So
 that validators have the newest nonce within seconds, it is asked for when a session opens, and often while the next one
 is due. Whatever becomes of a nonce that was the current one at some moment, it holds for `LIFE_S` from then on (wire
-specification, "Proofs"). Nothing is believed that an earlier boot said.
+specification, "Proofs"). Nothing is believed that an earlier boot said. Of what the signer misses, this says whether
+it was ever there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.core import structure
+from cassiopeia.core.demands import candidates, compare, demands
+from cassiopeia.core.evidence import Observation, read_observation
 from cassiopeia.core.profile import Profile
-from cassiopeia.errors import SignatureInvalid
+from cassiopeia.core.request import CertificateRequest
+from cassiopeia.errors import PeerError, Refused, SignatureInvalid
 from cassiopeia.journal.timestamp import verify_timestamp
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import Event, RequestFailed, RequestRefused, TimestampReceived
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
+from cassiopeia.store.evidence import Fact
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +39,7 @@ _ASK_EVERY_S: Final = 30.0
 _ASK_SOON_S: Final = 2.0  # while the next nonce is due
 # What is leased now has to reach the signer: a slow line and a busy signer take their time.
 _TRANSIT_S: Final = 30.0
+_EVER: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,6 +56,36 @@ def say_what_is_demanded(store: Store, profiles: Iterable[Profile], *, now: dt.d
     """Let the requests of profiles that demand evidence wait for it, and no others."""
     # Requests for OCSP responders name no profile.
     store.evidence.demand({each.name if each.family else "": bool(each.evidence) for each in profiles}, now=now)
+
+
+def is_never_proved(store: Store, profile: Profile, request: CertificateRequest) -> bool:
+    """Whether a name needs something, by this profile, that neither came along nor was ever seen for its account.
+
+    Then no validator could have sent it. Whoever asks has heard from the signer that something is missing.
+    """
+    try:
+        needed = demands(profile, request)
+    except Refused:
+        return True
+    missing, _ = compare(needed, list(_readable(request.proofs)), profile)
+    facts = {
+        Fact(account=request.account, kind=each.kind, value=value)
+        for demand in missing
+        for each in (demand, demand.otherwise)
+        if each is not None
+        for value in candidates(each, profile) or ("",)
+    }
+    stored = store.evidence.observations(facts, since=_EVER) if facts else {}
+    seen = list(_readable(row.octets for rows in stored.values() for row in rows))
+    never_seen, _ = compare(missing, [each for each in seen if each.account == request.account], profile)
+    return bool(never_seen)
+
+
+def _readable(proofs: Iterable[bytes]) -> Iterator[Observation]:
+    """The observations among these; an attestation is none."""
+    for octets in proofs:
+        with contextlib.suppress(PeerError):
+            yield read_observation(octets)
 
 
 class NonceKeeper:

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cassiopeia.client import patience
+from cassiopeia.client.evidence import is_never_proved
 from cassiopeia.client.journal_copy import JournalCopy
 from cassiopeia.client.lint import Decision, Lint, Verdict
 from cassiopeia.client.losses import Losses
 from cassiopeia.core import certificate, csr
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.certificate import CheckedTbs, IssuedCertificate
+from cassiopeia.core.profile import Profile
 from cassiopeia.core.request import request_digest
 from cassiopeia.errors import Inconsistent, PeerError, Refused, Unavailable
 from cassiopeia.journal import entry as entries
@@ -43,6 +45,7 @@ _UNKNOWN_AUTHORITY_DELAY_S = 300.0
 _BAD_CERTIFICATE_DELAY_S = 60.0
 _BAD_CERTIFICATE_TRIES = 3
 _UNTRUSTED_DELAY_S = 300.0
+_SAME_PROFILES = "Have signer, client and validators the same profiles?"
 _WRITTEN = frozenset({Outcome.RECORDED, Outcome.ALREADY_RECORDED})
 
 
@@ -97,6 +100,7 @@ class Issuance:
         store: Store,
         owner: str,
         version: int,
+        profiles: Mapping[str, Profile],
         lint: Lint | None = None,
         journal: JournalCopy | None = None,
     ) -> None:
@@ -104,6 +108,8 @@ class Issuance:
         self._store = store
         self._owner = owner
         self._version = version
+        # As requests name them: those for OCSP responders name none.
+        self._profiles = {each.name if each.family else "": each for each in profiles.values()}
         # Version 1 says what it has signed when it has signed it.
         self._lint = lint if version > 1 else None
         self._lint_numbers = itertools.count()
@@ -257,11 +263,14 @@ class Issuance:
             case RequestRefused(code="evidence-missing", message=message) if not job.request.proofs:
                 # This side did not know that the profile demands any: the subscriber is not at fault.
                 self._attest_anew(job, message)
+            case RequestRefused(code="evidence-missing", message=message) if not self._is_never_proved(job):
+                # Nor here: what the signer wants besides, no validator was told to send, or it left it out.
+                self._note_evidence_alarm(f"the signer misses what no validator has sent: {message} {_SAME_PROFILES}")
+                self._attest_anew(job, message)
             case RequestRefused(code="evidence-surplus" | "evidence-invalid", message=message):
                 # Nor here: what came along is a validator's work, and that of whoever gave it other profiles.
                 self._note_evidence_alarm(
-                    f"the signer takes nothing of what a validator has put together: {message} Have signer, client and "
-                    "validators the same profiles?"
+                    f"the signer takes nothing of what a validator has put together: {message} {_SAME_PROFILES}"
                 )
                 self._attest_anew(job, message)
             case RequestRefused(code=code, field=offending, message=message):
@@ -532,6 +541,11 @@ class Issuance:
                 reattest=True,
             )
         )
+
+    def _is_never_proved(self, job: SignJob) -> bool:
+        """Whether the subscriber has to do something about it; a profile that is not known here is the signer's."""
+        profile = self._profiles.get(job.request.profile)
+        return profile is not None and is_never_proved(self._store, profile, job.request)
 
     def _note_evidence_alarm(self, message: str) -> None:
         if message != self._evidence_alarm:

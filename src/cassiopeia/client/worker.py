@@ -119,6 +119,7 @@ class SignerClient:
             store=store,
             owner=self._owner,
             version=config.version,
+            profiles=self._profiles,
             lint=self._lint,
             journal=self._journal,
         )
@@ -390,8 +391,7 @@ class SignerClient:
     def _note_change(self, signer_id: int, word: tuple[Any, ...], now: dt.datetime) -> None:
         """A signer that has come to run, has another configuration or obeyed an order may do now what it put off."""
         if self._last_word is None:
-            before = self._store.signers.report(signer_id)
-            self._last_word = capacity(before) if before is not None else word
+            self._last_word = word if (said := self._store.signers.report(signer_id)) is None else capacity(said)
         if word != self._last_word and word[0] == "running":
             self._crl_sync.hurry()
             hurried = self._store.queue.hurry(signer_id, now=now)

@@ -286,7 +286,7 @@ def test_a_veto_that_comes_after_the_confirmation_refuses_nothing_and_calls_a_pe
 
 def test_a_sub_ca_that_the_client_does_not_know_yet_costs_nobody_his_request(store: Store, front: Front) -> None:
     client = Certifying(store=store, front=front)
-    client.issuance = Issuance(authorities={}, store=store, owner=OWNER, version=2)
+    client.issuance = Issuance(authorities={}, store=store, owner=OWNER, version=2, profiles={})
     client.take(first_log(client))
     record = find(store)
     assert (record.state, record.tries) == ("queued", 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from tests.support.attesting import PROVED, StoreValidator, proving_worker
-from tests.support.authorities import PROFILES
+from tests.support.authorities import PROFILES, load_profile
 from tests.support.client_loop import Client
 from tests.support.evidence import TestValidator
 from tests.support.store import request_id
@@ -312,6 +312,57 @@ def test_a_validator_with_other_profiles_than_the_signer_loses_nothing(site: Sit
     site.front.worker = worker
     site.run_until_issued(1)
     assert site.client.client._issuance.evidence_alarm == ""
+
+
+def profiles_without_caa(directory: Path) -> Path:
+    directory.mkdir()
+    for name in (FREE, PROVED):
+        text = (PROFILES / f"{name}.toml").read_text(encoding="utf-8")
+        (directory / f"{name}.toml").write_text(text.replace(', "caa-permits"', ""), encoding="utf-8")
+    assert load_profiles(directory)[PROVED].evidence == ("attestation", "dns-control")
+    return directory
+
+
+def test_what_only_the_signers_profile_demands_is_no_fault_of_the_subscriber(
+    make: Callable[..., Client], store: Store, tmp_path: Path
+) -> None:
+    """Validator and client have an older profile: neither knows that CAA records are to be looked at."""
+    site = Site(make(profiles=profiles_without_caa(tmp_path / "profiles")), store)
+    site.validator.profile = dataclasses.replace(load_profile(PROVED), evidence=("attestation", "dns-control"))
+    site.submit(1)
+    site.run_until(lambda: "caa-permits for 1.example.org" in site.find(1).last_error)
+    assert (site.find(1).state, site.find(1).tries) == ("queued", 0)
+    alarm = site.client.client._issuance.evidence_alarm
+    assert alarm.startswith("the signer misses what no validator has sent: The profile 0004-server demands")
+    assert "Have signer, client and validators the same profiles?" in alarm
+    site.validator.profile = load_profile(PROVED)
+    site.run_until_issued(1)
+    assert site.client.client._issuance.evidence_alarm == ""
+
+
+def test_what_a_validator_has_left_out_though_it_was_seen_is_asked_for_again(site: Site) -> None:
+    """The validator alone has an older profile; somebody has looked at the CAA records all the same."""
+    site.validator.profile = dataclasses.replace(load_profile(PROVED), evidence=("attestation", "dns-control"))
+    site.submit(1, 2)
+    for name in ("www.example.org", "1.example.org"):
+        seen = site.validator.validator.observe("caa-permits", name)
+        site.store.evidence.put_observations([seen], now=dt.datetime.now(dt.UTC))
+    # Nobody has looked at the other one's: that is refused as ever.
+    site.run_until(lambda: "misses" in site.client.client._issuance.evidence_alarm and site.find(2).state == "refused")
+    assert site.find(2).refusal_code == "evidence-missing"
+    assert (site.find(1).state, site.find(1).tries) == ("queued", 0)
+    site.validator.profile = load_profile(PROVED)
+    site.run_until_issued(1)
+
+
+def test_what_was_seen_for_another_account_proves_nothing(site: Site) -> None:
+    site.validator.unproved = ("1.example.org",)
+    site.submit(1)
+    for kind in ("dns-control", "caa-permits"):
+        seen = site.validator.validator.observe(kind, "1.example.org", account="somebody else")
+        site.store.evidence.put_observations([seen], now=dt.datetime.now(dt.UTC))
+    site.run_until(lambda: site.find(1).state == "refused")
+    assert site.find(1).refusal_code == "evidence-missing"
 
 
 def test_an_attestation_that_somebody_has_changed_is_made_anew(site: Site) -> None:
