@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 
 MARK = "CASSIOPEIA_TEST_SESSION"
 LEFT_RUNNING: pytest.StashKey[list[str]] = pytest.StashKey()
+END_BY_THEMSELVES_S = 10.0
 
 # A shared machine may stand still for a moment; an example must not fail for that.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -60,7 +62,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not _is_controller(session.config):
         return
-    left = dict(_marked_processes(os.environ[MARK]))
+    left = _left_running(os.environ[MARK])
     for process_id in left:
         os.kill(process_id, signal.SIGKILL)
     if left:
@@ -86,6 +88,19 @@ def _fail_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"skipped, but in CI everything must run: {reason}"
+
+
+def _left_running(mark: str) -> dict[int, str]:
+    """The processes that tests have started and that do not end by themselves.
+
+    A worker whose program was killed ends when it looks up from its work: from the import of a linter, for instance.
+    """
+    deadline = time.monotonic() + END_BY_THEMSELVES_S
+    while left := dict(_marked_processes(mark)):
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)
+    return {}
 
 
 def _marked_processes(mark: str) -> Iterator[tuple[int, str]]:
