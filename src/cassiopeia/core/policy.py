@@ -48,7 +48,10 @@ _APPROVAL: Final = object()  # known to `decide` alone
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApprovedRequest:
-    """Evidence that `decide` has approved everything that stands in it; nothing else can make one."""
+    """Evidence that `decide` has approved everything that stands in it; nothing else can make one.
+
+    But for samples (`approve_sample`), which are looked at in their own process and never reach a key.
+    """
 
     approval: InitVar[object]
     request: CertificateRequest
