@@ -1,23 +1,20 @@
 """The root structure as data: which CAs there are, how long they live and what they may vouch for.
 
-Owns the hierarchy file (TOML, read once into frozen values), its checks and the calendar of periods. Makes no key and
-signs nothing: that is `key_ceremony`. Path lengths are no setting: root, structure CA and time sub-CA follow from each
-other (RFC 5280 4.2.1.9).
+Owns the hierarchy file (TOML, read once into frozen values) and its checks. When which sub-CA issues is `calendar`'s
+part; keys and signatures are `key_ceremony`'s. Path lengths are no setting: root, structure CA and time sub-CA follow
+from each other (RFC 5280 4.2.1.9).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib.resources
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from cassiopeia.config import Url, check_shape, parse_toml, read_toml
+from cassiopeia.config import SignerId, Text, Url, check_shape, parse_toml, read_toml
 from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
 from cassiopeia.errors import ConfigurationError
@@ -32,6 +29,8 @@ _LONG_SIGNATURES: Final[KeyAlgorithm] = "ML-DSA-87"
 
 DEFAULT_NAME: Final = "default.toml"
 ROOT_NAME: Final = "root"
+# What a family may say otherwise than `[time]`.
+_OWN_TIME: Final = ("key_algorithm", "months", "spares", "outlives_years", "maximum_certificates")
 _ANY_EXTENDED_KEY_USAGE: Final = "2.5.29.37.0"
 
 # RFC 5280 A.1: ub-common-name and ub-organization-name are 64. C0 and C1 controls have no place in a name.
@@ -46,6 +45,20 @@ _DirectoryText = Annotated[
 _OID: Final = r"([01]\.([0-9]|[12][0-9]|3[0-9])|2\.(0|[1-9][0-9]{0,8}))(\.(0|[1-9][0-9]{0,17})){1,30}"
 _ObjectIdentifier = Annotated[str, msgspec.Meta(pattern=rf"(?#an object identifier)^{_OID}\Z")]
 _Usage = Annotated[str, msgspec.Meta(pattern=rf"(?#the name of an extended key usage or an OID)^([A-Za-z]+|{_OID})\Z")]
+
+
+_DomainName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"(?#a domain name in lower case, as A-labels)"
+        r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z",
+        max_length=253,
+    ),
+]
+_Months = Literal[1, 2, 3, 4, 6, 12]
+_Spares = Annotated[int, msgspec.Meta(ge=0, le=9)]
+_OutlivesYears = Annotated[int, msgspec.Meta(ge=1, le=5)]
+_MaximumCertificates = Annotated[int, msgspec.Meta(ge=1, le=MAXIMUM_CERTIFICATES)]
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,23 +77,84 @@ class StructureLevel(_File, frozen=True, kw_only=True):
 
 
 class TimeLevel(_File, frozen=True, kw_only=True):
-    """Time sub-CAs issue for `months`, from the current period on for `periods`, and outlive that by whole years."""
+    """Time sub-CAs issue for `months`, from the current period on for `periods`, and outlive that by whole years.
+
+    For each period and signer there is one that issues, and `spares` more, for when it is full.
+    """
 
     key_algorithm: KeyAlgorithm
-    months: Literal[1, 2, 3, 4, 6, 12]
+    months: _Months
     periods: Annotated[int, msgspec.Meta(ge=1, le=24)] = 1
-    outlives_years: Annotated[int, msgspec.Meta(ge=1, le=5)]
-    maximum_certificates: Annotated[int, msgspec.Meta(ge=1, le=MAXIMUM_CERTIFICATES)] = MAXIMUM_CERTIFICATES
+    spares: _Spares = 0
+    outlives_years: _OutlivesYears
+    maximum_certificates: _MaximumCertificates = MAXIMUM_CERTIFICATES
     pss: bool = False
 
 
+class NameConstraints(_File, frozen=True, kw_only=True):
+    """What certificates below a structure CA may name (RFC 5280 4.2.1.10); a domain includes what is below it."""
+
+    permitted_domains: tuple[_DomainName, ...] = ()
+    excluded_domains: tuple[_DomainName, ...] = ()
+    permitted_mail_domains: tuple[_DomainName, ...] = ()
+    excluded_mail_domains: tuple[_DomainName, ...] = ()
+
+
 class Family(_File, frozen=True, kw_only=True):
-    """One kind of certificate: a structure CA and its time sub-CAs."""
+    """One kind of certificate: a structure CA and its time sub-CAs.
+
+    What is None is as `[structure]` and `[time]` say. `profiles` are those that this family issues; none named: those
+    that name this family themselves. `expected_a_month` is how many certificates are likely to be asked for.
+    """
 
     name: Annotated[str, msgspec.Meta(pattern=r"(?#a word of letters and digits)^[a-z][A-Za-z0-9]{0,31}\Z")]
     common_name: _DirectoryText
     extended_key_usage: Annotated[tuple[_Usage, ...], msgspec.Meta(min_length=1)]
     policy_identifiers: tuple[_ObjectIdentifier, ...] = ()
+    cps_url: Url | None = None
+    name_constraints: NameConstraints = NameConstraints()
+    profiles: tuple[Text, ...] = ()
+    expected_a_month: Annotated[int, msgspec.Meta(ge=0, le=100_000_000)] = 0
+    structure_key_algorithm: KeyAlgorithm | None = None
+    structure_years: Annotated[int, msgspec.Meta(ge=1, le=30)] | None = None
+    key_algorithm: KeyAlgorithm | None = None
+    months: _Months | None = None
+    spares: _Spares | None = None
+    outlives_years: _OutlivesYears | None = None
+    maximum_certificates: _MaximumCertificates | None = None
+
+
+class SignerMachine(_File, frozen=True, kw_only=True):
+    """One signer: it owns time sub-CAs of these families (none named: of all).
+
+    `sealing_key` names the file with its own public key, to which a bundle's passphrase is sealed; without one, the
+    passphrase is written into a file of its own.
+    """
+
+    id: SignerId
+    families: tuple[Text, ...] = ()
+    sealing_key: str = ""
+
+
+class Orders(_File, frozen=True, kw_only=True):
+    """Whose orders the signers obey: files with Ed25519 public keys, of which `quorum` must sign what loosens."""
+
+    operators: Annotated[tuple[Text, ...], msgspec.Meta(max_length=16)] = ()
+    quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+
+
+class PinnedValidator(_File, frozen=True, kw_only=True):
+    """A validator whom the signers believe; `kinds` (none named: all) are what it may state."""
+
+    name: Text
+    key: Text
+    kinds: tuple[Text, ...] = ()
+
+
+class Ocsp(_File, frozen=True, kw_only=True):
+    """The files with the public keys of OCSP responders, which may have certificates of each time sub-CA."""
+
+    responders: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class Hierarchy(_File, frozen=True, kw_only=True):
@@ -95,22 +169,32 @@ class Hierarchy(_File, frozen=True, kw_only=True):
     structure: StructureLevel
     time: TimeLevel
     family: Annotated[tuple[Family, ...], msgspec.Meta(min_length=1, max_length=64)]
+    signer: Annotated[tuple[SignerMachine, ...], msgspec.Meta(min_length=1, max_length=126)] = (SignerMachine(id=1),)
+    orders: Orders = Orders()
+    validator: Annotated[tuple[PinnedValidator, ...], msgspec.Meta(max_length=64)] = ()
+    ocsp: Ocsp = Ocsp()
+
+    def time_of(self, family: Family) -> TimeLevel:
+        """The time sub-CAs of this family, with what the family says otherwise."""
+        own = {name: getattr(family, name) for name in _OWN_TIME if getattr(family, name) is not None}
+        return msgspec.structs.replace(self.time, **own)
+
+    def structure_of(self, family: Family) -> StructureLevel:
+        """The structure CA of this family, likewise."""
+        return StructureLevel(
+            key_algorithm=family.structure_key_algorithm or self.structure.key_algorithm,
+            years=family.structure_years or self.structure.years,
+        )
+
+    def signers_of(self, family: Family) -> tuple[int, ...]:
+        """The ids of the signers that own time sub-CAs of this family."""
+        return tuple(each.id for each in self.signer if not each.families or family.name in each.families)
 
     def crl_url(self, name: str) -> str:
         return f"{self.url_base.rstrip('/')}/{name}.crl"
 
     def issuer_url(self, name: str) -> str:
         return f"{self.url_base.rstrip('/')}/{name}.crt"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Period:
-    """A stretch of the calendar in which one time sub-CA of each family issues: from `start` until before `end`."""
-
-    year: int
-    number: int
-    start: dt.datetime
-    end: dt.datetime
 
 
 def load_hierarchy(path: Path | None = None) -> Hierarchy:
@@ -182,22 +266,6 @@ def with_periods(hierarchy: Hierarchy, periods: int) -> Hierarchy:
     return msgspec.structs.replace(hierarchy, time=msgspec.structs.replace(hierarchy.time, periods=periods))
 
 
-def periods_from(now: dt.datetime, time: TimeLevel) -> tuple[Period, ...]:
-    """The period that holds `now` (aware), and those that follow it; they are numbered from 1 within each year."""
-    now = now.astimezone(dt.UTC)
-    first = now.year * 12 + (now.month - 1) // time.months * time.months
-    starts = [first + index * time.months for index in range(time.periods + 1)]
-    return tuple(
-        Period(
-            year=start // 12,
-            number=start % 12 // time.months + 1,
-            start=_first_of_month(start),
-            end=_first_of_month(end),
-        )
-        for start, end in itertools.pairwise(starts)
-    )
-
-
 def extended_key_usage_oid(name_or_oid: str) -> str:
     return EXTENDED_KEY_USAGES.get(name_or_oid, name_or_oid)
 
@@ -221,8 +289,3 @@ def _check_extended_key_usage(family: Family, *, source: str, key: str) -> None:
 def _check_distinct(values: Sequence[str], *, source: str, key: str) -> None:
     if len(set(values)) != len(values):
         raise ConfigurationError("the same value stands there twice", source=source, key=key)
-
-
-def _first_of_month(months: int) -> dt.datetime:
-    """Midnight UTC of the first of a month, counted in months from the year 0."""
-    return dt.datetime(months // 12, months % 12 + 1, 1, tzinfo=dt.UTC)

@@ -407,7 +407,7 @@ def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]
             "name": name,
             "certificate": f"certificates/{name}.pem",
             "issuer": each.authority.issuer,
-            "signer_id": _SIGNER_ID,
+            "signer_id": each.signer_id,
             "issues_from": each.issues_from,
             "issues_until": each.issues_until,
             "maximum_certificates": hierarchy.time.maximum_certificates,

@@ -19,14 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
+from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
 from cassiopeia.ceremony.hierarchy import (
     ROOT_NAME,
     Family,
     Hierarchy,
     KeyAlgorithm,
-    Period,
     extended_key_usage_oid,
-    periods_from,
 )
 from cassiopeia.config import OFFLINE_SIGNER_ID
 from cassiopeia.core.validity import ONE_SECOND, add_months
@@ -66,9 +65,10 @@ class CertificationAuthority:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeAuthority:
-    """A time sub-CA, and when it issues."""
+    """A time sub-CA, whose it is, and when it issues."""
 
     authority: CertificationAuthority
+    signer_id: int
     issues_from: dt.datetime
     issues_until: dt.datetime
 
@@ -103,11 +103,9 @@ def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime, entropy: Entropy = 
     # 2. A structure CA for each family.
     structure = tuple(scribe.make_structure(family, root) for family in hierarchy.family)
     # 3. The time sub-CAs of each family, for the current period and those that follow.
-    time = tuple(
-        scribe.make_time(family, above, period)
-        for family, above in zip(hierarchy.family, structure, strict=True)
-        for period in periods_from(now, hierarchy.time)
-    )
+    above = {each.name: each for each in structure}
+    planned = plan_authorities(hierarchy, first=now)
+    time = tuple(scribe.make_time(each, above[each.family.name]) for each in planned)
     # 4. The first CRL of root and structure CAs. The signer makes those of the time sub-CAs: it has their keys.
     crls = {each.name: scribe.make_first_crl(each) for each in (root, *structure)}
     return Ceremony(root=root, structure=structure, time=time, crls=crls)
@@ -145,32 +143,34 @@ class _Scribe:
         return CertificationAuthority(name=ROOT_NAME, issuer=ROOT_NAME, key=key, certificate=_sign(builder, key))
 
     def make_structure(self, family: Family, root: CertificationAuthority) -> CertificationAuthority:
-        end = add_months(self._not_before, self._hierarchy.structure.years * _MONTHS_A_YEAR)
+        level = self._hierarchy.structure_of(family)
+        end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
         return self._make_below(
             root,
             family,
             name=family.name,
             common_name=family.common_name,
-            key_algorithm=self._hierarchy.structure.key_algorithm,
+            key_algorithm=level.key_algorithm,
             not_after=end - ONE_SECOND,
             path_length=_STRUCTURE_PATH_LENGTH,
         )
 
-    def make_time(self, family: Family, above: CertificationAuthority, period: Period) -> TimeAuthority:
-        level = self._hierarchy.time
-        name = f"{family.name}_{period.year}_{period.number}"
+    def make_time(self, planned: PlannedAuthority, above: CertificationAuthority) -> TimeAuthority:
         authority = self._make_below(
             above,
-            family,
-            name=name,
+            planned.family,
+            name=planned.name,
             # The name that operators, logs and CRL files use: whoever reads a certificate finds the rest by it.
-            common_name=name,
-            key_algorithm=level.key_algorithm,
-            not_after=add_months(period.end, level.outlives_years * _MONTHS_A_YEAR) - ONE_SECOND,
+            common_name=planned.name,
+            key_algorithm=self._hierarchy.time_of(planned.family).key_algorithm,
+            not_after=planned.not_after,
             path_length=_TIME_PATH_LENGTH,
         )
         return TimeAuthority(
-            authority=authority, issues_from=max(period.start, self._not_before), issues_until=period.end
+            authority=authority,
+            signer_id=planned.signer_id,
+            issues_from=max(planned.period.start, self._not_before),
+            issues_until=planned.period.end,
         )
 
     def make_first_crl(self, authority: CertificationAuthority) -> x509.CertificateRevocationList:

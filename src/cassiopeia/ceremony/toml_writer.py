@@ -1,6 +1,7 @@
 """TOML out of plain values (TOML 1.0.0): the standard library reads it, but does not write it.
 
-Knows what the generated files need: texts, numbers, booleans, moments, lists of these, tables and arrays of tables.
+Knows what the generated files need: texts, numbers, booleans, moments, lists of these, tables and arrays of tables;
+a table within a table is an inline one. What is None is left out.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ def toml_value(value: Any) -> str:
         return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml_value(each) for each in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {toml_value(each)}' for key, each in value.items() if each is not None)}}}"
     raise InternalError(f"no way to write a {type(value).__name__} as TOML")
 
 
 def _table(values: Mapping[str, Any]) -> str:
-    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
 
 
 def _is_table(value: Any) -> bool:

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cassiopeia.ceremony.calendar import Period, periods_from
 from cassiopeia.ceremony.hierarchy import (
     KEY_ALGORITHMS,
     Hierarchy,
-    Period,
     TimeLevel,
     check_hierarchy,
     default_hierarchy_text,
     load_hierarchy,
-    periods_from,
     with_key_algorithm,
     with_periods,
 )
