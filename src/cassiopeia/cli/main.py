@@ -21,6 +21,7 @@ from cassiopeia.errors import CassiopeiaError, InternalError
 # Name and what it does. The command of that name is in the module of that name beside this one.
 _COMMANDS: Final[Mapping[str, str]] = {
     "init": "Make a new authority: keys, certificates, configuration.",
+    "ceremony": "Make and extend a hierarchy of CAs, offline.",
     "signer": "Run the signer, which holds the CA keys.",
     "client": "Run the signer client, which takes jobs to the signer.",
     "validator": "State what was seen, and vouch for requests.",

@@ -1,0 +1,13 @@
+"""`cassiopeia ceremony`: what happens on a machine without a network, once in a while, around the offline keys."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def ceremony() -> None:
+    """Make a hierarchy of CAs on a machine without a network, and extend it later.
+
+    docs/ceremony.md is the checklist for the day.
+    """
