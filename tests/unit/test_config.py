@@ -450,7 +450,7 @@ def test_a_wrong_client_file_is_refused(directory: Path, old: str, new: str, key
 def test_authorities_are_read_with_their_certificates(directory: Path, form: str) -> None:
     (directory / "sub.pem").write_bytes(getattr(default_ca(), form))
     path = directory / "authorities.toml"
-    path.write_text(AUTHORITY + 'key = "file:keys/sub.key"\npss = false\nmaximum_certificates = 3\n')
+    path.write_text(AUTHORITY + 'key = "file:keys/sub.key"\npss = false\nmaximum_certificates = 3\nretired = true\n')
 
     (entry,) = load_authorities(path)
 
@@ -459,10 +459,12 @@ def test_authorities_are_read_with_their_certificates(directory: Path, form: str
     assert entry.authority.issues_from == dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
     assert entry.authority.issues_until == dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
     assert entry.authority.maximum_certificates == 3
+    assert entry.authority.retired
 
 
 def test_the_clients_side_has_no_key(directory: Path) -> None:
-    assert load_authorities(directory / "authorities.toml")[0].key == ""
+    (entry,) = load_authorities(directory / "authorities.toml")
+    assert (entry.key, entry.authority.retired) == ("", False)
 
 
 @pytest.mark.parametrize(
@@ -482,6 +484,7 @@ def test_the_clients_side_has_no_key(directory: Path) -> None:
         ("signer_id = 1", "signer_id = 1\nmaximum_certificates = 0", "authority[0].maximum_certificates", ">= 1"),
         ("signer_id = 1", "signer_id = 1\nmaximum_certificates = 30000", "authority[0].maximum_certificates", "<="),
         ("signer_id = 1", "signer_id = 1\npss = 1", "authority[0].pss", "expected bool, got int"),
+        ("signer_id = 1", "signer_id = 1\nretired = 'yes'", "authority[0].retired", "expected bool, got str"),
         ("signer_id = 1", "signer_id = 1\ncrl_urls = ['ldap://x']", "authority[0].crl_urls[0]", "http or https"),
         ("signer_id = 1", "signer_id = 1\ncrl_urls = ['http://x ']", "authority[0].crl_urls[0]", "http or https"),
         ("signer_id = 1", "signer_id = 1\nowner = 'x'", "authority[0].owner", "this key is not known here"),

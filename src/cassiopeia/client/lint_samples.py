@@ -198,7 +198,7 @@ def _common(found: Sequence[Mapping[str, Finding]]) -> list[Finding]:
 
 def _choose(profile: Profile, authorities: Iterable[Authority], *, now: dt.datetime) -> Authority:
     fitting = [each for each in authorities if profile.family in ("", each.family)]
-    issuing = [each for each in fitting if each.issues_from <= now < each.issues_until]
+    issuing = [each for each in fitting if each.issues_from <= now < each.issues_until and not each.retired]
     return next(iter(issuing or fitting), None) or sample_authority(profile.family)
 
 

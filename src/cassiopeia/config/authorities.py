@@ -102,6 +102,7 @@ class _Authority(Table, frozen=True, kw_only=True):
     key: _KeyUri | None = None
     maximum_certificates: Annotated[int, msgspec.Meta(ge=1, le=MAXIMUM_CERTIFICATES)] = MAXIMUM_CERTIFICATES
     pss: bool = False
+    retired: bool = False
     crl_urls: tuple[Url, ...] = ()
     issuer_urls: tuple[Url, ...] = ()
     ocsp_urls: tuple[Url, ...] = ()
@@ -135,6 +136,7 @@ def _load_authority(path: Path, entry: _Authority, *, key: str) -> Authority:
             issues_until=entry.issues_until.astimezone(dt.UTC),
             maximum_certificates=entry.maximum_certificates,
             pss=entry.pss,
+            retired=entry.retired,
             crl_urls=entry.crl_urls,
             issuer_urls=entry.issuer_urls,
             ocsp_urls=entry.ocsp_urls,

@@ -35,7 +35,8 @@ _EMPTY_NAME: Final = b"\x30\x00"
 class Authority:
     """One sub-CA. `subject` is its DER Name; it issues from `issues_from` until just before `issues_until`.
 
-    `pss` says that an RSA key signs with RSASSA-PSS. The URLs go into each certificate (RFC 5280 4.2.1.13, 4.2.2.1).
+    `pss` says that an RSA key signs with RSASSA-PSS. The URLs go into each certificate (RFC 5280 4.2.1.13, 4.2.2.1). What
+    is `retired` was revoked or replaced: it issues to no subscriber any more, but its CRLs go on, and so does its OCSP.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Authority:
     issues_until: dt.datetime
     maximum_certificates: int = MAXIMUM_CERTIFICATES
     pss: bool = False
+    retired: bool = False
     crl_urls: tuple[str, ...] = ()
     issuer_urls: tuple[str, ...] = ()
     ocsp_urls: tuple[str, ...] = ()
@@ -77,6 +79,7 @@ def load_authority(
     issues_until: dt.datetime | None = None,
     maximum_certificates: int = MAXIMUM_CERTIFICATES,
     pss: bool = False,
+    retired: bool = False,
     crl_urls: tuple[str, ...] = (),
     issuer_urls: tuple[str, ...] = (),
     ocsp_urls: tuple[str, ...] = (),
@@ -131,6 +134,7 @@ def load_authority(
         issues_until=issues_until,
         maximum_certificates=maximum_certificates,
         pss=pss,
+        retired=retired,
         crl_urls=crl_urls,
         issuer_urls=issuer_urls,
         ocsp_urls=ocsp_urls,
@@ -147,14 +151,16 @@ def choose_authority(
     issued: Mapping[str, int],
     halted: Collection[str] = (),
 ) -> Authority:
-    """The sub-CA that signs a certificate of this family which ends at `not_after`; never one that is `halted`.
+    """The sub-CA that signs a certificate of this family which ends at `not_after`; never one `halted` or retired.
 
     Of those that this signer owns, that issue now, outlive the certificate and have room (`issued` counts by name): the
     newest period, and in it the lowest number, so that spares stay spare. Raises Unavailable when there is none but
     may be (operators install sub-CAs, others begin to issue), Refused when no sub-CA known here lives long enough.
     """
     # 1. What could ever do it.
-    of_family = [each for each in authorities if each.family == family and each.signer_id == signer_id]
+    of_family = [
+        each for each in authorities if each.family == family and each.signer_id == signer_id and not each.retired
+    ]
     going = [each for each in of_family if each.name not in halted]
     if len(going) < len(of_family):
         # Whatever the others cannot do, one that is halted could: nothing is final before it is resumed.

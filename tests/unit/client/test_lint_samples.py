@@ -64,9 +64,13 @@ def test_a_sub_ca_that_issues_now_is_taken_before_others(store: Store) -> None:
     pool = HandPool()
     lint = Lint(pool=pool, profiles={SERVER: profile()}, streaks=store.lint_streaks)
     lint.submit_samples([past, default_authority()], now=NOW)
+    lint.submit_samples(
+        [dataclasses.replace(past, issues_until=default_authority().issues_until, retired=True), default_authority()],
+        now=NOW,
+    )
     lint.submit_samples([past], now=NOW)
     subjects = [read_tbs(each.tbs_certificate).issuer for each in pool.tasks.values()]
-    assert subjects[:2] == [default_authority().subject] * 2
+    assert subjects[:4] == [default_authority().subject] * 4
     assert subjects[-2:] == [past.subject] * 2
 
 

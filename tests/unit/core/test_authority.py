@@ -49,8 +49,10 @@ def test_loads_what_the_certificate_says() -> None:
     )
     assert (authority.issues_from, authority.issues_until) == (authority.not_before, NOW)
     assert authority.maximum_certificates == 21_300
+    assert not authority.retired
     assert authority == load_authority(ca.der, name="unassured_2026_2", signer_id=7, issues_until=NOW, pss=True)
     assert hash(authority)
+    assert load_authority(ca.der, name="unassured_2026_2", signer_id=7, retired=True).retired
 
 
 def without_extension(extension: type[x509.ExtensionType]) -> bytes:
@@ -243,6 +245,18 @@ def test_another_takes_the_place_of_one_that_is_halted() -> None:
     assert choose(halted=(SECOND,)) is TENTH
     assert choose(halted=(SECOND, TENTH)) is FIRST
     assert choose(halted=(OTHER_FAMILY,)) is SECOND
+
+
+def test_one_that_is_retired_is_left_out_as_if_it_were_not_there() -> None:
+    retired = dataclasses.replace(SECOND, retired=True)
+    assert choose((retired, TENTH, FIRST)) is TENTH
+    with pytest.raises(Unavailable) as none:
+        choose((retired,))
+    assert none.value.code == "no-authority"
+    # Nor does it wait for an order: it would not issue if it were resumed.
+    with pytest.raises(Unavailable) as halted:
+        choose((retired,), halted=(SECOND,))
+    assert halted.value.code == "no-authority"
 
 
 SHORT = dataclasses.replace(FIRST, not_after=NOW + 50 * DAY)

@@ -313,6 +313,14 @@ def test_an_ocsp_responder_gets_its_certificate_from_the_named_sub_ca() -> None:
     assert approved.profile is OCSP
 
 
+def test_the_responder_of_a_retired_sub_ca_goes_on_answering() -> None:
+    retired = dataclasses.replace(default_authority(), retired=True)
+    assert judge_ocsp(ocsp_request(), authorities=(retired,)).authority is retired
+    with pytest.raises(Unavailable) as none:
+        judge(server_request(), authorities=(retired,))
+    assert none.value.code == "no-authority"
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
