@@ -35,8 +35,8 @@ _EMPTY_NAME: Final = b"\x30\x00"
 class Authority:
     """One sub-CA. `subject` is its DER Name; it issues from `issues_from` until just before `issues_until`.
 
-    `pss` says that an RSA key signs with RSASSA-PSS. The URLs go into each certificate (RFC 5280 4.2.1.13, 4.2.2.1). What
-    is `retired` was revoked or replaced: it issues to no subscriber any more, but its CRLs go on, and so does its OCSP.
+    `pss` says that an RSA key signs with RSASSA-PSS. The URLs go into each certificate (RFC 5280 4.2.1.13, 4.2.2.1). A
+    sub-CA `retired` was revoked or replaced: it issues to no subscriber any more, but its CRLs and its OCSP go on.
     """
 
     name: str
