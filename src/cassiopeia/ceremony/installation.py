@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.resources
-import secrets
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +24,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from cassiopeia import files
 from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
 from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
 from cassiopeia.ceremony.operator_key import read_public_pem
-from cassiopeia.ceremony.toml_writer import toml_document, toml_value
+from cassiopeia.client.machine import ClientFiles, write_client
 from cassiopeia.config import (
     link_address,
     load_authorities,
@@ -43,17 +40,23 @@ from cassiopeia.config import (
     load_signer_config,
     load_validator_config,
 )
+from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Profile, parse_profile
 from cassiopeia.errors import ConfigurationError, OperatorError
-from cassiopeia.link.credentials import make_link_key
+from cassiopeia.signer.machine import (
+    JOURNAL_PUBLIC,
+    PASSPHRASE,
+    SignerFiles,
+    write_passphrase,
+    write_signer_configuration,
+    write_signer_keys,
+)
 from cassiopeia.store.database import upgrade
-from cassiopeia.validation.installation import ValidatorFiles, pinning_toml, write_validator
+from cassiopeia.validation.installation import ValidatorFiles, write_validator
 from cassiopeia.validation.key import load_validator_key
 from cassiopeia.validation.key import read_public_pem as read_validator_pem
 
-_SIGNER_ID: Final = 1
-_PASSPHRASE_OCTETS: Final = 32
 # Profiles that ask for no evidence are numbered from here on, so that no real one is ever mistaken for one of them.
 _UNPROVED_PREFIX: Final = "9"
 # Nobody can reach it. Below .example, a linter of servers' certificates would take it for an internal name.
@@ -131,6 +134,11 @@ def initialise(
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
     check_hierarchy(hierarchy, source="hierarchy")
+    if len(hierarchy.signer) > 1:
+        raise OperatorError(
+            "this hierarchy has several signers, and here one machine is made: hold its ceremony instead, with "
+            "`cassiopeia ceremony run`, and make each machine with `cassiopeia signer init`"
+        )
     profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
     operators = _read_operators(operator_keys, quorum=quorum)
     validators = _read_validators(validator_keys)
@@ -154,16 +162,11 @@ def initialise(
         # 1. The safe.
         _write_offline(plan)
         # 2. The machines.
-        signer, client = _make_sides(plan)
-        _write_link_keys(plan)
-        _write_journal_key(plan)
-        _write_validator(plan)
-        _write_signer(plan)
-        _write_client(plan)
+        _write_machines(plan)
         # 3. What everybody may read.
         _write_public(plan)
         # 4. Read everything again, as signer and client will.
-        _prove(plan, signer=signer, client=client)
+        _prove(plan)
     return Installation(
         directory=directory,
         signer_config=directory / "signer" / "signer.toml",
@@ -203,6 +206,10 @@ class _Plan:
     operators: Mapping[str, bytes]
     quorum: int
     validators: Mapping[str, tuple[bytes, tuple[str, ...]]]
+
+    @property
+    def signer_id(self) -> int:
+        return self.hierarchy.signer[0].id
 
     @property
     def unproved(self) -> list[str]:
@@ -268,86 +275,70 @@ def _check_usages(profile: Profile, allowed: tuple[str, ...]) -> None:
 
 def _write_offline(plan: _Plan) -> None:
     offline = files.make_directory(plan.directory / "offline")
-    passphrase = _write_passphrase(offline)
+    passphrase = write_passphrase(offline)
     for authority in plan.ceremony.offline:
         files.write_file(offline / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
         files.write_file(offline / f"{authority.name}.pem", authority.certificate.public_bytes(Encoding.PEM))
     files.write_file(offline / "hierarchy.toml", toml_document(msgspec.to_builtins(plan.hierarchy)))
 
 
-def _make_sides(plan: _Plan) -> tuple[Path, Path]:
+def _write_machines(plan: _Plan) -> None:
+    """The directories of signer, client and validator, each with what the others know it by."""
     files.make_directory(plan.directory / "run")
     signer = files.make_directory(plan.directory / "signer")
     client = files.make_directory(plan.directory / "client", mode=files.PASSAGE_DIRECTORY)
+    validator = files.make_directory(plan.directory / _VALIDATOR)
+    # 1. Their own keys first: each is then told those of the others. The validator finds the client's store beside it.
+    write_signer_keys(signer, version_1=plan.version_1)
+    journal = (signer / JOURNAL_PUBLIC).read_bytes()
+    own = write_validator(
+        validator,
+        ValidatorFiles(
+            name=_VALIDATOR,
+            store_url="sqlite:///../client/store.sqlite",
+            profiles=plan.profiles,
+            journal_keys={"journal": journal},
+        ),
+    )
+    links = ("", "-v1") if plan.version_1 else ("",)
+    peers = {f"signer{suffix}": (signer / f"link{suffix}.pem").read_bytes() for suffix in links}
+    write_client(
+        client,
+        ClientFiles(connect=plan.addresses.connect, version_1=plan.version_1, peers={**peers, "journal": journal}),
+    )
+    write_signer_configuration(
+        signer,
+        SignerFiles(
+            signer_id=plan.signer_id,
+            listen=plan.addresses.listen,
+            version_1_profiles=plan.unproved if plan.version_1 else None,
+            peers={f"client{suffix}": (client / f"link{suffix}.pem").read_bytes() for suffix in links},
+            operators=plan.operators,
+            quorum=plan.quorum,
+            validators={_VALIDATOR: (own, STATEMENT_KINDS), **plan.validators},
+        ),
+    )
+    # 2. What comes from the ceremony.
     for side in (signer, client):
-        files.make_directory(side / "peers")
-        files.make_directory(side / "certificates")
         profiles = files.make_directory(side / "profiles")
         for name, text in plan.profiles.items():
             files.write_file(profiles / f"{name}.toml", text, mode=files.PUBLIC)
-    return signer, client
+    _write_signer_authorities(plan, signer)
+    _write_client_authorities(plan, client)
 
 
-def _write_link_keys(plan: _Plan) -> None:
-    """A key for each side and version, and its certificate as the other side's pin."""
-    sides = {"signer": "client", "client": "signer"}
-    for version in (1, 2) if plan.version_1 else (2,):
-        suffix = "-v1" if version == 1 else ""
-        for side, other in sides.items():
-            certificate = plan.directory / side / f"link{suffix}.pem"
-            key = plan.directory / side / f"link{suffix}.key"
-            make_link_key(certificate=certificate, key=key, common_name=f"cassiopeia {side} link", version=version)
-            peer = plan.directory / other / "peers" / f"{side}{suffix}.pem"
-            files.write_file(peer, certificate.read_bytes(), mode=files.PUBLIC)
-
-
-def _write_journal_key(plan: _Plan) -> None:
-    """What signs the signer's journal, and what the client knows it by. Not encrypted: without it nothing starts."""
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    files.write_file(plan.directory / "signer" / "journal.key", private)
-    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    files.write_file(plan.directory / "client" / "peers" / "journal.pem", public, mode=files.PUBLIC)
-
-
-def _write_validator(plan: _Plan) -> None:
-    """The validator of this authority, in a directory of its own; it finds the client's store beside it."""
-    validator = files.make_directory(plan.directory / _VALIDATOR)
-    given = ValidatorFiles(
-        name=_VALIDATOR,
-        store_url="sqlite:///../client/store.sqlite",
-        profiles=plan.profiles,
-        journal_keys={"journal": (plan.directory / "client" / "peers" / "journal.pem").read_bytes()},
-    )
-    write_validator(validator, given)
-
-
-def _write_signer(plan: _Plan) -> None:
-    signer = plan.directory / "signer"
-    files.make_directory(signer / "state")
-    validators = files.make_directory(signer / "validators")
-    own = (plan.directory / _VALIDATOR / "validator.pem").read_bytes()
-    files.write_file(validators / f"{_VALIDATOR}.pem", own, mode=files.PUBLIC)
-    for name, (pem, _) in plan.validators.items():
-        files.write_file(validators / f"{name}.pem", pem, mode=files.PUBLIC)
-    if plan.operators:
-        operators = files.make_directory(signer / "operators")
-        for name, pem in plan.operators.items():
-            files.write_file(operators / f"{name}.pem", pem, mode=files.PUBLIC)
-    keys = files.make_directory(signer / "keys")
-    passphrase = _write_passphrase(signer)
+def _write_signer_authorities(plan: _Plan, signer: Path) -> None:
+    passphrase = (signer / PASSPHRASE).read_bytes().strip()
     for each in plan.ceremony.time:
         authority = each.authority
-        files.write_file(keys / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
+        files.write_file(signer / "keys" / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
         pem = authority.certificate.public_bytes(Encoding.PEM)
         files.write_file(signer / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
     authorities = toml_document({"authority": _authority_tables(plan, with_keys=True)})
     files.write_file(signer / "authorities.toml", authorities, mode=files.PUBLIC)
-    files.write_file(signer / "signer.toml", _signer_toml(plan), mode=files.PUBLIC)
 
 
-def _write_client(plan: _Plan) -> None:
-    client = plan.directory / "client"
+def _write_client_authorities(plan: _Plan, client: Path) -> None:
     for authority in plan.ceremony.authorities:
         pem = authority.certificate.public_bytes(Encoding.PEM)
         files.write_file(client / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
@@ -357,13 +348,10 @@ def _write_client(plan: _Plan) -> None:
     ]
     authorities = toml_document({"authority": _authority_tables(plan, with_keys=False), "ca": chain})
     files.write_file(client / "authorities.toml", authorities, mode=files.PUBLIC)
-    files.write_file(client / "client.toml", _client_toml(plan, version=2), mode=files.PUBLIC)
-    if plan.version_1:
-        files.write_file(client / "client-v1.toml", _client_toml(plan, version=1), mode=files.PUBLIC)
 
 
 def _write_public(plan: _Plan) -> None:
-    public = files.make_directory(plan.directory / "client" / "public", mode=files.PUBLIC_DIRECTORY)
+    public = plan.directory / "client" / "public"
     for authority in plan.ceremony.authorities:
         # RFC 5280 4.2.2.1: what caIssuers names is DER. The PEM beside it is for people and openssl.
         der = authority.certificate.public_bytes(Encoding.DER)
@@ -375,9 +363,10 @@ def _write_public(plan: _Plan) -> None:
         files.write_file(public / f"{name}.crl.pem", crl.public_bytes(Encoding.PEM), mode=files.PUBLIC)
 
 
-def _prove(plan: _Plan, *, signer: Path, client: Path) -> None:
+def _prove(plan: _Plan) -> None:
     """Load every configuration as the programs will, and make the store where the client's says that it is."""
-    signer_config = load_signer_config(signer / "signer.toml")
+    client = plan.directory / "client"
+    signer_config = load_signer_config(plan.directory / "signer" / "signer.toml")
     client_config = load_client_config(client / "client.toml")
     for config in (signer_config, client_config):
         load_authorities(config.authorities)
@@ -389,13 +378,6 @@ def _prove(plan: _Plan, *, signer: Path, client: Path) -> None:
     if plan.version_1:
         load_client_config(client / "client-v1.toml")
     upgrade(client_config.store_url)
-
-
-def _write_passphrase(directory: Path) -> bytes:
-    """A passphrase of 256 random bits: no key derivation has to make up for a weak one."""
-    passphrase = secrets.token_hex(_PASSPHRASE_OCTETS)
-    files.write_file(directory / "passphrase", f"{passphrase}\n")
-    return passphrase.encode()
 
 
 def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]]:
@@ -420,94 +402,3 @@ def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]
             table["key"] = f"file:keys/{name}.key"
         tables.append(table)
     return tables
-
-
-def _signer_toml(plan: _Plan) -> str:
-    text = f"""\
-        # The signer: the machine that holds the keys. Relative paths are relative to this file.
-
-        [signer]
-        id = {_SIGNER_ID}                             # 1 to 126; first octet of every serial number
-        state = "state"                    # what it must never lose
-        workers = 0                        # processes that sign; 0: one a core
-        authorities = "authorities.toml"
-        profiles = "profiles"
-
-        [keys]
-        # Whoever has the keys and this file can sign. With systemd, keep it sealed by the TPM instead:
-        # passphrase_credential = "ca-keys" (systemd-creds encrypt, LoadCredentialEncrypted=).
-        passphrase_file = "passphrase"
-
-        [link]
-        listen = {toml_value(plan.addresses.listen)}
-        certificate = "link.pem"
-        key = "link.key"
-        peers = ["peers/client.pem"]       # while keys are changed: the current one and the next
-        sessions = 4
-        """
-    version_1 = f"""
-        # For clients that know only version 1, which carries no evidence: nothing but these profiles.
-        [link.version_1]
-        certificate = "link-v1.pem"
-        key = "link-v1.key"
-        peers = ["peers/client-v1.pem"]
-        profiles = {toml_value(plan.unproved)}
-        """
-    rest = """
-        [journal]
-        key = "journal.key"                # signs what the client keeps against a loss of the journal
-
-        [crl]
-        lifetime_days = 10                 # how long people have to reach a signer that stands still
-        resign_hours = 24
-
-        # Lists of keys that somebody has published, and that nobody shall have certified: docs/key-checks.md says where
-        # to get them. Until one is named here, status reminds of it; weak_keys = [] says that there will be none.
-        [key_checks]
-        # weak_keys = ["weak-keys/blacklist.RSA-2048", "weak-keys/blocklist.dat"]
-        """
-    orders = f"""
-        # Whose orders reach the signer over the line (cassiopeia order), and how many of them must sign.
-        [orders]
-        operators = {toml_value([f"operators/{name}.pem" for name in plan.operators])}
-        quorum = {plan.quorum}
-        """
-    pins = {_VALIDATOR: STATEMENT_KINDS, **{name: kinds for name, (_, kinds) in plan.validators.items()}}
-    validators = """
-        # Whose statements are believed, and of which kinds (cassiopeia validator).
-        """
-    parts = [text, *([version_1] if plan.version_1 else []), rest, *([orders] if plan.operators else []), validators]
-    tables = "\n".join(pinning_toml(name, kinds) for name, kinds in pins.items())
-    return "".join(textwrap.dedent(each) for each in parts) + tables
-
-
-def _client_toml(plan: _Plan, *, version: int) -> str:
-    suffix = "-v1" if version == 1 else ""
-    text = f"""\
-        # The signer client: the database's side. Relative paths are relative to this file. No CA key is here.
-
-        authorities = "authorities.toml"
-        profiles = "profiles"
-
-        [client]
-        name = "client{suffix}"  # who leases jobs; each client its own
-
-        [store]
-        url = "sqlite:///store.sqlite"     # or postgresql+psycopg://USER@HOST/DATABASE
-
-        [link]
-        connect = {toml_value(plan.addresses.connect)}
-        certificate = "link{suffix}.pem"
-        key = "link{suffix}.key"
-        peers = ["peers/signer{suffix}.pem"]
-        version = {version}
-        window = 400                       # requests under way at once
-
-        [publish]
-        directory = "public"               # for a web server to serve
-        """
-    journal = """
-        [journal]
-        keys = ["peers/journal.pem"]       # what the signer's journal is known by
-        """
-    return "".join(textwrap.dedent(each) for each in ([text] if version == 1 else [text, journal]))

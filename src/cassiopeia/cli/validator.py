@@ -80,7 +80,8 @@ def init(directory: Path, client_path: Path, name: str | None, kinds: tuple[str,
     which needs the store (PostgreSQL, then) and nothing else.
     """
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - `--help` must be quick
-    from cassiopeia.validation.installation import make_validator, pinning_toml  # noqa: PLC0415 - as above
+    from cassiopeia.signer.machine import pinning_toml  # noqa: PLC0415 - as above
+    from cassiopeia.validation.installation import make_validator  # noqa: PLC0415 - as above
 
     name = name or directory.absolute().name
     if not _NAME.fullmatch(name):

@@ -10,8 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import files
-from cassiopeia.ceremony.toml_writer import toml_document, toml_value
 from cassiopeia.config import ClientConfig, read_text
+from cassiopeia.config.toml_writer import toml_value
 from cassiopeia.core import ed25519
 from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.errors import OperatorError
@@ -65,11 +65,6 @@ def make_validator(directory: Path, client: ClientConfig, *, name: str, kinds: S
             return write_validator(building, given)
     except OSError as error:
         raise OperatorError(f"{error.filename or directory}: {error.strerror}; nothing was made") from error
-
-
-def pinning_toml(name: str, kinds: Sequence[str]) -> str:
-    """What signer.toml says to believe this validator, whose key is in validators/NAME.pem."""
-    return toml_document({"validator": [{"name": name, "key": f"validators/{name}.pem", "kinds": list(kinds)}]})
 
 
 def _pem(public_key: bytes) -> bytes:

@@ -21,7 +21,7 @@ from cassiopeia.ceremony.hierarchy import (
     with_periods,
 )
 from cassiopeia.ceremony.installation import default_profile_texts
-from cassiopeia.ceremony.toml_writer import toml_document
+from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.errors import ConfigurationError
 

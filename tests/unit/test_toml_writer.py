@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cassiopeia.ceremony.toml_writer import toml_document, toml_value
+from cassiopeia.config.toml_writer import toml_document, toml_value
 from cassiopeia.errors import InternalError
 
 # TOML knows no surrogates, and 64 bits for a number (TOML 1.0.0, "String", "Integer").
