@@ -1,21 +1,24 @@
-"""The key ceremony: from a hierarchy to keys, CA certificates and the offline CAs' first CRLs, all in memory.
+"""The key ceremony: from a hierarchy to keys, CA certificates and the offline CAs' CRLs, all in memory.
 
-Owns the contents of CA certificates (RFC 5280 4.2.1) and offline CRLs (RFC 5280 5). Writes no file (`installation`
-does), and makes no subscriber's certificate. It signs with pyca's builders: nothing here is in a hurry.
+Owns the contents of CA certificates (RFC 5280 4.2.1) and offline CRLs (RFC 5280 5). Writes no file, and makes no
+subscriber's certificate. It signs with pyca's builders: nothing here is in a hurry.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import (
+    CertificateIssuerPrivateKeyTypes,
+    CertificateIssuerPublicKeyTypes,
+)
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
@@ -95,9 +98,7 @@ class Ceremony:
 
 def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime, entropy: Entropy = secrets.token_bytes) -> Ceremony:
     """Make every CA of `hierarchy` at the moment `now` (aware). `entropy` gives so many random octets for serials."""
-    # Verifiers' clocks run behind a little: the hour that has begun (CA/Browser Forum BR 7.1.2 allows a day).
-    not_before = now.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
-    scribe = _Scribe(hierarchy, not_before=not_before, entropy=entropy)
+    scribe = Scribe(hierarchy, not_before=beginning(now), entropy=entropy)
     # 1. The root, which signs itself.
     root = scribe.make_root()
     # 2. A structure CA for each family.
@@ -107,8 +108,16 @@ def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime, entropy: Entropy = 
     planned = plan_authorities(hierarchy, first=now)
     time = tuple(scribe.make_time(each, above[each.family.name]) for each in planned)
     # 4. The first CRL of root and structure CAs. The signer makes those of the time sub-CAs: it has their keys.
-    crls = {each.name: scribe.make_first_crl(each) for each in (root, *structure)}
+    crls = {each.name: scribe.make_crl(each) for each in (root, *structure)}
     return Ceremony(root=root, structure=structure, time=time, crls=crls)
+
+
+def beginning(now: dt.datetime) -> dt.datetime:
+    """From when on what a ceremony makes at `now` is valid: verifiers' clocks run behind a little.
+
+    It is the hour that has begun (CA/Browser Forum BR 7.1.2 allows a day).
+    """
+    return now.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def make_key(algorithm: KeyAlgorithm) -> CertificateIssuerPrivateKeyTypes:
@@ -125,8 +134,11 @@ def make_serial_number(entropy: Entropy) -> int:
     return int.from_bytes(bytes([OFFLINE_SIGNER_ID]) + entropy(_SERIAL_ENTROPY_OCTETS), "big")
 
 
-class _Scribe:
-    """Writes the certificates of one ceremony: same hierarchy, same beginning for all."""
+class Scribe:
+    """Writes the certificates and CRLs of one ceremony: same hierarchy, same beginning for all.
+
+    What is `made` gets a new key; what is `certified` has one already, and perhaps elsewhere.
+    """
 
     def __init__(self, hierarchy: Hierarchy, *, not_before: dt.datetime, entropy: Entropy) -> None:
         self._hierarchy = hierarchy
@@ -138,70 +150,93 @@ class _Scribe:
         key = make_key(level.key_algorithm)
         subject = self._subject(level.common_name)
         end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
-        builder = self._builder(key, subject=subject, issuer=subject, not_after=end - ONE_SECOND)
-        builder = _with_ca_extensions(builder, key, path_length=_ROOT_PATH_LENGTH)
+        builder = self._builder(key.public_key(), subject=subject, issuer=subject, not_after=end - ONE_SECOND)
+        builder = _with_ca_extensions(builder, key.public_key(), path_length=_ROOT_PATH_LENGTH)
         return CertificationAuthority(name=ROOT_NAME, issuer=ROOT_NAME, key=key, certificate=_sign(builder, key))
 
     def make_structure(self, family: Family, root: CertificationAuthority) -> CertificationAuthority:
-        level = self._hierarchy.structure_of(family)
-        end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
-        return self._make_below(
-            root,
-            family,
-            name=family.name,
-            common_name=family.common_name,
-            key_algorithm=level.key_algorithm,
-            not_after=end - ONE_SECOND,
-            path_length=_STRUCTURE_PATH_LENGTH,
-        )
+        key = make_key(self._hierarchy.structure_of(family).key_algorithm)
+        certificate = self.certify_structure(family, root, key.public_key())
+        return CertificationAuthority(name=family.name, issuer=root.name, key=key, certificate=certificate)
 
     def make_time(self, planned: PlannedAuthority, above: CertificationAuthority) -> TimeAuthority:
-        authority = self._make_below(
-            above,
-            planned.family,
-            name=planned.name,
-            # The name that operators, logs and CRL files use: whoever reads a certificate finds the rest by it.
-            common_name=planned.name,
-            key_algorithm=self._hierarchy.time_of(planned.family).key_algorithm,
-            not_after=planned.not_after,
-            path_length=_TIME_PATH_LENGTH,
-        )
+        key = make_key(self._hierarchy.time_of(planned.family).key_algorithm)
+        certificate = self.certify_time(planned, above, key.public_key())
         return TimeAuthority(
-            authority=authority,
+            authority=CertificationAuthority(name=planned.name, issuer=above.name, key=key, certificate=certificate),
             signer_id=planned.signer_id,
             issues_from=max(planned.period.start, self._not_before),
             issues_until=planned.period.end,
         )
 
-    def make_first_crl(self, authority: CertificationAuthority) -> x509.CertificateRevocationList:
-        """CRL number 1: version 2, with authority key identifier and CRL number (RFC 5280 5.2.1, 5.2.3)."""
+    def certify_structure(
+        self,
+        family: Family,
+        root: CertificationAuthority,
+        public_key: CertificateIssuerPublicKeyTypes,
+        *,
+        generation: int = 1,
+    ) -> x509.Certificate:
+        """A structure CA for this key, which never outlives the root; each generation of a family has its own name."""
+        end = add_months(self._not_before, self._hierarchy.structure_of(family).years * _MONTHS_A_YEAR)
+        return self._certify(
+            root,
+            family,
+            public_key,
+            common_name=family.common_name if generation == 1 else f"{family.common_name} {generation}",
+            not_after=min(end - ONE_SECOND, root.certificate.not_valid_after_utc),
+            path_length=_STRUCTURE_PATH_LENGTH,
+        )
+
+    def certify_time(
+        self, planned: PlannedAuthority, above: CertificationAuthority, public_key: CertificateIssuerPublicKeyTypes
+    ) -> x509.Certificate:
+        """The certificate of a time sub-CA for this key."""
+        return self._certify(
+            above,
+            planned.family,
+            public_key,
+            # The name that operators, logs and CRL files use: whoever reads a certificate finds the rest by it.
+            common_name=planned.name,
+            not_after=planned.not_after,
+            path_length=_TIME_PATH_LENGTH,
+        )
+
+    def make_crl(
+        self,
+        authority: CertificationAuthority,
+        *,
+        number: int = 1,
+        revoked: Iterable[x509.RevokedCertificate] = (),
+    ) -> x509.CertificateRevocationList:
+        """Version 2, with authority key identifier and CRL number (RFC 5280 5.2.1, 5.2.3)."""
         next_update = add_months(self._not_before, self._hierarchy.crl_months) - ONE_SECOND
-        return (
+        builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(authority.certificate.subject)
             .last_update(self._not_before)
             .next_update(next_update)
             .add_extension(_authority_key_identifier(authority.certificate), critical=False)
-            .add_extension(x509.CRLNumber(1), critical=False)
-            .sign(authority.key, _hash_for(authority.key))
+            .add_extension(x509.CRLNumber(number), critical=False)
         )
+        for each in revoked:
+            builder = builder.add_revoked_certificate(each)
+        return builder.sign(authority.key, _hash_for(authority.key))
 
-    def _make_below(
+    def _certify(
         self,
         above: CertificationAuthority,
         family: Family,
+        public_key: CertificateIssuerPublicKeyTypes,
         *,
-        name: str,
         common_name: str,
-        key_algorithm: KeyAlgorithm,
         not_after: dt.datetime,
         path_length: int,
-    ) -> CertificationAuthority:
-        key = make_key(key_algorithm)
+    ) -> x509.Certificate:
         builder = self._builder(
-            key, subject=self._subject(common_name), issuer=above.certificate.subject, not_after=not_after
+            public_key, subject=self._subject(common_name), issuer=above.certificate.subject, not_after=not_after
         )
-        builder = _with_ca_extensions(builder, key, path_length=path_length)
+        builder = _with_ca_extensions(builder, public_key, path_length=path_length)
         builder = builder.add_extension(_authority_key_identifier(above.certificate), critical=False)
         usages = [x509.ObjectIdentifier(extended_key_usage_oid(each)) for each in family.extended_key_usage]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -220,16 +255,11 @@ class _Scribe:
             x509.UniformResourceIdentifier(self._hierarchy.issuer_url(above.name)),
         )
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-        return CertificationAuthority(
-            name=name,
-            issuer=above.name,
-            key=key,
-            certificate=_sign(builder, above.key),
-        )
+        return _sign(builder, above.key)
 
     def _builder(
         self,
-        key: CertificateIssuerPrivateKeyTypes,
+        public_key: CertificateIssuerPublicKeyTypes,
         *,
         subject: x509.Name,
         issuer: x509.Name,
@@ -239,7 +269,7 @@ class _Scribe:
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
-            .public_key(key.public_key())
+            .public_key(public_key)
             .serial_number(make_serial_number(self._entropy))
             .not_valid_before(self._not_before)
             .not_valid_after(not_after)
@@ -256,7 +286,7 @@ class _Scribe:
 
 
 def _with_ca_extensions(
-    builder: x509.CertificateBuilder, key: CertificateIssuerPrivateKeyTypes, *, path_length: int
+    builder: x509.CertificateBuilder, public_key: CertificateIssuerPublicKeyTypes, *, path_length: int
 ) -> x509.CertificateBuilder:
     """What every CA certificate has (RFC 5280 4.2.1.9, 4.2.1.3, 4.2.1.2)."""
     usage = x509.KeyUsage(
@@ -273,12 +303,16 @@ def _with_ca_extensions(
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 
 
 def _authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    try:
+        identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        # A CA that was made elsewhere, long ago: the hash that most had (RFC 5280 4.2.1.2, method 1).
+        identifier = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key())
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
