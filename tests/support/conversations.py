@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ SAMPLES: dict[Command, Any] = {
     ClientCommand.GET_ENTRIES: payload.GetEntries(first=1, at_most=100),
     ClientCommand.GET_STATUS_REPORT: None,
     ClientCommand.SEND_ORDER: b"a signed order",
+    ClientCommand.ANNOUNCE_BUNDLE: hashlib.sha256(b"a signed bundle").digest(),
+    ClientCommand.SEND_BUNDLE: payload.PackedBundle(encoding=0, octets=b"a signed bundle"),
     ClientCommand.REVOKE: payload.Revoke(signing_ca="unassured_2026_2", crl_number=0, tbs_hash=b""),
     ClientCommand.GET_FULL_CRL: "unassured_2026_2",
     ClientCommand.ADD_SERIAL: Revocation(serial_number=0x7F),
@@ -147,6 +150,7 @@ SAMPLES: dict[Command, Any] = {
     SignerCommand.ENTRIES: payload.Entries(first=1, encoding=0, octets=b"\x30\x00\x30\x00", head=HEAD),
     SignerCommand.STATUS_REPORT: STATUS_REPORT,
     SignerCommand.OBEYED: payload.Obeyed(index=8),
+    SignerCommand.BUNDLE_HELD: None,
     SignerCommand.REFUSED: payload.Refusal(code="evidence-missing", field="dns", message="No."),
     SignerCommand.FAILED: payload.Failure(code="busy", message="Not now.", retry_after=5),
     SignerCommand.REVOKED: REVOKED_ANSWER,

@@ -29,6 +29,7 @@ KINDS: Final = (OFFLINE, SIGNER, CLIENT, PUBLICATION)
 
 MAXIMUM_OCTETS: Final = 16 * 1024 * 1024
 MAXIMUM_FILES: Final = 4096
+HIGHEST_NUMBER: Final = 9_999
 
 _HASH_OCTETS: Final = 32
 _HIGHEST_SIGNER_ID: Final = 0x7E
@@ -128,8 +129,8 @@ def _check(bundle: Bundle) -> None:
         raise PeerError(f"there is no kind of bundle {bundle.kind[:40]!a}: they are {', '.join(KINDS)}")
     if len(bundle.root_key) != _HASH_OCTETS:
         raise PeerError(f"the hash of the root's key has {_HASH_OCTETS} octets")
-    if bundle.number < 1:
-        raise PeerError("ceremonies are counted from 1")
+    if not 1 <= bundle.number <= HIGHEST_NUMBER:
+        raise PeerError(f"ceremonies are counted from 1 to {HIGHEST_NUMBER}")
     if (bundle.kind == SIGNER) != (1 <= bundle.signer_id <= _HIGHEST_SIGNER_ID):
         raise PeerError(f"a signer's bundle, and no other, names its signer: 1 to {_HIGHEST_SIGNER_ID}")
     _check_names(bundle.files)

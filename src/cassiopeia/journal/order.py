@@ -18,6 +18,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cassiopeia.core import ed25519, structure
+from cassiopeia.core.bundle import HIGHEST_NUMBER
 from cassiopeia.core.evidence import KEY_ID_OCTETS
 from cassiopeia.errors import PeerError, Refused, SignatureInvalid
 
@@ -135,6 +136,14 @@ class RaiseCap:
     hours: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstallBundle:
+    """The signed bundle with this hash (`bundle.bundle_hash`), which has this number, is what the signer works by."""
+
+    bundle_hash: bytes
+    number: int
+
+
 Arguments = (
     ConfirmClock
     | HaltAuthority
@@ -144,6 +153,7 @@ Arguments = (
     | BlockKey
     | UnblockKey
     | RaiseCap
+    | InstallBundle
 )
 ARGUMENTS: Final[dict[str, type[Arguments]]] = {
     "confirmClock": ConfirmClock,
@@ -154,6 +164,7 @@ ARGUMENTS: Final[dict[str, type[Arguments]]] = {
     "blockKey": BlockKey,
     "unblockKey": UnblockKey,
     "raiseCap": RaiseCap,
+    "installBundle": InstallBundle,
 }
 RESTRICTING: Final = (HaltAuthority, DisableValidator, BlockKey)
 """What any one operator may order. Whatever is not named here loosens, and needs the quorum."""
@@ -266,6 +277,12 @@ def explain(arguments: Arguments) -> str:
                 f"{'at a time' if arguments.cap == 'open-intents' else 'an hour'}, for {arguments.hours} hours from "
                 "when the signer obeys, or until another order raises it or confirms the clock"
             )
+        case InstallBundle():
+            return (
+                f"the signer installs bundle {arguments.number} with the SHA-256 {arguments.bundle_hash.hex()}: the "
+                "sub-CAs and profiles in it, and the keys of validators, operators and OCSP responders, take the "
+                "place of those that it got in the same way before"
+            )
 
 
 def verify_order(
@@ -351,6 +368,11 @@ def _check_arguments(arguments: Arguments) -> None:
                 raise PeerError(f"the cap {cap} can be raised to {CAPS[cap]} at most")
             if not 1 <= hours <= LONGEST_RAISE_HOURS:
                 raise PeerError(f"a cap is raised for 1 to {LONGEST_RAISE_HOURS} hours")
+        case InstallBundle(bundle_hash=octets, number=number):
+            if len(octets) != _HASH_OCTETS:
+                raise PeerError(f"the hash of a bundle has {_HASH_OCTETS} octets")
+            if not 1 <= number <= HIGHEST_NUMBER:
+                raise PeerError(f"bundles are counted from 1 to {HIGHEST_NUMBER}")
         case ConfirmClock():
             pass  # what time it can be is judged by the signer's clock
 

@@ -17,6 +17,7 @@ from cassiopeia.journal.order import (
     DisableValidator,
     EnableValidator,
     HaltAuthority,
+    InstallBundle,
     RaiseCap,
     ResumeAuthority,
     UnblockKey,
@@ -31,12 +32,16 @@ class RaisedCap:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InForce:
-    """What holds by order: names of sub-CAs, key ids of validators, SHA-256 of SubjectPublicKeyInfo, caps by name."""
+    """What holds by order: names of sub-CAs, key ids of validators, SHA-256 of SubjectPublicKeyInfo, caps by name.
+
+    `bundle` is the one that was to be installed last, if any was.
+    """
 
     halted_authorities: frozenset[str] = frozenset()
     disabled_validators: frozenset[bytes] = frozenset()
     blocked_keys: frozenset[bytes] = frozenset()
     raised_caps: Mapping[str, RaisedCap] = field(default_factory=dict)
+    bundle: InstallBundle | None = None
 
     def after(self, arguments: Arguments, *, at: dt.datetime) -> InForce:
         """What holds once this order is obeyed; `at` is the time of its journal entry."""
@@ -56,6 +61,8 @@ class InForce:
             case RaiseCap(cap=cap, limit=limit, hours=hours):
                 raised = RaisedCap(limit=limit, ends=at + dt.timedelta(hours=hours))
                 return replace(self, raised_caps={**self.raised_caps, cap: raised})
+            case InstallBundle():
+                return replace(self, bundle=arguments)
             case ConfirmClock():
                 # Their ends were reckoned by the clock that was in doubt: it may have been years ahead.
                 return replace(self, raised_caps={})

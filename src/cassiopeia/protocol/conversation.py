@@ -187,13 +187,15 @@ class Conversation(abc.ABC):
             return False
         exchange.octets += cost
         self._held_octets += cost
-        if self.version > 1:
+        if self.version > 1 and command is not ClientCommand.SEND_BUNDLE:
             exchange.sent.append(octets)
         return True
 
     def _excess(self, exchange: Exchange, command: Command, octets: bytes) -> str:
         """Which bound of one request would be passed, in words; empty: none."""
         limits = self.limits
+        if command is ClientCommand.SEND_BUNDLE:
+            return ""  # it is bounded as a message
         if command is ClientCommand.ADD_PROOF_LINE:
             if len(octets) > limits.proof_octets:
                 return f"{limits.proof_octets} octets in a proof"
@@ -243,8 +245,11 @@ class Conversation(abc.ABC):
         self._writer.put(command.code, handle, octets, bulk=bulk)
         self._move(handle, exchange, after)
 
-    def _send_request(self, messages: Sequence[Message]) -> int:
-        """Queue all messages of a new request, or none: raises Refused when it can't travel, Unavailable when busy."""
+    def _send_request(self, messages: Sequence[Message], *, bulk: bool = False) -> int:
+        """Queue all messages of a new request, or none: raises Refused when it can't travel, Unavailable when busy.
+
+        With `bulk` its last message is bulk, and may be larger than the peer's bound of a request.
+        """
         if self.closed or self._opening.state is not State.OPEN:
             raise InternalError("the session is not open")
         if not self.capacity:
@@ -253,14 +258,17 @@ class Conversation(abc.ABC):
         for message in messages:
             state = self._next_state(state, message.command)
         payloads = [encode_message(message, version=self.version) for message in messages]
-        self._check_size(payloads)
+        if not bulk:
+            self._check_size(payloads)
         handle = self._highest_handle + 1
         exchange = self._open(handle)
         exchange.state = state
-        if self.version > 1:
+        # For the dictionary of its log; what is bulk gets none.
+        if self.version > 1 and not bulk:
             exchange.sent = payloads
-        for message, octets in zip(messages, payloads, strict=True):
-            self._writer.put(message.command.code, handle, octets)
+        last = len(messages) - 1
+        for number, (message, octets) in enumerate(zip(messages, payloads, strict=True)):
+            self._writer.put(message.command.code, handle, octets, bulk=bulk and number == last)
         return handle
 
     def _check_size(self, payloads: Sequence[bytes]) -> None:
@@ -281,9 +289,16 @@ class Conversation(abc.ABC):
 
 
 def _message_limits(role: Role, limits: Limits) -> MessageLimits:
-    large = (SignerCommand.FULL_CRL, SignerCommand.REVOKED, SignerCommand.ENTRIES) if role is Role.CLIENT else ()
+    if role is Role.CLIENT:
+        large = {
+            each.code: limits.crl_octets
+            for each in (SignerCommand.FULL_CRL, SignerCommand.REVOKED, SignerCommand.ENTRIES)
+        }
+    else:
+        # The octets of the bundle with what DER puts around them.
+        large = {ClientCommand.SEND_BUNDLE.code: limits.bundle_octets + MESSAGE_OVERHEAD_OCTETS}
     return MessageLimits(
-        by_code={command.code: limits.crl_octets for command in large},
+        by_code=large,
         otherwise=limits.message_octets,
         together=limits.session_octets,
         unfinished=limits.open_requests,

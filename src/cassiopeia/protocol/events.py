@@ -173,6 +173,21 @@ class OrderObeyed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BundleReceived:
+    """A signed bundle, for an order that is to come."""
+
+    handle: int
+    bundle: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleHeld:
+    """The signer keeps the bundle until an order comes, as far as its memory lasts."""
+
+    handle: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StatusReceived:
     """Version 1 says a short text only."""
 
@@ -192,6 +207,7 @@ Event = (
     | StatusRequested
     | EntriesRequested
     | OrderReceived
+    | BundleReceived
     | LogReceived
     | CertificateIssued
     | RevocationAnswered
@@ -203,4 +219,5 @@ Event = (
     | StatusReceived
     | EntriesReceived
     | OrderObeyed
+    | BundleHeld
 )

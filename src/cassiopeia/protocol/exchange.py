@@ -47,6 +47,12 @@ class Exchange:
         """How many of what may come several times are there."""
         return len(self._several.get(command, ()))
 
+    def announced_bundle(self) -> bytes:
+        """SHA-256 of the bundle that is to come."""
+        announced: bytes = self._single[ClientCommand.ANNOUNCE_BUNDLE]
+        self._forget()
+        return announced
+
     def certificate_request(self) -> CertificateRequest:
         """Return the request that the parts make; they are let go."""
         single, several = self._single.get, self._several.get

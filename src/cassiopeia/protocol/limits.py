@@ -19,8 +19,9 @@ class Limits:
     """Bounds of one session on one side; the first three are told to the peer in `hello`.
 
     `request_octets` bounds what the client may send for one request, `message_octets` any one message (a log after
-    inflating, too), `crl_octets` a CRL or the answer to a revocation, `session_octets` what all unfinished messages and
-    requests of the session may hold together. `proofs` is how many proof lines a request may have, `proof_octets` how
+    inflating, too), `crl_octets` a CRL or the answer to a revocation, `bundle_octets` a bundle
+    before and after inflating, `session_octets` what all unfinished messages and requests of the session may hold
+    together. `proofs` is how many proof lines a request may have, `proof_octets` how
     long each may be. `request_seconds` is for whoever owns a clock: a session has none.
     """
 
@@ -31,6 +32,7 @@ class Limits:
     proof_octets: int = MAXIMUM_PROOF_OCTETS
     message_octets: int = 512 * _KIB
     crl_octets: int = 8 * _MIB
+    bundle_octets: int = 4 * _MIB
     session_octets: int = 32 * _MIB
 
     def as_payload(self) -> HelloLimits:

@@ -68,6 +68,8 @@ class ClientCommand(Command):
     GET_ENTRIES = (0xC1, "getEntries", (2,))
     GET_STATUS_REPORT = (0xD0, "getStatusReport", (1, 2))
     SEND_ORDER = (0xD1, "sendOrder", (2,))
+    ANNOUNCE_BUNDLE = (0xD2, "announceBundle", (2,))
+    SEND_BUNDLE = (0xD3, "sendBundle", (2,))
     REVOKE = (0x100, "revoke", (1, 2))
     GET_FULL_CRL = (0x101, "getFullCRL", (1, 2))
     ADD_SERIAL = (0x102, "addSerial", (1, 2))
@@ -85,6 +87,7 @@ class SignerCommand(Command):
     ENTRIES = (0xC1, "entries", (2,))
     STATUS_REPORT = (0xD0, "statusReport", (1, 2))
     OBEYED = (0xD1, "obeyed", (2,))
+    BUNDLE_HELD = (0xD2, "bundleHeld", (2,))
     REFUSED = (0xF0, "refused", (2,))
     FAILED = (0xF1, "failed", (2,))
     REVOKED = (0x100, "revoked", (1, 2))
@@ -302,12 +305,15 @@ _CODECS: Final[dict[int, dict[Command, _Codec]]] = {
         ClientCommand.ADD_SERIAL: _structured(Revocation),
         ClientCommand.GET_ENTRIES: _structured(payload.GetEntries),
         ClientCommand.SEND_ORDER: _OCTETS,
+        ClientCommand.ANNOUNCE_BUNDLE: _exactly(HASH_OCTETS),
+        ClientCommand.SEND_BUNDLE: _structured(payload.PackedBundle),
         ClientCommand.HELLO: _structured(payload.Hello),
         SignerCommand.SET_LOG: _structured(payload.SetLog),
         SignerCommand.RESPOND_CERTIFICATE: _structured(payload.Issued),
         SignerCommand.ABANDONED: _structured(payload.Abandoned),
         SignerCommand.ENTRIES: _structured(payload.Entries),
         SignerCommand.OBEYED: _structured(payload.Obeyed),
+        SignerCommand.BUNDLE_HELD: _NOTHING,
         SignerCommand.TIMESTAMP_RESPONSE: _structured(payload.Timestamp),
         SignerCommand.STATUS_REPORT: _structured(payload.StatusReport),
         SignerCommand.REFUSED: _structured(payload.Refusal),

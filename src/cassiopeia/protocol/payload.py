@@ -20,6 +20,7 @@ from cassiopeia.errors import PeerError
 from cassiopeia.protocol import compression
 
 DEFLATE_CAPABILITY: Final = "deflate"
+BUNDLE_CAPABILITY: Final = "bundle"
 
 PLAIN: Final = 0
 DEFLATED: Final = 1
@@ -112,6 +113,14 @@ class Obeyed:
     """An order was carried out; `index` is its place in the journal."""
 
     index: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedBundle:
+    """A signed bundle (`core.bundle.SignedBundle`) as it travels: `encoding` is PLAIN or DEFLATED."""
+
+    encoding: int
+    octets: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,8 @@ from cassiopeia.protocol import compression, payload
 from cassiopeia.protocol.conversation import Conversation
 from cassiopeia.protocol.events import (
     AbandonRequested,
+    BundleHeld,
+    BundleReceived,
     CertificateIssued,
     EntriesReceived,
     EntriesRequested,
@@ -47,6 +49,8 @@ from cassiopeia.protocol.transitions import State
 
 __all__ = [
     "AbandonRequested",
+    "BundleHeld",
+    "BundleReceived",
     "CertificateIssued",
     "EntriesReceived",
     "EntriesRequested",
@@ -129,6 +133,22 @@ class Session(Conversation):
         """Pass on what operators have signed (version 2)."""
         return self._send_request([Message(command=ClientCommand.SEND_ORDER, value=order)])
 
+    def send_bundle(self, bundle: bytes) -> int:
+        """Give a signed bundle to the signer, for an order that follows (version 2, by `payload.BUNDLE_CAPABILITY`).
+
+        It is bulk: nothing waits behind it. Raises Refused when it is too large, Unavailable when busy.
+        """
+        if len(bundle) > self.limits.bundle_octets:
+            most = self.limits.bundle_octets
+            raise Refused(f"The bundle has more than {most} octets: carry it to the signer.", code="request-too-large")
+        encoding, octets = payload.pack(bundle, b"", deflate=self._peer_inflates)
+        # The announcement opens the handle: its fragments may arrive behind requests that were opened later.
+        messages = [
+            Message(command=ClientCommand.ANNOUNCE_BUNDLE, value=hashlib.sha256(bundle).digest()),
+            Message(command=ClientCommand.SEND_BUNDLE, value=payload.PackedBundle(encoding=encoding, octets=octets)),
+        ]
+        return self._send_request(messages, bulk=True)
+
     def get_status(self) -> int:
         return self._send_request([Message(command=ClientCommand.GET_STATUS_REPORT, value=None)])
 
@@ -184,6 +204,10 @@ class Session(Conversation):
     def send_obeyed(self, handle: int, index: int) -> None:
         """Say that an order is carried out."""
         self._send(handle, SignerCommand.OBEYED, payload.Obeyed(index=index))
+
+    def send_bundle_held(self, handle: int) -> None:
+        """Say that a bundle is kept for the order that follows."""
+        self._send(handle, SignerCommand.BUNDLE_HELD, None)
 
     def send_revoked(self, handle: int, answer: payload.RevokedAnswer) -> None:
         self._send(handle, SignerCommand.REVOKED, answer, bulk=True)
@@ -261,6 +285,8 @@ class Session(Conversation):
                 self._events.append(EntriesRequested(handle=handle, first=value.first, at_most=value.at_most))
             case ClientCommand.SEND_ORDER:
                 self._events.append(OrderReceived(handle=handle, order=value))
+            case ClientCommand.SEND_BUNDLE:
+                self._events.append(self._hear_bundle(handle, exchange, value))
             # The original drops an attribute without a value.
             case ClientCommand.ADD_AVA if self.version == 1 and not value.value:
                 pass
@@ -291,6 +317,12 @@ class Session(Conversation):
         octets = payload.unpack(entries.encoding, entries.octets, b"", limit=self.limits.crl_octets)
         logs = tuple(element for _, element in der.elements(octets, at_most=payload.MAXIMUM_ENTRIES))
         return EntriesReceived(handle=handle, first=entries.first, logs=logs, head=entries.head)
+
+    def _hear_bundle(self, handle: int, exchange: Exchange, packed: payload.PackedBundle) -> BundleReceived:
+        bundle = payload.unpack(packed.encoding, packed.octets, b"", limit=self.limits.bundle_octets)
+        if hashlib.sha256(bundle).digest() != exchange.announced_bundle():
+            raise PeerError("a bundle came that is not the one that was announced")
+        return BundleReceived(handle=handle, bundle=bundle)
 
     def _answer(self, handle: int, exchange: Exchange, command: object, value: Any) -> Event:
         match command:
@@ -326,6 +358,8 @@ class Session(Conversation):
                 return self._hear_entries(handle, value)
             case SignerCommand.OBEYED:
                 return OrderObeyed(handle=handle, index=value.index)
+            case SignerCommand.BUNDLE_HELD:
+                return BundleHeld(handle=handle)
             case _:
                 return RequestAbandoned(handle=handle, index=value.index, head=value.head)
 

@@ -39,6 +39,8 @@ class State(enum.Enum):
     STATUS = "the signer's status"
     ENTRIES = "entries of the signer's journal"
     OBEDIENCE = "the signer's word that an order is carried out"
+    BUNDLE = "the bundle that was announced"
+    KEEPING = "the signer's word that it keeps a bundle for an order"
     END = "nothing: the request is answered"
 
     __hash__ = object.__hash__  # as that of a command
@@ -47,7 +49,7 @@ class State(enum.Enum):
 # In these no request is open: the next message begins one, or nothing follows.
 RESTING: Final = frozenset({State.REQUEST, State.FULL_CRL_OR_END, State.END})
 # In these the client is still speaking.
-COLLECTING: Final = frozenset({State.REQUEST, State.SUBJECT, State.SIGN, State.REVOKE})
+COLLECTING: Final = frozenset({State.REQUEST, State.SUBJECT, State.SIGN, State.REVOKE, State.BUNDLE})
 
 _BOTH: Final = (1, 2)
 _Row = tuple[tuple[int, ...], State, Command, State]
@@ -112,12 +114,15 @@ def _rows() -> Iterable[_Row]:
     yield (2,), state.ENTRIES, signer.ENTRIES, state.END
     yield (2,), state.REQUEST, client.SEND_ORDER, state.OBEDIENCE
     yield (2,), state.OBEDIENCE, signer.OBEYED, state.END
+    yield (2,), state.REQUEST, client.ANNOUNCE_BUNDLE, state.BUNDLE
+    yield (2,), state.BUNDLE, client.SEND_BUNDLE, state.KEEPING
+    yield (2,), state.KEEPING, signer.BUNDLE_HELD, state.END
     # No, and not now.
     for waiting in (
         *(state.REQUEST, state.SUBJECT, state.SIGN, state.REVOKE),
         *(state.LOG, state.CONFIRMATION, state.CERTIFICATE, state.ABANDONMENT),
         *(state.REVOKED, state.FULL_CRL, state.TIMESTAMP, state.STATUS),
-        *(state.ENTRIES, state.OBEDIENCE),
+        *(state.ENTRIES, state.OBEDIENCE, state.BUNDLE, state.KEEPING),
     ):
         yield (2,), waiting, signer.REFUSED, state.END
         yield (2,), waiting, signer.FAILED, state.END

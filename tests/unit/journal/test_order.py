@@ -22,6 +22,7 @@ from cassiopeia.journal.order import (
     DisableValidator,
     EnableValidator,
     HaltAuthority,
+    InstallBundle,
     Order,
     OrderSignature,
     RaiseCap,
@@ -225,6 +226,7 @@ LOOSENING = (
     EnableValidator(validator=b"v" * 8),
     UnblockKey(key_hash=b"k" * 32),
     RaiseCap(cap="revocations", limit=5000, hours=24),
+    InstallBundle(bundle_hash=b"h" * 32, number=7),
 )
 EVERY = RESTRICTING + LOOSENING
 
@@ -285,6 +287,9 @@ def test_a_cap_of_what_is_open_is_not_one_an_hour() -> None:
         (RaiseCap(cap="open-intents", limit=20_001, hours=1), "can be raised to 20000 at most"),
         (RaiseCap(cap="revocations", limit=1, hours=0), "for 1 to 720 hours"),
         (RaiseCap(cap="revocations", limit=1, hours=721), "for 1 to 720 hours"),
+        (InstallBundle(bundle_hash=b"h" * 31, number=1), "a bundle has 32 octets"),
+        (InstallBundle(bundle_hash=b"h" * 32, number=0), "counted from 1 to 9999"),
+        (InstallBundle(bundle_hash=b"h" * 32, number=10_000), "counted from 1 to 9999"),
     ],
 )
 def test_what_no_signer_could_obey_is_no_order(arguments: Arguments, words: str) -> None:

@@ -11,6 +11,7 @@ from cassiopeia.journal.order import (
     DisableValidator,
     EnableValidator,
     HaltAuthority,
+    InstallBundle,
     RaiseCap,
     ResumeAuthority,
     UnblockKey,
@@ -77,3 +78,9 @@ def test_a_confirmed_clock_ends_what_was_reckoned_by_the_old_one() -> None:
         ConfirmClock(boot_seconds=1, true_time=NOW),
     )
     assert in_force == InForce(blocked_keys=frozenset({KEY_HASH}))
+
+
+def test_the_newest_bundle_that_was_to_be_installed_counts() -> None:
+    first, second = (InstallBundle(bundle_hash=bytes([number]) * 32, number=number) for number in (1, 2))
+    assert after(HaltAuthority(authority=NAME)).bundle is None
+    assert after(first, second, ConfirmClock(boot_seconds=1, true_time=NOW)) == InForce(bundle=second)

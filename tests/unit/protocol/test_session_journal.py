@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
 
 import pytest
 from tests.support.conversations import HEAD, Pair, hello, joined
@@ -11,10 +13,13 @@ from tests.support.journal_entries import log
 from cassiopeia.core import der, structure
 from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol import compression, payload
+from cassiopeia.protocol.events import Event
 from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import ClientCommand, SignerCommand
 from cassiopeia.protocol.record import FRAGMENT_OCTETS, Version2Writer
 from cassiopeia.protocol.session import (
+    BundleHeld,
+    BundleReceived,
     EntriesReceived,
     EntriesRequested,
     OrderObeyed,
@@ -185,11 +190,108 @@ class TestOrders:
         assert refused.value.code == "request-too-large"
 
 
+def announced(pair: Pair, bundle: bytes, *messages: payload.PackedBundle) -> list[Event]:
+    """Let the signer receive a bundle in a way in which no client of ours would send it."""
+    writer = Version2Writer()
+    writer.put(0, 0, b"")
+    writer.take()
+    writer.put(ClientCommand.ANNOUNCE_BUNDLE.code, 1, hashlib.sha256(bundle).digest())
+    for each in messages:
+        writer.put(ClientCommand.SEND_BUNDLE.code, 1, structure.encode(each))
+    return pair.signer.receive(writer.take())
+
+
+class TestBundles:
+    @pytest.mark.parametrize("capabilities", [(), ("deflate",)], ids=["plain", "deflated"])
+    def test_one_is_held(self, capabilities: tuple[str, ...]) -> None:
+        pair = joined()
+        pair.client.peer_hello = hello(capabilities=capabilities)
+        bundle = b"what a ceremony signed" * 10_000
+        handle = pair.client.send_bundle(bundle)
+        octets = pair.client.data_to_send()
+        assert (len(octets) < 2_000) == bool(capabilities)
+        assert pair.signer.receive(octets) == [BundleReceived(handle=handle, bundle=bundle)]
+        pair.signer.send_bundle_held(handle)
+        assert pair.to_client() == [BundleHeld(handle=handle)]
+        assert pair.client.open_handles == pair.signer.open_handles == frozenset()
+
+    def test_it_may_be_larger_than_a_request_and_holds_nothing_up(self) -> None:
+        pair = joined()
+        bundle = os.urandom(Limits().request_octets + Limits().message_octets)
+        first = pair.client.send_bundle(bundle)
+        events = []
+        for number in range(3):
+            assert pair.signer.receive(pair.client.data_to_send(FRAGMENT_OCTETS)) == []
+            assert pair.signer.incomplete
+            handle = pair.client.get_timestamp()
+            events += pair.signer.receive(pair.client.data_to_send(FRAGMENT_OCTETS))
+            assert events[number:] == [TimestampRequested(handle=handle)]
+        assert pair.to_signer() == [BundleReceived(handle=first, bundle=bundle)]
+
+    def test_as_many_octets_as_it_may_have(self) -> None:
+        pair = joined(limits=Limits(bundle_octets=100_000))
+        bundle = os.urandom(100_000)
+        handle = pair.client.send_bundle(bundle)
+        assert pair.to_signer() == [BundleReceived(handle=handle, bundle=bundle)]
+        with pytest.raises(Refused, match="100000 octets: carry it") as refused:
+            pair.client.send_bundle(bundle + b"x")
+        assert refused.value.code == "request-too-large"
+
+    def test_no_more_than_the_session_may_hold(self) -> None:
+        pair = joined(limits=Limits(session_octets=100_000))
+        handles = [pair.client.send_bundle(os.urandom(45_000)) for _ in range(3)]
+        held = pair.to_signer()
+        assert [each.handle for each in held if isinstance(each, BundleReceived)] == handles[:2]
+        (failed,) = pair.to_client()
+        assert isinstance(failed, RequestFailed)
+        assert (failed.handle, failed.code) == (handles[2], "busy")
+
+    def test_one_may_be_refused_before_it_came(self) -> None:
+        pair = joined()
+        handle = pair.client.send_bundle(os.urandom(3 * FRAGMENT_OCTETS))
+        assert pair.signer.receive(pair.client.data_to_send(1)) == []
+        pair.signer.send_refused(handle, Refused("No.", code="bundle-unheard"))
+        # What is still under way is passed over.
+        assert pair.to_signer() == []
+        assert pair.to_client() == [RequestRefused(handle=handle, code="bundle-unheard", field="", message="No.")]
+
+    @pytest.mark.parametrize(
+        ("packed", "words"),
+        [
+            (payload.PackedBundle(encoding=payload.PLAIN, octets=b"another"), "not the one that was announced"),
+            (payload.PackedBundle(encoding=payload.DEFLATED, octets=b"a bundle"), "cannot be inflated"),
+            (
+                payload.PackedBundle(encoding=payload.DEFLATED, octets=compression.deflate(bytes(50_001), b"")),
+                "inflate to more than 50000",
+            ),
+            (payload.PackedBundle(encoding=payload.PLAIN, octets=bytes(50_100)), "longer than its limit"),
+            (payload.PackedBundle(encoding=2, octets=b"a bundle"), "unknown way"),
+        ],
+        ids=["another", "not deflated", "a bomb", "too long", "unknown encoding"],
+    )
+    def test_anything_but_the_announced_bundle_is_a_peer_error(self, packed: payload.PackedBundle, words: str) -> None:
+        pair = joined(limits=Limits(bundle_octets=50_000))
+        with pytest.raises(PeerError, match=words):
+            announced(pair, b"a bundle", packed)
+
+    def test_it_comes_once(self) -> None:
+        pair = joined()
+        packed = payload.PackedBundle(encoding=payload.PLAIN, octets=b"a bundle")
+        with pytest.raises(PeerError, match="sendBundle came while waiting"):
+            announced(pair, b"a bundle", packed, packed)
+
+
 @pytest.mark.parametrize(
-    "command", [ClientCommand.GET_ENTRIES, ClientCommand.SEND_ORDER], ids=lambda each: each.wire_name
+    ("say", "name"),
+    [
+        (lambda client: client.get_entries(1, 1), "getEntries"),
+        (lambda client: client.send_order(b""), "sendOrder"),
+        (lambda client: client.send_bundle(b""), "announceBundle"),
+    ],
+    ids=["entries", "order", "bundle"],
 )
-def test_version_1_has_neither(command: ClientCommand) -> None:
+def test_version_1_has_none_of_it(say: Callable[[Session], int], name: str) -> None:
     client = joined(1).client
-    with pytest.raises(InternalError, match=f"can't send {command.wire_name}"):
-        client.get_entries(1, 1) if command is ClientCommand.GET_ENTRIES else client.send_order(b"")
+    with pytest.raises(InternalError, match=f"can't send {name}"):
+        say(client)
     assert not client.has_data_to_send

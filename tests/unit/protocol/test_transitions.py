@@ -22,7 +22,7 @@ OPEN:
 REQUEST: client.setRequestId>SUBJECT[2] client.setCSR>SIGN[1] client.setSPKAC>SIGN[1]
     client.addSerial>REVOKE client.revoke>REVOKED client.getFullCRL>FULL_CRL
     client.getTimestamp>TIMESTAMP client.getStatusReport>STATUS client.getEntries>ENTRIES[2]
-    client.sendOrder>OBEDIENCE[2] signer.refused>END[2] signer.failed>END[2]
+    client.sendOrder>OBEDIENCE[2] client.announceBundle>BUNDLE[2] signer.refused>END[2] signer.failed>END[2]
 SUBJECT: client.setCSR>SIGN[2] client.setSPKAC>SIGN[2] client.addSerial>REVOKE[2] client.revoke>REVOKED[2]
     signer.refused>END[2] signer.failed>END[2]
 SIGN: client.setSignatureType>SIGN client.setProfile>SIGN client.wishFrom>SIGN client.wishTo>SIGN
@@ -46,6 +46,8 @@ TIMESTAMP: signer.timestampResponse>REQUEST[1] signer.timestampResponse>END[2]
 STATUS: signer.statusReport>REQUEST[1] signer.statusReport>END[2] signer.refused>END[2] signer.failed>END[2]
 ENTRIES: signer.entries>END[2] signer.refused>END[2] signer.failed>END[2]
 OBEDIENCE: signer.obeyed>END[2] signer.refused>END[2] signer.failed>END[2]
+BUNDLE: client.sendBundle>KEEPING[2] signer.refused>END[2] signer.failed>END[2]
+KEEPING: signer.bundleHeld>END[2] signer.refused>END[2] signer.failed>END[2]
 END:
 """
 
@@ -84,6 +86,8 @@ def waiting(role: Role, version: int, state: State) -> tuple[Session, int]:
     exchange = Exchange(state=state, log_hash=b"\x02" * 32)
     if state is State.SIGN:
         exchange.collect(ClientCommand.SET_CSR, b"csr")
+    if state is State.BUNDLE:
+        exchange.collect(ClientCommand.ANNOUNCE_BUNDLE, sample(ClientCommand.ANNOUNCE_BUNDLE, 2))
     session._opening.state = State.OPEN
     session._exchanges[1] = exchange
     session._highest_handle = 1
