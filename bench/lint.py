@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable
 
-from cassiopeia.ceremony.installation import default_profile_texts
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.client import lint_worker
 from cassiopeia.core.certificate import assemble_tbs
 from cassiopeia.core.profile import parse_profile

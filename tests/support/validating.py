@@ -13,7 +13,7 @@ from tests.support.authorities import alt_names, certification_request
 from tests.support.journal_keys import JOURNAL_KEY, write_journal_pem
 from tests.support.store import NOW, request_id
 
-from cassiopeia.ceremony.installation import default_profile_texts
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.config import ValidatorConfig, load_profiles, load_validator_config
 from cassiopeia.core import ed25519, evidence, structure
 from cassiopeia.core.csr import parse_certification_request

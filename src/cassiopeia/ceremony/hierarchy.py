@@ -8,14 +8,16 @@ from each other (RFC 5280 4.2.1.9).
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from cassiopeia.config import SignerId, Text, Url, check_shape, parse_toml, read_toml
+from cassiopeia.config import SignerId, Text, Url, check_shape, parse_toml, read_text
 from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
+from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
 from cassiopeia.errors import ConfigurationError
 
@@ -32,6 +34,10 @@ ROOT_NAME: Final = "root"
 # What a family may say otherwise than `[time]`.
 _OWN_TIME: Final = ("key_algorithm", "months", "spares", "outlives_years", "maximum_certificates")
 _ANY_EXTENDED_KEY_USAGE: Final = "2.5.29.37.0"
+_MONTHS_A_YEAR: Final = 12
+# What `core.authority.parse_authority_name` takes.
+_TIME_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,31}_[0-9]{4}_[1-9][0-9]{0,3}")
+_HIGHEST_NUMBER: Final = 9999
 
 # RFC 5280 A.1: ub-common-name and ub-organization-name are 64. C0 and C1 controls have no place in a name.
 _DirectoryText = Annotated[
@@ -198,12 +204,18 @@ class Hierarchy(_File, frozen=True, kw_only=True):
 
 
 def load_hierarchy(path: Path | None = None) -> Hierarchy:
-    """The hierarchy of a file, or the default one; raises ConfigurationError."""
-    if path is not None:
-        hierarchy = read_toml(path, Hierarchy)
-        return check_hierarchy(hierarchy, source=str(path))
-    hierarchy = parse_toml(default_hierarchy_text(), Hierarchy, source=DEFAULT_NAME)
-    return check_hierarchy(hierarchy, source=DEFAULT_NAME)
+    """The hierarchy of a file, or the default one; raises ConfigurationError.
+
+    Files that it names are not looked at: `declaration` does.
+    """
+    if path is None:
+        return parse_hierarchy(default_hierarchy_text(), source=DEFAULT_NAME)
+    return parse_hierarchy(read_text(path), source=str(path))
+
+
+def parse_hierarchy(text: str, *, source: str) -> Hierarchy:
+    """The hierarchy of a text, which messages call `source`; raises ConfigurationError."""
+    return check_hierarchy(parse_toml(text, Hierarchy, source=source), source=source)
 
 
 def default_hierarchy_text() -> str:
@@ -212,39 +224,30 @@ def default_hierarchy_text() -> str:
 
 def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
     """The same hierarchy, if each of its values is good and they agree; raises ConfigurationError."""
-    # Values that a caller replaced have not been through the parser.
+    # 1. Values that a caller replaced have not been through the parser.
     check_shape(msgspec.to_builtins(hierarchy), Hierarchy, source=source)
-    names = [family.name for family in hierarchy.family]
-    common_names = [hierarchy.root.common_name, *(family.common_name for family in hierarchy.family)]
+    # 2. The families: their names, what they vouch for, and how long each CA has to live.
+    _check_names(hierarchy, source=source)
     for index, family in enumerate(hierarchy.family):
         key = f"family[{index}]"
-        if family.name == ROOT_NAME or family.name in names[:index]:
-            raise ConfigurationError(f"another CA is called {family.name!r}", source=source, key=f"{key}.name")
-        if family.common_name in common_names[: index + 1]:
-            # RFC 5280 4.1.2.6: a subject names one CA; an issuer name could not tell two of the same name apart.
-            raise ConfigurationError("another CA has this name", source=source, key=f"{key}.common_name")
         _check_extended_key_usage(family, source=source, key=f"{key}.extended_key_usage")
         # RFC 5280 4.2.1.4: a policy must not stand there twice.
         _check_distinct(family.policy_identifiers, source=source, key=f"{key}.policy_identifiers")
-    # The last time sub-CA may be made for the far end of the current period, and the CA above must outlive it.
-    time_months = hierarchy.time.months * hierarchy.time.periods + hierarchy.time.outlives_years * 12
-    if time_months > hierarchy.structure.years * 12:
-        raise ConfigurationError(
-            f"too short: time sub-CAs may end {time_months} months from now, and none may outlive its structure CA",
-            source=source,
-            key="structure.years",
-        )
-    if (
-        hierarchy.time.key_algorithm == _LONG_SIGNATURES
-        and hierarchy.time.maximum_certificates > _MAXIMUM_WITH_LONG_SIGNATURES
-    ):
-        raise ConfigurationError(
-            f"at most {_MAXIMUM_WITH_LONG_SIGNATURES} with {_LONG_SIGNATURES}: its CRL has to fit 1 MiB",
-            source=source,
-            key="time.maximum_certificates",
-        )
-    if hierarchy.structure.years > hierarchy.root.years:
-        raise ConfigurationError("too short: no structure CA may outlive the root", source=source, key="root.years")
+        _check_distinct(family.profiles, source=source, key=f"{key}.profiles")
+        _check_name_constraints(family.name_constraints, source=source, key=f"{key}.name_constraints")
+        _check_times(hierarchy, family, source=source, key=key)
+    # 3. The signers, and whom they believe.
+    _check_signers(hierarchy, source=source)
+    for index, validator in enumerate(hierarchy.validator):
+        for kind in validator.kinds:
+            if kind not in STATEMENT_KINDS:
+                raise ConfigurationError(
+                    f"{kind!a} is nothing that a validator states; use {', '.join(STATEMENT_KINDS)}",
+                    source=source,
+                    key=f"validator[{index}].kinds",
+                )
+        _check_distinct(validator.kinds, source=source, key=f"validator[{index}].kinds")
+    _check_distinct(hierarchy.ocsp_urls, source=source, key="ocsp_urls")
     return hierarchy
 
 
@@ -268,6 +271,100 @@ def with_periods(hierarchy: Hierarchy, periods: int) -> Hierarchy:
 
 def extended_key_usage_oid(name_or_oid: str) -> str:
     return EXTENDED_KEY_USAGES.get(name_or_oid, name_or_oid)
+
+
+def _check_names(hierarchy: Hierarchy, *, source: str) -> None:
+    names = {ROOT_NAME: ROOT_NAME}
+    common_names = {hierarchy.root.common_name}
+    for index, family in enumerate(hierarchy.family):
+        key = f"family[{index}]"
+        # Names become names of files and URLs, and not every disk tells capitals from small letters.
+        if family.name.lower() in names:
+            raise ConfigurationError(
+                f"another CA is called {names[family.name.lower()]!r}", source=source, key=f"{key}.name"
+            )
+        # RFC 5280 4.1.2.6: a subject names one CA; an issuer name could not tell two of the same name apart.
+        if family.common_name in common_names:
+            raise ConfigurationError("another CA has this name", source=source, key=f"{key}.common_name")
+        names[family.name.lower()] = family.name
+        common_names.add(family.common_name)
+    for key, common_name in (
+        ("root.common_name", hierarchy.root.common_name),
+        *((f"family[{index}].common_name", each.common_name) for index, each in enumerate(hierarchy.family)),
+    ):
+        if _TIME_NAME.fullmatch(common_name):
+            raise ConfigurationError(
+                "this is how time sub-CAs are called: give this CA another name", source=source, key=key
+            )
+
+
+def _check_times(hierarchy: Hierarchy, family: Family, *, source: str, key: str) -> None:
+    """How long the CAs of one family live and how much they issue; a value is named where it stands."""
+    time, structure = hierarchy.time_of(family), hierarchy.structure_of(family)
+    structure_key = "structure.years" if family.structure_years is None else f"{key}.structure_years"
+    # The last time sub-CA may be made for the far end of the current period, and the CA above must outlive it.
+    time_months = time.months * time.periods + time.outlives_years * _MONTHS_A_YEAR
+    if time_months > structure.years * _MONTHS_A_YEAR:
+        raise ConfigurationError(
+            f"too short: time sub-CAs of {family.name} may end {time_months} months from now, and none may outlive its "
+            "structure CA",
+            source=source,
+            key=structure_key,
+        )
+    if structure.years > hierarchy.root.years:
+        raise ConfigurationError(
+            f"too short: no structure CA may outlive the root, and that of {family.name} lives for {structure.years} "
+            "years",
+            source=source,
+            key="root.years",
+        )
+    if time.key_algorithm == _LONG_SIGNATURES and time.maximum_certificates > _MAXIMUM_WITH_LONG_SIGNATURES:
+        raise ConfigurationError(
+            f"at most {_MAXIMUM_WITH_LONG_SIGNATURES} with {_LONG_SIGNATURES}: its CRL has to fit 1 MiB",
+            source=source,
+            key="time.maximum_certificates" if family.maximum_certificates is None else f"{key}.maximum_certificates",
+        )
+    of_a_year = _MONTHS_A_YEAR // time.months * len(hierarchy.signers_of(family)) * (time.spares + 1)
+    if of_a_year > _HIGHEST_NUMBER:
+        raise ConfigurationError(
+            f"{of_a_year} time sub-CAs of {family.name} a year, and they are numbered up to {_HIGHEST_NUMBER}: make "
+            "periods longer, or spares or signers fewer",
+            source=source,
+            key="time.spares" if family.spares is None else f"{key}.spares",
+        )
+
+
+def _check_signers(hierarchy: Hierarchy, *, source: str) -> None:
+    families = {family.name for family in hierarchy.family}
+    ids: set[int] = set()
+    for index, signer in enumerate(hierarchy.signer):
+        key = f"signer[{index}]"
+        if signer.id in ids:
+            # ADR 4: a serial number begins with the id of its signer, so that no two can make the same one.
+            raise ConfigurationError(f"another signer has the id {signer.id}", source=source, key=f"{key}.id")
+        ids.add(signer.id)
+        for name in signer.families:
+            if name not in families:
+                raise ConfigurationError(
+                    f"no [[family]] is called {name!a}; there are {', '.join(sorted(families))}",
+                    source=source,
+                    key=f"{key}.families",
+                )
+        _check_distinct(signer.families, source=source, key=f"{key}.families")
+
+
+def _check_name_constraints(constraints: NameConstraints, *, source: str, key: str) -> None:
+    for what in ("domains", "mail_domains"):
+        permitted, excluded = getattr(constraints, f"permitted_{what}"), getattr(constraints, f"excluded_{what}")
+        for sort, listed in (("permitted", permitted), ("excluded", excluded)):
+            _check_distinct(listed, source=source, key=f"{key}.{sort}_{what}")
+        for domain in permitted:
+            if any(domain == each or domain.endswith(f".{each}") for each in excluded):
+                raise ConfigurationError(
+                    f"nothing is permitted below {domain}: it is excluded too",
+                    source=source,
+                    key=f"{key}.excluded_{what}",
+                )
 
 
 def _check_extended_key_usage(family: Family, *, source: str, key: str) -> None:

@@ -15,7 +15,6 @@ It decides nothing about certificates (`hierarchy`, `key_ceremony`) and knows no
 from __future__ import annotations
 
 import datetime as dt
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cassiopeia import files
-from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy, extended_key_usage_oid
+from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy
 from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
 from cassiopeia.ceremony.operator_key import read_public_pem
+from cassiopeia.ceremony.pins import no_file
+from cassiopeia.ceremony.profiles import UNPROVED_PREFIX, choose_profiles
 from cassiopeia.client.machine import ClientFiles, write_client
 from cassiopeia.config import (
     link_address,
@@ -42,8 +43,7 @@ from cassiopeia.config import (
 )
 from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.evidence import STATEMENT_KINDS
-from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Profile, parse_profile
-from cassiopeia.errors import ConfigurationError, OperatorError
+from cassiopeia.errors import OperatorError
 from cassiopeia.signer.machine import (
     JOURNAL_PUBLIC,
     PASSPHRASE,
@@ -57,8 +57,6 @@ from cassiopeia.validation.installation import ValidatorFiles, write_validator
 from cassiopeia.validation.key import load_validator_key
 from cassiopeia.validation.key import read_public_pem as read_validator_pem
 
-# Profiles that ask for no evidence are numbered from here on, so that no real one is ever mistaken for one of them.
-_UNPROVED_PREFIX: Final = "9"
 # Nobody can reach it. Below .example, a linter of servers' certificates would take it for an internal name.
 _EXAMPLE_HOST: Final = "pki.example.org"
 # The name of the validator that is made, and of its directory.
@@ -108,7 +106,7 @@ class Installation:
 
     @property
     def has_unproved_profiles(self) -> bool:
-        return any(name.startswith(_UNPROVED_PREFIX) for name in self.profiles)
+        return any(name.startswith(UNPROVED_PREFIX) for name in self.profiles)
 
 
 def initialise(
@@ -139,7 +137,7 @@ def initialise(
             "this hierarchy has several signers, and here one machine is made: hold its ceremony instead, with "
             "`cassiopeia ceremony run`, and make each machine with `cassiopeia signer init`"
         )
-    profiles = _choose_profiles(hierarchy, demo_profiles=demo_profiles)
+    profiles = choose_profiles(hierarchy, read=no_file, source="hierarchy", unproved=demo_profiles)
     operators = _read_operators(operator_keys, quorum=quorum)
     validators = _read_validators(validator_keys)
     addresses = link_addresses or LinkAddresses()
@@ -185,16 +183,6 @@ def initialise(
     )
 
 
-def default_profile_texts() -> dict[str, str]:
-    """Every profile that comes with the software, by name: TOML."""
-    directory = importlib.resources.files("cassiopeia.core") / "profiles"
-    return {
-        each.name.removesuffix(".toml"): each.read_text(encoding="utf-8")
-        for each in sorted(directory.iterdir(), key=lambda each: each.name)
-        if each.name.endswith(".toml")
-    }
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
     directory: Path
@@ -213,7 +201,7 @@ class _Plan:
 
     @property
     def unproved(self) -> list[str]:
-        return sorted(name for name in self.profiles if name.startswith(_UNPROVED_PREFIX))
+        return sorted(name for name in self.profiles if name.startswith(UNPROVED_PREFIX))
 
 
 def _read_operators(paths: Sequence[Path], *, quorum: int) -> dict[str, bytes]:
@@ -243,34 +231,6 @@ def _read_validators(pins: Sequence[ValidatorPin]) -> dict[str, tuple[bytes, tup
             raise OperatorError(f"{pin.path}: another validator's key has this name, or is this very key; each has one")
         validators[name] = pem, pin.kinds
     return validators
-
-
-def _choose_profiles(hierarchy: Hierarchy, *, demo_profiles: bool) -> dict[str, str]:
-    """The profiles whose family there is; raises ConfigurationError if that family could not vouch for them."""
-    families = {family.name: family for family in hierarchy.family}
-    chosen = {}
-    for name, text in default_profile_texts().items():
-        profile = parse_profile(text, name=name, source=f"{name}.toml")
-        if name.startswith(_UNPROVED_PREFIX) and not demo_profiles:
-            continue
-        if profile.family in families:
-            _check_usages(profile, families[profile.family].extended_key_usage)
-        if not profile.family or profile.family in families:
-            chosen[name] = text
-    return chosen
-
-
-def _check_usages(profile: Profile, allowed: tuple[str, ...]) -> None:
-    # Browsers take a CA's extended key usages as a limit: a certificate beyond it would be issued and never accepted.
-    identifiers = {extended_key_usage_oid(each) for each in allowed}
-    names = {identifier: name for name, identifier in EXTENDED_KEY_USAGES.items()}
-    missing = [names.get(each, each) for each in profile.extended_key_usage if each not in identifiers]
-    if missing:
-        raise ConfigurationError(
-            f"profile {profile.name} needs {', '.join(missing)} in extended_key_usage",
-            source="hierarchy",
-            key=f"family {profile.family}",
-        )
 
 
 def _write_offline(plan: _Plan) -> None:

@@ -20,7 +20,7 @@ from cassiopeia.ceremony.hierarchy import (
     with_key_algorithm,
     with_periods,
 )
-from cassiopeia.ceremony.installation import default_profile_texts
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.errors import ConfigurationError

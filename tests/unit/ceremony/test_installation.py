@@ -16,7 +16,8 @@ from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia.ceremony import installation as installing
 from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
-from cassiopeia.ceremony.installation import Installation, LinkAddresses, default_profile_texts, initialise
+from cassiopeia.ceremony.installation import Installation, LinkAddresses, initialise
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.config import (
     load_authorities,
     load_chain,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cassiopeia.ceremony.installation import default_profile_texts
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_profile
 

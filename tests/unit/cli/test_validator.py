@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from tests.support.client_store import opened_client_store
 from tests.support.validating import ACCOUNT, HOUR, NAME, Site, make_site
 
-from cassiopeia.ceremony.installation import default_profile_texts
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.cli import validator as module
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_signer_config, load_validator_config
