@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from cassiopeia.errors import InternalError, Unavailable
 
-SCHEMA_REVISION: Final = "0003"
+SCHEMA_REVISION: Final = "0004"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -345,6 +345,14 @@ Index(
     signer_order.c.id,
     sqlite_where=WAITING_ORDER,
     postgresql_where=WAITING_ORDER,
+)
+
+# The signed bundle that an order is about, until that is answered for good: its secrets are sealed to the signer.
+order_bundle: Final = Table(
+    "order_bundle",
+    METADATA,
+    Column("order_row", ForeignKey("signer_order.id"), primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary, nullable=False),
 )
 
 # What validators saw, as they signed it. `fact` is SHA-256 of account, kind and value: values may be longer than an

@@ -10,11 +10,11 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from cassiopeia.store.connection import Database
 from cassiopeia.store.dialects import insert_or
-from cassiopeia.store.models import WAITING_ORDER, signer_order, signer_timestamp
+from cassiopeia.store.models import WAITING_ORDER, order_bundle, signer_order, signer_timestamp
 from cassiopeia.store.records import storable
 
 OrderState = Literal["waiting", "obeyed", "refused"]
@@ -50,8 +50,10 @@ class Orders:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(self, signer_id: int, sequence: int, octets: bytes, *, now: dt.datetime) -> StoredOrder:
-        """Send an order; one that waits already is sent once, and keeps its place."""
+    def put(
+        self, signer_id: int, sequence: int, octets: bytes, *, now: dt.datetime, bundle: bytes | None = None
+    ) -> StoredOrder:
+        """Send an order, and the signed bundle that it is about; one that waits already is sent once, in its place."""
         with self._database.write() as connection:
             for row in connection.execute(_waiting(signer_id)):
                 if row.octets == octets:
@@ -65,7 +67,16 @@ class Orders:
                 created_at=now,
                 updated_at=now,
             )
-            return _record(connection.execute(statement.returning(signer_order)).one())
+            sent = _record(connection.execute(statement.returning(signer_order)).one())
+            if bundle is not None:
+                connection.execute(insert(order_bundle).values(order_row=sent.id, octets=bundle))
+            return sent
+
+    def bundle(self, order_id: int) -> bytes | None:
+        """The bundle that an order is about; None when it is about none, or answered for good."""
+        with self._database.read() as connection:
+            statement = select(order_bundle.c.octets).where(order_bundle.c.order_row == order_id)
+            return connection.execute(statement).scalar_one_or_none()
 
     def waiting(self, signer_id: int) -> tuple[StoredOrder, ...]:
         """Return what has not been answered for good, in the order in which it was sent."""
@@ -107,13 +118,15 @@ class Orders:
         return None if row is None else StoredTimestamp(octets=row.octets, asked_at=row.asked_at)
 
     def _answer(self, order_id: int, *, now: dt.datetime, **values: Any) -> None:
-        """Write down an answer; what was answered for good stays as it is."""
+        """Write down an answer; what was answered for good stays as it is, and its bundle is not needed any more."""
         with self._database.write() as connection:
             connection.execute(
                 update(signer_order)
                 .where(signer_order.c.id == order_id, WAITING_ORDER)
                 .values(updated_at=now, **values)
             )
+            if "state" in values:
+                connection.execute(delete(order_bundle).where(order_bundle.c.order_row == order_id))
 
 
 def _waiting(signer_id: int) -> Any:

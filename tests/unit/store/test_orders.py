@@ -58,3 +58,16 @@ def test_the_newest_word_of_each_signer_is_kept(store: Store) -> None:
     store.orders.save_timestamp(1, b"new", asked_at=after(1))
     store.orders.save_timestamp(2, b"other", asked_at=NOW)
     assert store.orders.timestamp(1) == StoredTimestamp(octets=b"new", asked_at=after(1))
+
+
+def test_a_bundle_is_kept_until_its_order_is_answered_for_good(store: Store) -> None:
+    one = store.orders.put(1, 1, b"one", bundle=b"a bundle", now=NOW)
+    two = store.orders.put(1, 2, b"two", bundle=b"a bundle", now=NOW)
+    bare = store.orders.put(1, 3, b"three", now=NOW)
+    assert store.orders.put(1, 1, b"one", bundle=b"a bundle", now=after(1)) == one
+    store.orders.postponed(one.id, "later", now=after(1))
+    assert [store.orders.bundle(each.id) for each in (one, two, bare)] == [b"a bundle", b"a bundle", None]
+    store.orders.obeyed(one.id, journal_index=1, now=after(2))
+    assert [store.orders.bundle(each.id) for each in (one, two)] == [None, b"a bundle"]
+    store.orders.refused(two.id, "no", now=after(2))
+    assert store.orders.bundle(two.id) is None

@@ -42,7 +42,7 @@ def fill(store: Store) -> None:
     for log in journal.logs:
         chain.append(*chain.complete(log))
     store.journal_copies.append(begin, chain.link(), journal.logs, head=None, proof=None, now=NOW)
-    store.orders.put(1, 1, b"order", now=NOW)
+    store.orders.put(1, 1, b"order", bundle=b"bundle", now=NOW)
     store.orders.save_timestamp(1, b"timestamp", asked_at=NOW)
     store.evidence.put_observations([signed_observation()], now=NOW)
     demand(store, "p")
