@@ -20,7 +20,7 @@ from tests.support.signer import SIGNING_CA, Front
 from tests.support.store import request_id
 
 from cassiopeia.client.worker import SignerClient
-from cassiopeia.config import ClientConfig
+from cassiopeia.config import Bundles, ClientConfig
 from cassiopeia.core import crl
 from cassiopeia.link.address import parse_address
 from cassiopeia.link.line import Line
@@ -159,6 +159,7 @@ class Client:
             "peers": (links.certificate("signer"),),
             "version": 2,
             "window": 200,
+            "bundles": Bundles(directory=directory / "bundles"),
             "authorities": write_authorities(directory),
             "profiles": PROFILES,
             "publish_directory": directory / "public",

@@ -16,6 +16,7 @@ from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia import config
 from cassiopeia.config import (
+    Bundles,
     load_authorities,
     load_chain,
     load_client_config,
@@ -112,10 +113,12 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         signer_id=5,
         state=directory / "state",
         workers=0,
+        bundles=Bundles(directory=directory / "bundles"),
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
         passphrase_file=directory / "passphrase",
         passphrase_credential="",
+        sealing_key=directory / "sealing.key",
         listen=UnixAddress(path=str(directory / "run/signer.sock")),
         certificate=directory / "link.pem",
         key=directory / "link.key",
@@ -373,6 +376,7 @@ def test_the_shortest_client_file_has_safe_defaults(directory: Path) -> None:
         peers=(directory / "signer.pem",),
         version=2,
         window=400,
+        bundles=Bundles(directory=directory / "bundles"),
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
         publish_directory=directory / "public",

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from cassiopeia.config.bundles import Bundles, load_bundles
 from cassiopeia.config.toml import Paths, Table, Text, beside, link_address, read_ed25519, read_toml
 from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.stream import Address
@@ -32,6 +33,7 @@ class ClientConfig:
     peers: tuple[Path, ...]
     version: int
     window: int
+    bundles: Bundles
     authorities: Path
     profiles: Path
     publish_directory: Path
@@ -39,9 +41,16 @@ class ClientConfig:
     lint_workers: int
 
 
-def load_client_config(path: Path) -> ClientConfig:
-    """Read `client.toml`; raises ConfigurationError."""
+def load_client_config(path: Path, *, installation: Path | None = None) -> ClientConfig:
+    """Read `client.toml`; authorities and profiles are those of the bundle that is in force, if there is one.
+
+    An `installation` that is given counts instead. Raises ConfigurationError.
+    """
     file = read_toml(path, _ClientFile)
+    bundles = load_bundles(path, file.client.bundles, file.client.bundle_key, installation=installation)
+    authorities, profiles = beside(path, file.authorities), beside(path, file.profiles)
+    if bundles.installed is not None:
+        authorities, profiles = bundles.installed / "authorities.toml", bundles.installed / "profiles"
     return ClientConfig(
         source=path.absolute(),
         name=file.client.name,
@@ -52,8 +61,9 @@ def load_client_config(path: Path) -> ClientConfig:
         peers=tuple(beside(path, each) for each in file.link.peers),
         version=file.link.version,
         window=file.link.window,
-        authorities=beside(path, file.authorities),
-        profiles=beside(path, file.profiles),
+        bundles=bundles,
+        authorities=authorities,
+        profiles=profiles,
         publish_directory=beside(path, file.publish.directory),
         journal_keys=_journal_keys(path, file),
         lint_workers=file.lint.workers,
@@ -62,6 +72,8 @@ def load_client_config(path: Path) -> ClientConfig:
 
 class _Client(Table, frozen=True, kw_only=True):
     name: Text
+    bundles: Path = Path("bundles")
+    bundle_key: Path | None = None
 
 
 class _Store(Table, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,17 @@ from typing import Annotated
 
 import msgspec
 
+from cassiopeia.config.bundles import Bundles, load_bundles
+from cassiopeia.config.pins import (
+    PINS,
+    OcspTable,
+    OrdersTable,
+    ValidatorTables,
+    check_quorum,
+    join_pins,
+    load_pins,
+    read_pins,
+)
 from cassiopeia.config.toml import (
     Paths,
     SignerId,
@@ -17,19 +27,13 @@ from cassiopeia.config.toml import (
     Text,
     beside,
     link_address,
-    read_ed25519,
-    read_public_key,
     read_toml,
 )
-from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.stream import Address
 from cassiopeia.protocol.limits import Limits
 
-_Name = Annotated[
-    str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-]
 _Credential = Annotated[
     str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
 ]
@@ -49,7 +53,9 @@ class Version1Config:
 class SignerConfig:
     """`signer.toml`. Paths are absolute; `workers` 0 means one a core.
 
-    The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential `passphrase_credential`.
+    Where a bundle is installed, `authorities` and `profiles` are its own, and what it pins counts beside what
+    `signer.toml` does. The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential
+    `passphrase_credential`; `sealing_key` opens the passphrases of bundles.
     `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
     after `retention_days` (0: never) it no longer holds what is about persons.
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
@@ -62,10 +68,12 @@ class SignerConfig:
     signer_id: int
     state: Path
     workers: int
+    bundles: Bundles
     authorities: Path
     profiles: Path
     passphrase_file: Path | None
     passphrase_credential: str
+    sealing_key: Path
     listen: Address
     certificate: Path
     key: Path
@@ -87,8 +95,8 @@ class SignerConfig:
     weak_keys: tuple[Path, ...] | None
 
 
-def load_signer_config(path: Path) -> SignerConfig:
-    """Read `signer.toml`; raises ConfigurationError."""
+def load_signer_config(path: Path, *, installation: Path | None = None) -> SignerConfig:
+    """Read `signer.toml`, and the bundle that is in force, or else the `installation`; raises ConfigurationError."""
     file = read_toml(path, _SignerFile)
     _check_passphrase_source(path, file.keys)
     if file.crl.resign_hours >= file.crl.lifetime_days * 24:
@@ -104,20 +112,25 @@ def load_signer_config(path: Path) -> SignerConfig:
             source=str(path),
             key="journal.key",
         )
-    operators = tuple(
-        read_ed25519(path, each, key=f"orders.operators[{index}]") for index, each in enumerate(file.orders.operators)
-    )
-    _check_operators(path, operators, quorum=file.orders.quorum)
+    bundles = load_bundles(path, file.signer.bundles, file.signer.bundle_key, installation=installation)
+    authorities, profiles = beside(path, file.signer.authorities), beside(path, file.signer.profiles)
+    pins = read_pins(path, orders=file.orders, validators=file.validator, ocsp=file.ocsp)
+    if bundles.installed is not None:
+        authorities, profiles = bundles.installed / "authorities.toml", bundles.installed / "profiles"
+        pins = join_pins(pins, load_pins(bundles.installed / PINS), source=str(path))
+    check_quorum(pins, source=str(path))
     version_1 = file.link.version_1
     return SignerConfig(
         source=path.absolute(),
         signer_id=file.signer.id,
         state=beside(path, file.signer.state),
         workers=file.signer.workers,
-        authorities=beside(path, file.signer.authorities),
-        profiles=beside(path, file.signer.profiles),
+        bundles=bundles,
+        authorities=authorities,
+        profiles=profiles,
         passphrase_file=None if file.keys.passphrase_file is None else beside(path, file.keys.passphrase_file),
         passphrase_credential=file.keys.passphrase_credential or "",
+        sealing_key=beside(path, file.keys.sealing_key),
         listen=link_address(path, file.link.listen, key="link.listen"),
         certificate=beside(path, file.link.certificate),
         key=beside(path, file.link.key),
@@ -142,14 +155,11 @@ def load_signer_config(path: Path) -> SignerConfig:
         retention_days=file.journal.retention_days,
         disk_reserve_octets=file.disk.reserve_mib * 1024 * 1024,
         clock_leap_days=file.clock.leap_days,
-        operators=operators,
-        quorum=file.orders.quorum,
+        operators=pins.operators,
+        quorum=pins.quorum,
         caps={name.replace("_", "-"): limit for name, limit in msgspec.structs.asdict(file.caps).items()},
-        validators=_validators(path, file.validator),
-        responder_keys=frozenset(
-            hashlib.sha256(read_public_key(path, each, key=f"ocsp.responders[{index}]")).digest()
-            for index, each in enumerate(file.ocsp.responders)
-        ),
+        validators=pins.validators,
+        responder_keys=pins.responders,
         weak_keys=None
         if file.key_checks.weak_keys is None
         else tuple(beside(path, each) for each in file.key_checks.weak_keys),
@@ -162,12 +172,15 @@ class _Signer(Table, frozen=True, kw_only=True):
     workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     authorities: Path = Path("authorities.toml")
     profiles: Path = Path("profiles")
+    bundles: Path = Path("bundles")
+    bundle_key: Path | None = None
 
 
 class _Keys(Table, frozen=True, kw_only=True):
     passphrase_file: Path | None = None
     # systemd.exec(5): the name becomes a file name below $CREDENTIALS_DIRECTORY.
     passphrase_credential: _Credential | None = None
+    sealing_key: Path = Path("sealing.key")
 
 
 class _Version1(Table, frozen=True, kw_only=True):
@@ -224,21 +237,6 @@ class _Caps(Table, frozen=True, kw_only=True):
     refusals: _Capped = 5_000
 
 
-class _Orders(Table, frozen=True, kw_only=True):
-    operators: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] = ()
-    quorum: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-
-
-class _Validator(Table, frozen=True, kw_only=True):
-    name: _Name
-    key: Path
-    kinds: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
-
-
-class _Ocsp(Table, frozen=True, kw_only=True):
-    responders: Annotated[tuple[Path, ...], msgspec.Meta(max_length=256)] = ()
-
-
 class _KeyChecks(Table, frozen=True, kw_only=True):
     weak_keys: Annotated[tuple[Path, ...], msgspec.Meta(max_length=16)] | None = None
 
@@ -252,10 +250,10 @@ class _SignerFile(Table, frozen=True, kw_only=True):
     crl: _Crl = _Crl()
     disk: _Disk = _Disk()
     clock: _Clock = _Clock()
-    orders: _Orders = _Orders()
+    orders: OrdersTable = OrdersTable()
     caps: _Caps = _Caps()
-    validator: Annotated[tuple[_Validator, ...], msgspec.Meta(max_length=64)] = ()
-    ocsp: _Ocsp = _Ocsp()
+    validator: ValidatorTables = ()
+    ocsp: OcspTable = OcspTable()
     key_checks: _KeyChecks = _KeyChecks()
 
 
@@ -264,42 +262,3 @@ def _check_passphrase_source(path: Path, keys: _Keys) -> None:
         raise ConfigurationError(
             "give either passphrase_file or passphrase_credential", source=str(path), key="keys.passphrase_file"
         )
-
-
-def _check_operators(path: Path, operators: tuple[bytes, ...], *, quorum: int) -> None:
-    for index, each in enumerate(operators):
-        if each in operators[:index]:
-            raise ConfigurationError(
-                "this key stands there twice; each operator has one", source=str(path), key=f"orders.operators[{index}]"
-            )
-    if operators and quorum > len(operators):
-        raise ConfigurationError(
-            f"so many must sign, and {len(operators)} keys are named: name more of them, or ask for fewer",
-            source=str(path),
-            key="orders.quorum",
-        )
-
-
-def _validators(path: Path, given: tuple[_Validator, ...]) -> tuple[Validator, ...]:
-    """Each with its own name and key: rotating means a second one, until nothing of the first is in use."""
-    validators: list[Validator] = []
-    for index, each in enumerate(given):
-        where = f"validator[{index}]"
-        for kind in each.kinds:
-            if kind not in STATEMENT_KINDS:
-                raise ConfigurationError(
-                    f"{kind!r} is not known; use {', '.join(STATEMENT_KINDS)}", source=str(path), key=f"{where}.kinds"
-                )
-        validator = Validator(
-            name=each.name,
-            public_key=read_ed25519(path, each.key, key=f"{where}.key"),
-            kinds=frozenset(each.kinds),
-        )
-        if any(other.name == validator.name for other in validators):
-            raise ConfigurationError("another validator has this name", source=str(path), key=f"{where}.name")
-        if any(other.key_id == validator.key_id for other in validators):
-            raise ConfigurationError(
-                "another validator has this key; name all its kinds there", source=str(path), key=f"{where}.key"
-            )
-        validators.append(validator)
-    return tuple(validators)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from cassiopeia.config.bundles import Bundles, load_bundles
 from cassiopeia.config.client import store_url
 from cassiopeia.config.toml import Paths, Table, Text, beside, read_ed25519, read_toml
 from cassiopeia.core.evidence import MAXIMUM_BATCH, OBSERVATION_KINDS, STATEMENT_KINDS
@@ -40,6 +41,7 @@ class ValidatorConfig:
     peers: tuple[bytes, ...]
     store_url: str
     journal_keys: tuple[bytes, ...]
+    bundles: Bundles
     profiles: Path
     batch: int
     ahead: int
@@ -52,9 +54,13 @@ class ValidatorConfig:
         return next((each for each in self.checks if kind in each.kinds), None)
 
 
-def load_validator_config(path: Path) -> ValidatorConfig:
-    """Read `validator.toml`; raises ConfigurationError."""
+def load_validator_config(path: Path, *, installation: Path | None = None) -> ValidatorConfig:
+    """Read `validator.toml`; the profiles are those of the bundle that is in force, if there is one.
+
+    An `installation` that is given counts instead. Raises ConfigurationError.
+    """
     file = read_toml(path, _ValidatorFile)
+    bundles = load_bundles(path, file.validator.bundles, file.validator.bundle_key, installation=installation)
     _check_kinds(path, file.validator.kinds, STATEMENT_KINDS, key="validator.kinds")
     seen: set[str] = set()
     for index, each in enumerate(file.check):
@@ -81,7 +87,8 @@ def load_validator_config(path: Path) -> ValidatorConfig:
         peers=_keys(path, file.validator.peers, key="validator.peers"),
         store_url=store_url(path, file.store.url),
         journal_keys=_keys(path, file.journal.keys, key="journal.keys"),
-        profiles=beside(path, file.profiles),
+        bundles=bundles,
+        profiles=beside(path, file.profiles) if bundles.installed is None else bundles.installed / "profiles",
         batch=file.attest.batch,
         ahead=file.attest.ahead,
         margin_minutes=file.renew.margin_minutes,
@@ -98,6 +105,8 @@ class _Validator(Table, frozen=True, kw_only=True):
     key: Path
     kinds: tuple[str, ...] = STATEMENT_KINDS
     peers: Annotated[tuple[Path, ...], msgspec.Meta(max_length=64)] = ()
+    bundles: Path = Path("bundles")
+    bundle_key: Path | None = None
 
 
 class _Store(Table, frozen=True, kw_only=True):

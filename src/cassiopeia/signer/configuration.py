@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles
 from cassiopeia.core.profile import Profile
@@ -16,11 +17,24 @@ from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
 
 
 def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
-    """The sub-CAs that belong to this signer; raises `OperatorError` when there are none."""
-    own = [each for each in load_authorities(config.authorities) if each.authority.signer_id == config.signer_id]
+    """The sub-CAs that belong to this signer, each with where its key is; raises `OperatorError` if there are none."""
+    if config.bundles.installed is None and config.bundles.key_file is not None and not config.authorities.exists():
+        raise OperatorError(
+            f"{config.source}: no bundle is installed yet; run: cassiopeia signer install BUNDLE -c {config.source}"
+        )
+    own = [
+        replace(each, key=each.key or own_key(each.authority.name))
+        for each in load_authorities(config.authorities)
+        if each.authority.signer_id == config.signer_id
+    ]
     if not own:
         raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
     return own
+
+
+def own_key(name: str) -> str:
+    """Where the key of a sub-CA is, beside authorities.toml, that names no other place: a bundle names none."""
+    return f"file:keys/{name}.key"
 
 
 def load_rules(config: SignerConfig) -> Rules:
