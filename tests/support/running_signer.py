@@ -14,7 +14,6 @@ from tests.support.signer import install
 
 from cassiopeia.config import load_signer_config
 from cassiopeia.core.request import CertificateRequest
-from cassiopeia.link.stream import open_listener
 from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestFailed, RequestRefused
 from cassiopeia.signer.service import Signer
 
@@ -48,7 +47,7 @@ class RunningSigner:
         self.signer = Signer(config, config_path=self.path)
         if self._workers:
             self.signer._pool._command = self._workers
-        self.signer._listener = open_listener(config.listen)
+        self.signer._lines.open()
         self.pair: Pair = joined()
         self.issued: dict[int, bytes] = {}
         self.failed: dict[int, RequestFailed] = {}

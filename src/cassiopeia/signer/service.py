@@ -23,13 +23,9 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.key_identity import identify_key
 from cassiopeia.core.rules import Standing
 from cassiopeia.core.sample import unsound_profiles
-from cassiopeia.errors import PeerError, Unavailable
+from cassiopeia.errors import PeerError
 from cassiopeia.journal.standing import RaisedCap
-from cassiopeia.link.credentials import LinkTls, Version1Tls, signer_tls
-from cassiopeia.link.line import Line
-from cassiopeia.link.stream import Link, open_listener
 from cassiopeia.protocol import payload
-from cassiopeia.protocol.connection import Connection
 from cassiopeia.protocol.events import (
     AbandonRequested,
     EntriesRequested,
@@ -43,7 +39,6 @@ from cassiopeia.protocol.events import (
     StatusRequested,
     TimestampRequested,
 )
-from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers, weak_keys
 from cassiopeia.signer.caps import Caps
@@ -57,6 +52,7 @@ from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
 from cassiopeia.signer.key_history import KeyHistory
+from cassiopeia.signer.lines import Lines
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.own_faults import OwnFaults
@@ -72,9 +68,6 @@ _log = logging.getLogger(__name__)
 _LINGER_S = 0.003
 _HOUSEKEEPING_S = 5.0
 _ESTIMATE_EVERY_S = 600.0
-# A slow serial line needs seconds for a handshake, any other link much less.
-_HANDSHAKE_TIME_LIMIT_S = 10.0
-_SERIAL_HANDSHAKE_TIME_LIMIT_S = 60.0
 
 
 class Signer:
@@ -85,17 +78,15 @@ class Signer:
         self._selector = selectors.DefaultSelector()
         self._boot_id = os.urandom(16)
         self._tasks = itertools.count(1)
-        self._lines: list[Line] = []
         self._dirty_since: float | None = None
         self._next_housekeeping = 0.0
         self._announced = False
         self._clock_halt = ""
-        self._listening = False
         self._profiles = load_profiles(config.profiles)
         self._retention = retention(config, self._profiles)
         self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
         self._configuration_hash = configuration_hash(config)
-        self._tls = _link_tls(config)
+        self._lines = Lines(config, selector=self._selector, on_event=self._on_event, on_session_end=self._forget)
         self._octets_a_day = 0
         self._doubt = ""
         self._next_estimate = 0.0
@@ -186,7 +177,7 @@ class Signer:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; raises `OperatorError` if it can't start, `StateUnknown` when it must stop."""
-        self._listener = open_listener(self._config.listen)
+        self._lines.open()
         termination = Termination(self._selector)
         try:
             self._start()
@@ -202,7 +193,6 @@ class Signer:
             termination.close()
 
     def _start(self) -> None:
-        self._listen(True)
         self._pool.start()
         self._clock.check(None if self._journal.is_new else self._journal.last_time)
         now = self._clock.now()
@@ -230,9 +220,7 @@ class Signer:
         _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
 
     def _stop(self) -> None:
-        for line in list(self._lines):
-            line.end()
-        self._listener.close()
+        self._lines.close()
         self._pool.stop()
         self._examiner.stop()
         self._journal.close()
@@ -255,9 +243,7 @@ class Signer:
                 self._journal.commit()
                 self._dirty_since = None
                 self._pool.pump()
-        for line in list(self._lines):
-            line.flush()
-        self._lines = [line for line in self._lines if not line.closed]
+        self._lines.flush()
 
     def _check_clock(self) -> None:
         """What is found wrong with the clock stands in the journal until operators have said what the time is."""
@@ -307,61 +293,7 @@ class Signer:
             self._next_estimate = time.monotonic() + _ESTIMATE_EVERY_S
             growth = self._journal.growth_since(now - GROWTH_WINDOW)
             self._octets_a_day = octets_a_day(growth, beginning=self._journal.first_time, now=now)
-        if not self._listening and not self._lines:
-            self._listen(True)
-        for line in self._lines:
-            line.check_time(
-                handshake_limit_s=_SERIAL_HANDSHAKE_TIME_LIMIT_S
-                if self._config.listen.is_serial
-                else _HANDSHAKE_TIME_LIMIT_S,
-                request_limit_s=self._config.limits.request_seconds,
-            )
-
-    def _accept(self) -> None:
-        try:
-            link = self._listener.accept()
-        except Unavailable as error:
-            # A serial device that went away (an adapter pulled out) may come back: housekeeping looks again.
-            self._listen(False)
-            _log.warning("line: %s", error)
-            return
-        if link is None:
-            return
-        if len(self._lines) >= self._config.sessions and not self._make_room():
-            _log.warning("refused a connection: %d sessions are open already", len(self._lines))
-            link.close()
-            return
-        if self._config.listen.is_serial:
-            self._listen(False)  # its one link is in use
-        self._lines.append(self._open_line(link))
-
-    def _make_room(self) -> bool:
-        """Whoever has not proved yet who he is must not keep out those who can: the oldest such line goes."""
-        for line in self._lines:
-            if line.session is None:
-                line.close("ended before its handshake was done: others wait")
-                self._lines.remove(line)
-                return True
-        return False
-
-    def _listen(self, wanted: bool) -> None:  # noqa: FBT001 - a switch
-        if wanted:
-            self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept())
-        else:
-            self._selector.unregister(self._listener)
-        self._listening = wanted
-
-    def _open_line(self, link: Link) -> Line:
-        return Line(
-            link=link,
-            connection=Connection(
-                role=Role.SIGNER, tls=self._tls, serial=self._config.listen.is_serial, limits=self._config.limits
-            ),
-            selector=self._selector,
-            on_event=self._on_event,
-            on_session_end=self._forget,
-            on_failure=lambda reason: _log.warning("line: %s", reason),
-        )
+        self._lines.keep_house()
 
     def _on_event(self, session: Session, event: Event) -> None:
         if session.closed:
@@ -521,15 +453,3 @@ def _own_moduli(authorities: Iterable[Authority]) -> dict[bytes, str]:
         for each in authorities
     }
     return {key.modulus: name for name, key in keys.items() if key.modulus}
-
-
-def _link_tls(config: SignerConfig) -> LinkTls:
-    version_1 = config.version_1
-    return signer_tls(
-        certificate=config.certificate,
-        key=config.key,
-        peers=config.peers,
-        version_1=None
-        if version_1 is None
-        else Version1Tls(certificate=version_1.certificate, key=version_1.key, peers=version_1.peers),
-    )

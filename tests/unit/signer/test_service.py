@@ -21,7 +21,7 @@ from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.link.line import Line
-from cassiopeia.link.stream import Link, open_listener
+from cassiopeia.link.stream import Link
 from cassiopeia.protocol.events import (
     EntriesReceived,
     HelloReceived,
@@ -43,8 +43,7 @@ from cassiopeia.signer.tasks import Signed
 def signer(tmp_path: Path) -> Iterator[Signer]:
     config = load_signer_config(install(tmp_path))
     made = Signer(config, config_path=tmp_path / "signer.toml")
-    made._listener = open_listener(config.listen)
-    made._listen(True)
+    made._lines.open()
     made._clock.check(None)
     made._journal.begin(now=made._clock.now())
     yield made
@@ -54,9 +53,7 @@ def signer(tmp_path: Path) -> Iterator[Signer]:
 def turn(signer: Signer) -> None:
     for key, mask in signer._selector.select(0.05):
         key.data(mask)
-    for line in list(signer._lines):
-        line.flush()
-    signer._lines = [line for line in signer._lines if not line.closed]
+    signer._lines.flush()
 
 
 def call(tmp_path: Path) -> socket.socket:
@@ -154,7 +151,7 @@ def test_a_start_is_journaled_with_what_is_judged_by(tmp_path: Path, monkeypatch
     def start() -> Signer:
         config = load_signer_config(path)
         started = Signer(config, config_path=path)
-        started._listener = open_listener(config.listen)
+        started._lines.open()
         started._start()
         return started
 
@@ -237,7 +234,7 @@ def test_whoever_has_not_proved_himself_makes_room_for_the_next(
     for _ in range(3):
         callers.append(call(tmp_path))
         turn(signer)
-    assert len(signer._lines) == 2
+    assert len(signer._lines.open_ones) == 2
     assert callers[0].recv(1) == b""  # the oldest went
     assert "others wait" in caplog.text
     for caller in callers:
@@ -248,14 +245,14 @@ def test_nobody_makes_room_who_has_proved_himself(
     signer: Signer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callers = [call(tmp_path), call(tmp_path)]
-    while len(signer._lines) < 2:
+    while len(signer._lines.open_ones) < 2:
         turn(signer)
     session = joined().signer
     monkeypatch.setattr(Line, "session", property(lambda _: session))
     callers.append(call(tmp_path))
     turn(signer)
     assert callers[2].recv(1) == b""
-    assert len(signer._lines) == 2
+    assert len(signer._lines.open_ones) == 2
     assert "refused a connection: 2 sessions are open already" in caplog.text
     for caller in callers:
         caller.close()
@@ -279,26 +276,27 @@ def test_a_device_that_went_away_is_looked_for_again(signer: Signer, caplog: pyt
         def close(self) -> None:
             pass
 
-    real = signer._listener
-    signer._listen(False)
+    real = signer._lines._listener
+    assert real is not None
+    signer._lines.listen(wanted=False)
     away = Away(real.fileno())
-    signer._listener = away
-    signer._listen(True)
+    signer._lines._listener = away
+    signer._lines.listen(wanted=True)
     with caplog.at_level(logging.WARNING):
-        signer._accept()
+        signer._lines.accept()
     assert "no such device" in caplog.text
-    listening = [signer._listening]
+    listening = [signer._lines.listening]
     signer._keep_house()
-    assert [*listening, signer._listening] == [False, True]
-    signer._accept()
-    assert (away.answers, signer._lines) == ([], [])
+    assert [*listening, signer._lines.listening] == [False, True]
+    signer._lines.accept()
+    assert (away.answers, signer._lines.open_ones) == ([], [])
     real.close()
 
 
 def test_what_is_about_persons_goes_by_whole_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_signer_config(install(tmp_path, more="retention_days = 900\n"))
     signer = Signer(config, config_path=tmp_path / "signer.toml")
-    signer._listener = open_listener(config.listen)
+    signer._lines.open()
     signer._clock.check(None)
     now = signer._clock.now().replace(hour=9, minute=30)
     monkeypatch.setattr(signer._clock, "now", lambda: now)

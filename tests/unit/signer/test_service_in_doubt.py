@@ -19,7 +19,6 @@ from cassiopeia.config import load_signer_config
 from cassiopeia.errors import Unavailable
 from cassiopeia.journal.entry import decode_entry
 from cassiopeia.journal.order import ConfirmClock
-from cassiopeia.link.stream import open_listener
 from cassiopeia.protocol.events import OrderObeyed, RequestFailed, StatusReceived
 from cassiopeia.protocol.payload import StatusReport
 from cassiopeia.signer import service as service_module
@@ -44,7 +43,7 @@ class Front:
     def start(self) -> None:
         config = load_signer_config(self.directory / "signer.toml")
         self.signer = Signer(config, config_path=config.source)
-        self.signer._listener = open_listener(config.listen)
+        self.signer._lines.open()
         self.signer._start()
         self.pair = joined()
 

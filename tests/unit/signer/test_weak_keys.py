@@ -17,7 +17,6 @@ from cassiopeia.config import load_signer_config
 from cassiopeia.core.rules_document import read_rules_document
 from cassiopeia.core.weak_keys import check_not_published
 from cassiopeia.errors import ConfigurationError, OperatorError, Refused, Unavailable
-from cassiopeia.link.stream import open_listener
 from cassiopeia.signer.configuration import configuration_hash, load_rules, rules_document
 from cassiopeia.signer.service import Signer
 from cassiopeia.signer.tasks import Decide, Decided, Denied
@@ -180,7 +179,7 @@ def test_the_journal_keeps_what_was_on_the_lists(tmp_path: Path) -> None:
 def test_the_signer_s_status_carries_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = load_signer_config(install(tmp_path))
     signer = Signer(config, config_path=tmp_path / "signer.toml")
-    signer._listener = open_listener(config.listen)
+    signer._lines.open()
     try:
         signer._journal.begin(now=NOW)
         (alarm,) = signer._status(NOW).alarms
