@@ -76,7 +76,7 @@ class AwaitedCertificate(_Part, frozen=True, kw_only=True):
     family: str
 
 
-class ShareSet(_Part, frozen=True, kw_only=True):
+class KeptShares(_Part, frozen=True, kw_only=True):
     """How the safe opens: any `threshold` of so many shares, and a commitment to each (SHA-256), in their order."""
 
     name: str
@@ -93,7 +93,7 @@ class Record(_Part, frozen=True, kw_only=True):
     root_key: _Hash
     authorities: tuple[KnownAuthority, ...]
     awaited: tuple[AwaitedCertificate, ...] = ()
-    shares: ShareSet | None = None
+    shares: KeptShares | None = None
 
     def authority(self, name: str) -> KnownAuthority:
         """The CA of this name; raises OperatorError, which names those that there are."""
