@@ -3,7 +3,7 @@
 Owns what a share is, its words on paper and in files, and the commitments that the offline bundle keeps, so that each
 share is known as right or wrong by itself. The arithmetic is `shamir_mnemonic`'s, the reference implementation of
 SLIP-39: whoever has enough shares gets the secret back with any other implementation too. What the secret opens is
-`safe`'s business. No message here repeats a word of a share.
+`safe`'s business. No message here repeats a word of a share, but for the two that name its set.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _COLUMNS: Final = 3
 # SLIP-39: four letters tell each word from all others.
 _PREFIX_LETTERS: Final = 4
 _BY_PREFIX: Final[dict[str, str]] = {word[:_PREFIX_LETTERS]: word for word in WORDLIST}
-_ROW: Final = re.compile(r"\s*([0-9]{1,3}[.)]?\s+[A-Za-z]+(\s+|$))+")
-_CELL: Final = re.compile(r"([0-9]{1,3})[.)]?\s+([A-Za-z]+)")
+_ROW: Final = re.compile(r"\s*([0-9]{1,3}[.:)]?\s+[A-Za-z]+(\s+|$))+")
+_CELL: Final = re.compile(r"([0-9]{1,3})[.:)]?\s+([A-Za-z]+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,15 +79,22 @@ def check_numbers(*, shares: int, threshold: int) -> None:
         )
 
 
-def split(secret: bytes, *, shares: int, threshold: int) -> tuple[Share, ...]:
-    """Split a secret of 32 random octets; raises OperatorError for numbers that cannot be."""
+def split(secret: bytes, *, shares: int, threshold: int, other_than: str = "") -> tuple[Share, ...]:
+    """Split a secret of 32 random octets into a set with another name than `other_than`.
+
+    Raises OperatorError for numbers that cannot be.
+    """
     check_numbers(shares=shares, threshold=threshold)
     if len(secret) != SECRET_OCTETS:
         raise InternalError(f"a secret of {SECRET_OCTETS} octets is split, and no other")
-    ((*lines,),) = shamir_mnemonic.generate_mnemonics(
-        1, [(threshold, shares)], secret, iteration_exponent=_ITERATION_EXPONENT
-    )
-    return tuple(_read(line.split()) for line in lines)
+    while True:
+        (lines,) = shamir_mnemonic.generate_mnemonics(
+            1, [(threshold, shares)], secret, iteration_exponent=_ITERATION_EXPONENT
+        )
+        made = tuple(_read(line.split()) for line in lines)
+        # Sets are named at random, by 15 bits: an old share and a new one must never look alike.
+        if made[0].set_name != other_than:
+            return made
 
 
 def share_set(shares: Sequence[Share]) -> ShareSet:
@@ -262,7 +269,9 @@ def _read(words: Sequence[str]) -> Share:
         share = shamir_mnemonic.Share.from_mnemonic(" ".join(words))
     except shamir_mnemonic.MnemonicError:
         raise OperatorError("its words do not fit together: at least one of them is wrong; compare each") from None
-    if (share.group_threshold, share.group_count) != (1, 1) or share.member_threshold < LEAST_THRESHOLD:
+    ours = (1, 1, _ITERATION_EXPONENT)
+    theirs = (share.group_threshold, share.group_count, share.iteration_exponent)
+    if theirs != ours or share.member_threshold < LEAST_THRESHOLD:
         raise OperatorError("is a share of another kind of set than this software makes: look for the right one")
     return Share(
         set_name=" ".join(words[:_SET_WORDS]),
