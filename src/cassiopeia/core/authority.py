@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from cassiopeia.core import der
 from cassiopeia.core.algorithms import algorithms_for
+from cassiopeia.core.crl_size import RESPONDERS, CrlRoom, crl_room
 from cassiopeia.errors import OperatorError, Refused, Unavailable
 
-# So many entries with a reason (49 octets each), a header and a signature of ML-DSA-65 stay under 1 MiB (see ADR 9).
+# So many entries with a reason (49 octets each) stay under 1 MiB in the CRL of nearly every sub-CA (see ADR 9).
 MAXIMUM_CERTIFICATES: Final = 21_300
 
 _NAME = re.compile(r"([A-Za-z][A-Za-z0-9]{0,31})_([0-9]{4})_([1-9][0-9]{0,3})")
@@ -59,6 +60,17 @@ class Authority:
     issuer_urls: tuple[str, ...] = ()
     ocsp_urls: tuple[str, ...] = ()
 
+    @property
+    def crl_room(self) -> CrlRoom:
+        """What its CRL has room for: `maximum_certificates`, and those of its OCSP responders."""
+        return crl_room(
+            self.public_key,
+            subject=self.subject,
+            key_identifier=self.key_identifier,
+            pss=self.pss,
+            not_after=self.not_after,
+        )
+
 
 def parse_authority_name(name: str) -> tuple[str, int, int]:
     """Family, year and number of a sub-CA's name, as `assured_2026_2`; raises OperatorError."""
@@ -85,6 +97,8 @@ def load_authority(
     ocsp_urls: tuple[str, ...] = (),
 ) -> Authority:
     """An authority from its certificate; without issuing dates it issues as long as it is valid.
+
+    It issues no more than `maximum_certificates`, and never more than its CRL could list under 1 MiB.
 
     Raises OperatorError when the certificate is not that of a CA which can sign certificates and CRLs for end entities.
     """
@@ -118,7 +132,7 @@ def load_authority(
         raise OperatorError(f"{name}: it must issue within {not_before} and {not_after}, the dates of its certificate")
     if not 1 <= signer_id <= 0x7F:  # noqa: PLR2004 - ADR 4: the first octet of a positive serial number
         raise OperatorError(f"{name}: signer id {signer_id} is not between 1 and 127")
-    return Authority(
+    authority = Authority(
         name=name,
         family=family,
         year=year,
@@ -139,6 +153,9 @@ def load_authority(
         issuer_urls=issuer_urls,
         ocsp_urls=ocsp_urls,
     )
+    # 3. No more than its CRL can list under 1 MiB, whatever the configuration says.
+    listed = authority.crl_room.entries - RESPONDERS
+    return replace(authority, maximum_certificates=min(maximum_certificates, listed))
 
 
 def choose_authority(
@@ -213,5 +230,10 @@ def choose_authority(
 
 
 def has_room(authority: Authority, issued: Mapping[str, int]) -> bool:
-    """Whether the sub-CA's CRL would hold one certificate more."""
+    """Whether the sub-CA's CRL would hold one certificate more of a subscriber."""
     return issued.get(authority.name, 0) < authority.maximum_certificates
+
+
+def has_room_for_responder(authority: Authority, issued: Mapping[str, int]) -> bool:
+    """Whether it would hold one more of an OCSP responder: those go on when the sub-CA is full."""
+    return issued.get(authority.name, 0) < authority.maximum_certificates + RESPONDERS

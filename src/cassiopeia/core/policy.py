@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
-from cassiopeia.core.authority import Authority, choose_authority, has_room
+from cassiopeia.core.authority import Authority, choose_authority, has_room_for_responder
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
 from cassiopeia.core.judgement import judge
 from cassiopeia.core.keycheck import check_strength
@@ -425,6 +425,6 @@ def _named_authority(
             code="validity-beyond-authority",
             field="wish_to",
         )
-    if not has_room(authority, issued):
+    if not has_room_for_responder(authority, issued):
         raise Unavailable(f"the sub-CA {name} is full", code="authority-full", retry_after_s=3600)
     return authority

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cassiopeia.core import algorithms, crl
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.compromise import KEY_COMPROMISE, CompromiseClaim
+from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.request import Revocation
 from cassiopeia.errors import Refused
 from cassiopeia.signer.journal import CrlRecord, Journal
 from cassiopeia.signer.journal_index import SERIAL_OCTETS
 
+_log = logging.getLogger(__name__)
+
 # Each takes its certificate along to a worker: thousands would hold much memory, and keep a worker busy.
 MAXIMUM_PROOFS: Final = 100
+# So long after a sub-CA has ended to issue it may still do so, if the operators set the clock back.
+_CLOCK_TRUST: Final = dt.timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +65,7 @@ class RevocationList:
         self._lifetime = lifetime
         self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
         self._entries = bytearray()
-        self._ends = [0]  # octets taken by the first n entries
+        self._ends = array("L", [0])  # octets taken by the first n entries
         for entry in journal.index.revocation_entries(authority.name):
             self._extend(entry)
         self.current = journal.index.crl(authority.name)
@@ -88,6 +95,9 @@ class RevocationList:
 
         `proofs` are those that a worker has verified, by serial number: these come beyond `at_most`.
 
+        Where the CRL would have no room left for a certificate that may still be revoked, an entry goes without its
+        invalidity date, and the log says so: the answer's entries show it.
+
         A request with an id is journaled even if it changes nothing, so that a retry gets the same answer; one of which
         something is left is not answered yet, and its id is not journaled.
 
@@ -95,13 +105,17 @@ class RevocationList:
         issued, or of which it is said what no CRL can say; then nothing of all this is journaled.
         """
         new: dict[bytes, bytes] = {}
+        dated: dict[bytes, Revocation] = {}
         for revocation in revocations:
             serial_number = self._issued_serial(revocation.serial_number)
             if serial_number not in new and not self._journal.index.is_revoked(serial_number):
                 new[serial_number] = _encode(revocation, now)
+                if revocation.invalidity_date is not None:
+                    dated[serial_number] = revocation
         proved = {serial_number: proof for serial_number, proof in (proofs or {}).items() if serial_number in new}
         others = [serial_number for serial_number in new if serial_number not in proved][:at_most]
-        taken = [entry for serial_number, entry in new.items() if serial_number in {*others, *proved}]
+        chosen = {*others, *proved}
+        taken = self._fit({number: entry for number, entry in new.items() if number in chosen}, dated, now=now)
         left = len(new) - len(taken)
         if taken or (not left and revocations and self._is_unknown(request_id)):
             self._journal.record_revocations(
@@ -225,10 +239,44 @@ class RevocationList:
             algorithm=algorithm,
             this_update=this_update,
             next_update=next_update,
-            entries=bytes(self._entries[: self._ends[entries]]),
+            entries=bytes(memoryview(self._entries)[: self._ends[entries]]),
             crl_number=number,
             authority_key_identifier=self.authority.key_identifier,
         )
+
+    def _fit(
+        self, entries: Mapping[bytes, bytes], dated: Mapping[bytes, Revocation], *, now: dt.datetime
+    ) -> list[bytes]:
+        """The entries as they are revoked: without invalidity dates that the CRL has no room for."""
+        if dated.keys().isdisjoint(entries):
+            return list(entries.values())
+        room, octets, to_come = self.authority.crl_room, self._ends[-1], self._to_come(now)
+        fitting, undated = [], []
+        for serial_number, entry in entries.items():
+            to_come -= 1
+            revocation, fits = dated.get(serial_number), entry
+            if revocation is not None and not room.holds(octets + len(entry), to_come=to_come):
+                fits = _encode(replace(revocation, invalidity_date=None), now)
+                undated.append(f"{revocation.serial_number:x}")
+            fitting.append(fits)
+            octets += len(fits)
+        if undated:
+            _log.warning(
+                "CRL of %s: %d %s revoked without the invalidity date, because the list has to keep room for every "
+                "certificate that may still be revoked: %s",
+                self.authority.name,
+                len(undated),
+                "certificate is" if len(undated) == 1 else "certificates are",
+                ", ".join(undated),
+            )
+        return fitting
+
+    def _to_come(self, now: dt.datetime) -> int:
+        """How many certificates may still be revoked at most: those that are there, and those that may yet come."""
+        used = self._journal.index.used_counts().get(self.authority.name, 0)
+        over = self.authority.retired or now >= self.authority.issues_until + _CLOCK_TRUST
+        issued = used if over else max(used, self.authority.maximum_certificates)
+        return issued + RESPONDERS - self.revoked
 
     def _is_unknown(self, request_id: bytes) -> bool:
         """Whether this is the id of a request that the journal does not know yet."""

@@ -354,7 +354,7 @@ def test_an_ocsp_responder_waits_for_its_sub_ca() -> None:
         judge_ocsp(ocsp_request(), now=default_authority().not_before - dt.timedelta(days=1))
     assert early.value.code == "no-authority"
     with pytest.raises(Unavailable) as full:
-        judge_ocsp(ocsp_request(), issued={"unassured_2026_2": 21_300})
+        judge_ocsp(ocsp_request(), issued={"unassured_2026_2": 21_364})
     assert full.value.code == "authority-full"
 
 
