@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from cassiopeia.core import algorithms, certificate, lint_rules
 from cassiopeia.core.authority import Authority
@@ -25,6 +25,7 @@ from cassiopeia.errors import InternalError, PeerError, Refused, Unavailable
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
+from cassiopeia.signer.exchange import Exchange, as_unavailable, log_text, profile_of, short
 from cassiopeia.signer.gate import Gate, check_order
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
@@ -46,25 +47,6 @@ _VERSION_1_MEMORY = dt.timedelta(hours=24)
 _MAXIMUM_DECISIONS = 3
 _STILL_COMPARED = "the key is still being compared with those of all earlier certificates; send the request again"
 _LOG_MISMATCH = "the hash in logSaved is not that of the log: nothing was signed, send the request again"
-
-
-@dataclass(kw_only=True)
-class _Exchange:
-    """One request of one session. A session that has gone is noticed when something is to be sent."""
-
-    session: Session
-    handle: int
-    request: CertificateRequest
-    digest: bytes
-    intent: Intent | None = None
-    log_sent: bytes = b""
-    decisions: int = 0
-    restrictions: int = 0  # orders that restricted something, until this was given to a worker
-
-    @property
-    def name(self) -> bytes:
-        """What tells this request from others: its id or, over version 1, which has none, its content."""
-        return self.request.request_id if self.session.version > 1 else b"version 1" + self.digest
 
 
 class IssuanceDesk:
@@ -105,11 +87,11 @@ class IssuanceDesk:
         self._examine = examine
         self._next_task = next_task
         self._clock = clock
-        self._exchanges: dict[tuple[int, int], _Exchange] = {}
-        self._deciding: dict[int, _Exchange] = {}
+        self._exchanges: dict[tuple[int, int], Exchange] = {}
+        self._deciding: dict[int, Exchange] = {}
         self._in_decision: set[bytes] = set()
-        self._examining: dict[int, tuple[float, _Exchange, Decided, KeyIdentity]] = {}
-        self._signing: dict[int, tuple[Intent, list[_Exchange]]] = {}
+        self._examining: dict[int, tuple[float, Exchange, Decided, KeyIdentity]] = {}
+        self._signing: dict[int, tuple[Intent, list[Exchange]]] = {}
         self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
         self._restrictions = 0
         self.issued = journal.index.used_counts()
@@ -132,14 +114,14 @@ class IssuanceDesk:
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
-        exchange = _Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
+        exchange = Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
         self._exchanges[id(session), handle] = exchange
         step("sign 5 requested")
         if not self._is_new(exchange, now=now) or not self._may_issue(exchange):
             return
         try:
             self._caps.check_request(
-                profile=_profile(request), account=request.account, open_intents=len(self._intent_deadlines)
+                profile=profile_of(request), account=request.account, open_intents=len(self._intent_deadlines)
             )
         except Unavailable as error:
             self._fail(exchange, error)
@@ -172,7 +154,7 @@ class IssuanceDesk:
             self._journal.record_confirmation(intent, log_hash=log_hash, now=now)
             self._intent_deadlines.pop(intent.serial_number, None)
             step("sign 10 confirmation appended")
-            _log.debug("%s log confirmed by its SHA-256; confirmation journaled", _short(exchange.request))
+            _log.debug("%s log confirmed by its SHA-256; confirmation journaled", short(exchange.request))
         self._journal.when_durable(lambda: self._sign(intent, exchange))
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
@@ -224,7 +206,7 @@ class IssuanceDesk:
                 self._signed(intent, exchanges, outcome.signature, now=now)
             else:
                 for exchange in exchanges:
-                    self._fail(exchange, _as_unavailable(outcome))
+                    self._fail(exchange, as_unavailable(outcome))
             return True
         return False
 
@@ -237,7 +219,7 @@ class IssuanceDesk:
         else:
             self._record(exchange, decided, key, now=now)
 
-    def _is_new(self, exchange: _Exchange, *, now: dt.datetime) -> bool:
+    def _is_new(self, exchange: Exchange, *, now: dt.datetime) -> bool:
         """Whether this request is met for the first time; otherwise answer from what is known."""
         request_id = exchange.request.request_id
         if exchange.name in self._in_decision:
@@ -263,7 +245,7 @@ class IssuanceDesk:
         self._journal.when_durable(lambda: self._send_log(exchange, known))
         return False
 
-    def _decide(self, exchange: _Exchange, *, now: dt.datetime) -> None:
+    def _decide(self, exchange: Exchange, *, now: dt.datetime) -> None:
         exchange.restrictions = self._restrictions
         exchange.decisions += 1
         task = self._next_task()
@@ -281,12 +263,12 @@ class IssuanceDesk:
         )
 
     # Step 6: a worker approved it. An RSA key that was never seen is compared with all others first.
-    def _decided(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+    def _decided(self, exchange: Exchange, decided: Decided, *, now: dt.datetime) -> None:
         try:
             key = identify_certified_key(decided.tbs_certificate)
         except PeerError as error:
-            _log.error("%s a worker approved what is no TBSCertificate: %s", _short(exchange.request), error)
-            self._fail(exchange, _as_unavailable(decided))
+            _log.error("%s a worker approved what is no TBSCertificate: %s", short(exchange.request), error)
+            self._fail(exchange, as_unavailable(decided))
             return
         if not self._keys.needs_examination(key):
             self._record(exchange, decided, key, now=now)
@@ -296,7 +278,7 @@ class IssuanceDesk:
         self._in_decision.add(exchange.name)
         self._examine(task, key.modulus)
 
-    def _check_recording(self, exchange: _Exchange, decided: Decided, key: KeyIdentity) -> Authority:
+    def _check_recording(self, exchange: Exchange, decided: Decided, key: KeyIdentity) -> Authority:
         """All that must hold at the very moment at which the intent is recorded; raises Unavailable or Refused.
 
         Much may have come since the worker was asked: a halt, another request for the last place.
@@ -305,14 +287,14 @@ class IssuanceDesk:
         authority = self._authorities.get(decided.signing_ca)
         if authority is None:
             _log.error("a worker chose a sub-CA that is not ours: %a", decided.signing_ca)
-            raise _as_unavailable(decided)
+            raise as_unavailable(decided)
         if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
             raise Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1)
         self._gate.check_issuing()
         if exchange.restrictions != self._restrictions:
             raise Unavailable("an order of the operators came first; it is decided anew", retry_after_s=1)
         self._caps.check_intent(
-            profile=_profile(exchange.request),
+            profile=profile_of(exchange.request),
             account=exchange.request.account,
             validators=decided.validators,
             open_intents=len(self._intent_deadlines),
@@ -320,7 +302,7 @@ class IssuanceDesk:
         return authority
 
     # Step 7: the intent becomes durable.
-    def _record(self, exchange: _Exchange, decided: Decided, key: KeyIdentity, *, now: dt.datetime) -> None:
+    def _record(self, exchange: Exchange, decided: Decided, key: KeyIdentity, *, now: dt.datetime) -> None:
         if not self._session_lives(exchange):
             return
         if self._journal.index.state(decided.serial_number) is not None:
@@ -352,20 +334,20 @@ class IssuanceDesk:
             now=now,
         )
         step("sign 7 intent appended")
-        self._caps.count_intent(profile=_profile(request), account=request.account, validators=decided.validators)
+        self._caps.count_intent(profile=profile_of(request), account=request.account, validators=decided.validators)
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
         self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S, intent
         exchange.intent = intent
         _log.debug(
             "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
-            _short(request),
+            short(request),
             intent.position,
             intent.signing_ca,
             intent.serial_number.hex(),
         )
         self._journal.when_durable(lambda: self._send_log(exchange, intent))
 
-    def _draw_again(self, exchange: _Exchange, decided: Decided, *, now: dt.datetime) -> None:
+    def _draw_again(self, exchange: Exchange, decided: Decided, *, now: dt.datetime) -> None:
         """The serial number is in the journal already, whatever became of it there: decide anew, with another."""
         self._own_faults.serial_number_taken(decided.serial_number)
         if exchange.decisions < _MAXIMUM_DECISIONS:
@@ -373,16 +355,16 @@ class IssuanceDesk:
         else:
             self._fail(exchange, Unavailable("the signer draws no new serial numbers", code="internal"))
 
-    def _not_decided(self, exchange: _Exchange, outcome: Outcome, *, now: dt.datetime) -> None:
+    def _not_decided(self, exchange: Exchange, outcome: Outcome, *, now: dt.datetime) -> None:
         if isinstance(outcome, Deferred) and outcome.code == lint_rules.CODE:
-            self._own_faults.lint_finding(_profile(exchange.request), outcome.message)
+            self._own_faults.lint_finding(profile_of(exchange.request), outcome.message)
         if not isinstance(outcome, Denied):
-            self._fail(exchange, _as_unavailable(outcome))
+            self._fail(exchange, as_unavailable(outcome))
             return
         self._journal_refusal(exchange, Refused(outcome.message, code=outcome.code, field=outcome.field), now=now)
 
     def _journal_refusal(
-        self, exchange: _Exchange, refusal: Refused, *, exposes: tuple[bytes, ...] = (), now: dt.datetime
+        self, exchange: Exchange, refusal: Refused, *, exposes: tuple[bytes, ...] = (), now: dt.datetime
     ) -> None:
         try:
             self._caps.check_refusal(refusal)
@@ -398,21 +380,21 @@ class IssuanceDesk:
             exposes=exposes,
             now=now,
         )
-        _log.debug("%s refused: %s", _short(exchange.request), refusal.message)
+        _log.debug("%s refused: %s", short(exchange.request), refusal.message)
         self._journal.when_durable(lambda: self._refuse(exchange, refusal))
 
     # Step 8: the log goes out; no CA key has been used yet.
-    def _send_log(self, exchange: _Exchange, intent: Intent) -> None:
+    def _send_log(self, exchange: Exchange, intent: Intent) -> None:
         step("sign 7 intent durable")
         session = exchange.session
-        exchange.log_sent = intent.log if session.version > 1 else _log_text(exchange.request, intent)
+        exchange.log_sent = intent.log if session.version > 1 else log_text(exchange.request, intent)
         self._send(
             exchange,
             lambda: session.send_log(exchange.handle, exchange.log_sent, head=self._journal_desk.newest_head(session)),
         )
         step("sign 8 log sent")
 
-    def _sign(self, intent: Intent, exchange: _Exchange) -> None:
+    def _sign(self, intent: Intent, exchange: Exchange) -> None:
         step("sign 10 confirmation durable")
         for other, exchanges in self._signing.values():
             if other.serial_number == intent.serial_number:
@@ -432,7 +414,7 @@ class IssuanceDesk:
         )
 
     # Step 10: the result becomes durable, then the signature leaves.
-    def _signed(self, intent: Intent, exchanges: list[_Exchange], signature: bytes, *, now: dt.datetime) -> None:
+    def _signed(self, intent: Intent, exchanges: list[Exchange], signature: bytes, *, now: dt.datetime) -> None:
         step("sign 10 signed")
         try:
             # An order may have come while a worker signed, and its answer says that nothing comes out any more. What
@@ -454,7 +436,7 @@ class IssuanceDesk:
         step("sign 10 result appended")
         for exchange in exchanges:
             _log.debug(
-                "%s signed and verified; result journaled as entry %d, released", _short(exchange.request), position
+                "%s signed and verified; result journaled as entry %d, released", short(exchange.request), position
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
 
@@ -469,7 +451,7 @@ class IssuanceDesk:
         algorithm = algorithms.algorithm_from_der(intent.algorithm)
         algorithms.verify(authority.public_key, algorithm, signature, intent.tbs_certificate)
 
-    def _release_again(self, exchange: _Exchange, intent: Intent) -> bool:
+    def _release_again(self, exchange: Exchange, intent: Intent) -> bool:
         """Give out the certificate that there is. After a rebuild its signature may be lost: it is made again."""
         stored = self._journal.index.find_serial(intent.serial_number)
         if stored is None or not stored.signature:
@@ -477,7 +459,7 @@ class IssuanceDesk:
         self._journal.when_durable(lambda: self._release(exchange, stored))
         return True
 
-    def _release(self, exchange: _Exchange, stored: Intent) -> None:
+    def _release(self, exchange: Exchange, stored: Intent) -> None:
         step("sign 10 result durable")
         session = exchange.session
         # Version 2 has all but the signature from the log.
@@ -500,7 +482,7 @@ class IssuanceDesk:
         self._send(exchange, release, last=True)
         step("sign 10 released")
 
-    def _may_issue(self, exchange: _Exchange, intent: Intent | None = None) -> bool:
+    def _may_issue(self, exchange: Exchange, intent: Intent | None = None) -> bool:
         """Whether nothing stands in the way, also of signing this intent; otherwise say what does."""
         try:
             self._gate.check_issuing()
@@ -517,7 +499,7 @@ class IssuanceDesk:
         check_order(intent, self._standing())
         self._keys.check_promised(intent)
 
-    def _hash_is_right(self, exchange: _Exchange, intent: Intent, log_hash: bytes) -> bool:
+    def _hash_is_right(self, exchange: Exchange, intent: Intent, log_hash: bytes) -> bool:
         if exchange.session.version > 1:
             return log_hash == intent.log_hash
         # The original sends no hash.
@@ -539,7 +521,7 @@ class IssuanceDesk:
         step("abandon appended")
         return index
 
-    def _say_abandoned(self, exchange: _Exchange, index: int | None) -> None:
+    def _say_abandoned(self, exchange: Exchange, index: int | None) -> None:
         """The signer's word that this intent will never be signed."""
         step("abandon durable")
         session, handle = exchange.session, exchange.handle
@@ -549,46 +531,17 @@ class IssuanceDesk:
         head = None if index is None else self._journal.signed_head()
         self._send(exchange, lambda: session.send_abandoned(handle, index=index, head=head), last=True)
 
-    def _refuse(self, exchange: _Exchange, refusal: Refused) -> None:
+    def _refuse(self, exchange: Exchange, refusal: Refused) -> None:
         self._send(exchange, lambda: answers.refuse(exchange.session, exchange.handle, refusal), last=True)
 
-    def _fail(self, exchange: _Exchange, error: Unavailable) -> None:
+    def _fail(self, exchange: Exchange, error: Unavailable) -> None:
         self._send(exchange, lambda: answers.fail(exchange.session, exchange.handle, error), last=True)
 
-    def _send(self, exchange: _Exchange, send: Callable[[], None], *, last: bool = False) -> None:
+    def _send(self, exchange: Exchange, send: Callable[[], None], *, last: bool = False) -> None:
         if self._session_lives(exchange):
             send()
         if last:
             self._exchanges.pop((id(exchange.session), exchange.handle), None)
 
-    def _session_lives(self, exchange: _Exchange) -> bool:
+    def _session_lives(self, exchange: Exchange) -> bool:
         return self._exchanges.get((id(exchange.session), exchange.handle)) is exchange and not exchange.session.closed
-
-
-def _profile(request: CertificateRequest) -> str:
-    """What the journal calls the profile: of an OCSP responder it is the sub-CA that it speaks for."""
-    return request.profile or request.ocsp_target_ca
-
-
-def _as_unavailable(outcome: Outcome) -> Unavailable:
-    if isinstance(outcome, Deferred):
-        return Unavailable(outcome.message, code=outcome.code, retry_after_s=outcome.retry_after_s)
-    return Unavailable("the signer met an internal error", code="internal", retry_after_s=60)
-
-
-def _short(request: CertificateRequest) -> str:
-    """How log lines name a request: the first octets of its id (version 1 has none)."""
-    return f"request {request.request_id.hex()[:8] or 'without id'}:"
-
-
-def _log_text(request: CertificateRequest, intent: Intent) -> bytes:
-    """The log as version 1 sends it: text, a fact a line."""
-    lines = [
-        f"profile: {request.profile or request.ocsp_target_ca}",
-        *(f"name: {each.type}={each.value}" for each in request.attributes),
-        *(f"alternative name: {each.type}={each.value}" for each in request.alt_names),
-        f"signing CA: {intent.signing_ca}",
-        f"serial number: {intent.serial_number.hex()}",
-        f"journal entry SHA-256: {intent.log_hash.hex()}",
-    ]
-    return ("\n".join(lines) + "\n").encode()
