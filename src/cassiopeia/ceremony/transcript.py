@@ -7,6 +7,7 @@ needs nothing but itself: no script, no font, no image. What is secret is never 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import html
 import importlib.metadata
 import platform
@@ -32,13 +33,17 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """One thing that was done at the moment `at`. `facts` are names and values, hashes and dates before all."""
+    """One thing that was done at the moment `at`. `facts` are names and values, hashes and dates before all.
+
+    `to_fill_in` are what people write by hand, each on a line of its own: who got which share, the number of a bag.
+    """
 
     title: str
     at: dt.datetime
     sentences: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     table: Table | None = None
+    to_fill_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,9 +71,17 @@ class Minutes:
         at: dt.datetime,
         facts: Mapping[str, str] | None = None,
         table: Table | None = None,
+        to_fill_in: Sequence[str] = (),
     ) -> None:
         self.steps.append(
-            Step(title=title, at=at, sentences=sentences, facts=tuple((facts or {}).items()), table=table)
+            Step(
+                title=title,
+                at=at,
+                sentences=sentences,
+                facts=tuple((facts or {}).items()),
+                table=table,
+                to_fill_in=tuple(to_fill_in),
+            )
         )
 
     def close(self, *, signatories: Sequence[str]) -> Transcript:
@@ -93,19 +106,40 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
+def hash_table(files: Mapping[str, bytes]) -> Table:
+    """Names, sizes and SHA-256 of files."""
+    return Table(
+        header=("file", "octets", "SHA-256"),
+        rows=tuple(
+            (name, str(len(octets)), in_groups(hashlib.sha256(octets).digest())) for name, octets in files.items()
+        ),
+    )
+
+
 def as_text(transcript: Transcript) -> str:
-    lines = [transcript.title, "=" * len(transcript.title), "", *_facts_as_text(transcript.facts)]
+    title = _visible(transcript.title)
+    lines = [title, "=" * len(title), "", *_facts_as_text(transcript.facts)]
     for number, step in enumerate(transcript.steps, start=1):
-        heading = f"{number}. {step.title}"
+        heading = f"{number}. {_visible(step.title)}"
         lines += ["", heading, "-" * len(heading), show_moment(step.at)]
         for sentence in step.sentences:
-            lines += textwrap.wrap(sentence, _WIDTH) or [""]
+            lines += textwrap.wrap(_visible(sentence), _WIDTH)
         lines += _facts_as_text(step.facts)
         if step.table is not None:
             lines += ["", *_table_as_text(step.table)]
+        for blank in step.to_fill_in:
+            lines += ["", f"{_visible(blank)}: {_RULE}"]
     lines += ["", "Signatures", "----------", _OATH]
     for part in transcript.signatories:
-        lines += ["", "", f"{part}:", "", f"name {_RULE}  date and time {_RULE[:24]}", "", f"signature {_RULE}"]
+        lines += [
+            "",
+            "",
+            f"{_visible(part)}:",
+            "",
+            f"name {_RULE}  date and time {_RULE[:24]}",
+            "",
+            f"signature {_RULE}",
+        ]
     return "\n".join([*lines, ""])
 
 
@@ -118,30 +152,31 @@ def as_html(transcript: Transcript) -> str:
         # Whatever a name may contain, a browser that shows this loads nothing and runs nothing.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{html.escape(transcript.title)}</title>",
+        f"<title>{_escape(transcript.title)}</title>",
         f"<style>{_STYLE}</style>",
         "</head>",
         "<body>",
-        f"<h1>{html.escape(transcript.title)}</h1>",
+        f"<h1>{_escape(transcript.title)}</h1>",
         *_facts_as_html(transcript.facts),
         "<ol>",
     ]
     for step in transcript.steps:
         parts += [
             "<li><section>",
-            f"<h2>{html.escape(step.title)}</h2>",
+            f"<h2>{_escape(step.title)}</h2>",
             f'<p class="time">{show_moment(step.at)}</p>',
-            *(f"<p>{html.escape(sentence)}</p>" for sentence in step.sentences),
+            *(f"<p>{_escape(sentence)}</p>" for sentence in step.sentences),
             *_facts_as_html(step.facts),
             *(_table_as_html(step.table) if step.table is not None else ()),
+            *(f'<div class="line"><span></span>{_escape(blank)}</div>' for blank in step.to_fill_in),
             "</section></li>",
         ]
-    parts += ["</ol>", "<h2>Signatures</h2>", f"<p>{html.escape(_OATH)}</p>"]
+    parts += ["</ol>", "<h2>Signatures</h2>", f"<p>{_escape(_OATH)}</p>"]
     for part in transcript.signatories:
         lines = "".join(
             f'<div class="line"><span></span>{name}</div>' for name in ("name", "date and time", "signature")
         )
-        parts.append(f'<div class="signatory"><h3>{html.escape(part)}</h3>{lines}</div>')
+        parts.append(f'<div class="signatory"><h3>{_escape(part)}</h3>{lines}</div>')
     return "\n".join([*parts, "</body>", "</html>", ""])
 
 
@@ -179,11 +214,11 @@ dd, td { font-family: monospace; overflow-wrap: anywhere; }
 def _facts_as_text(facts: Iterable[tuple[str, str]]) -> list[str]:
     facts = list(facts)
     width = max((len(name) for name, _ in facts), default=0)
-    return [f"{name.ljust(width)}  {value}" for name, value in facts]
+    return [f"{_visible(name).ljust(width)}  {_visible(value)}" for name, value in facts]
 
 
 def _table_as_text(table: Table) -> list[str]:
-    rows = [table.header, *table.rows]
+    rows = [tuple(map(_visible, row)) for row in (table.header, *table.rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -192,12 +227,12 @@ def _table_as_text(table: Table) -> list[str]:
 def _facts_as_html(facts: Sequence[tuple[str, str]]) -> list[str]:
     if not facts:
         return []
-    return ["<dl>", *(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts), "</dl>"]
+    return ["<dl>", *(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>" for name, value in facts), "</dl>"]
 
 
 def _table_as_html(table: Table) -> list[str]:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.header)
-    rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in table.rows)
+    head = "".join(f"<th>{_escape(cell)}</th>" for cell in table.header)
+    rows = ("".join(f"<td>{_escape(cell)}</td>" for cell in row) for row in table.rows)
     return [
         "<table>",
         f"<thead><tr>{head}</tr></thead>",
@@ -206,3 +241,12 @@ def _table_as_html(table: Table) -> list[str]:
         "</tbody>",
         "</table>",
     ]
+
+
+def _visible(text: str) -> str:
+    """What somebody wrote into a name must not look like a line of the transcript, nor turn others around."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _escape(text: str) -> str:
+    return html.escape(_visible(text))
