@@ -33,7 +33,7 @@ NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole installation; nobody changes it."""
     directory = tmp_path_factory.mktemp("authority") / "ca"
-    hierarchy = with_periods(with_key_algorithm(load_hierarchy(None), "P-256"), 1)
+    hierarchy = with_periods(with_key_algorithm(load_hierarchy(), "P-256"), 1, spares=0)
     initialise(directory, hierarchy=hierarchy, now=NOW, demo_profiles=True, version_1=True)
     return directory
 

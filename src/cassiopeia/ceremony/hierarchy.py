@@ -261,12 +261,33 @@ def with_key_algorithm(hierarchy: Hierarchy, key_algorithm: KeyAlgorithm) -> Hie
         root=msgspec.structs.replace(hierarchy.root, key_algorithm=key_algorithm),
         structure=msgspec.structs.replace(hierarchy.structure, key_algorithm=key_algorithm),
         time=msgspec.structs.replace(hierarchy.time, key_algorithm=key_algorithm, maximum_certificates=maximum),
+        family=tuple(
+            msgspec.structs.replace(
+                family,
+                structure_key_algorithm=None,
+                key_algorithm=None,
+                maximum_certificates=min(family.maximum_certificates or maximum, maximum)
+                if family.maximum_certificates is not None
+                else None,
+            )
+            for family in hierarchy.family
+        ),
     )
 
 
-def with_periods(hierarchy: Hierarchy, periods: int) -> Hierarchy:
-    """The same hierarchy with time sub-CAs for so many periods. Nothing is checked: `initialise` does."""
-    return msgspec.structs.replace(hierarchy, time=msgspec.structs.replace(hierarchy.time, periods=periods))
+def with_periods(hierarchy: Hierarchy, periods: int, *, spares: int | None = None) -> Hierarchy:
+    """The same hierarchy with time sub-CAs for so many periods, each with `spares` of them where that is given.
+
+    Nothing is checked: `initialise` does.
+    """
+    time = msgspec.structs.replace(hierarchy.time, periods=periods)
+    if spares is None:
+        return msgspec.structs.replace(hierarchy, time=time)
+    return msgspec.structs.replace(
+        hierarchy,
+        time=msgspec.structs.replace(time, spares=spares),
+        family=tuple(msgspec.structs.replace(each, spares=None) for each in hierarchy.family),
+    )
 
 
 def extended_key_usage_oid(name_or_oid: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy, with_key_algorithm
+from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy, with_key_algorithm, with_periods
 from cassiopeia.ceremony.installation import Installation, initialise
 from cassiopeia.ceremony.key_ceremony import Ceremony, hold_ceremony
 
@@ -21,8 +21,8 @@ def now() -> dt.datetime:
 
 @pytest.fixture(scope="session")
 def hierarchy() -> Hierarchy:
-    """The default hierarchy with quick keys."""
-    return with_key_algorithm(load_hierarchy(), "P-256")
+    """The default hierarchy with quick keys, and few of them: one period, no spares."""
+    return with_periods(with_key_algorithm(load_hierarchy(), "P-256"), 1, spares=0)
 
 
 @pytest.fixture(scope="session")

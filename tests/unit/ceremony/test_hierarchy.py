@@ -42,6 +42,8 @@ def test_the_default_is_the_original_structure_with_rsa_4096() -> None:
     levels = (hierarchy.root, hierarchy.structure, hierarchy.time)
     assert [level.key_algorithm for level in levels] == ["RSA-4096"] * 3
     assert (hierarchy.time.months, hierarchy.time.outlives_years) == (6, 2)
+    # Two years lie ready, and a spare for each half of them.
+    assert (hierarchy.time.periods, hierarchy.time.spares) == (4, 1)
     assert all(family.policy_identifiers == () for family in hierarchy.family)
 
 
@@ -112,7 +114,7 @@ def test_the_crl_of_a_sub_ca_with_long_signatures_fits_too() -> None:
         ),
         ("years = 20", "years = 9", "root.years", "no structure CA may outlive the root"),
         ("years = 10", "years = 2", "structure.years", "none may outlive its structure CA"),
-        ("periods = 1 ", "periods = 17", "structure.years", "may end 126 months from now"),
+        ("periods = 4 ", "periods = 17", "structure.years", "may end 126 months from now"),
         ("months = 6 ", "months = 5 ", "time.months", "5 is none of the values that this key can have"),
         ("outlives_years = 2", "outlives_years = 0", "time.outlives_years", "expected int >= 1"),
         ("= 21300", "= 21301", "time.maximum_certificates", "expected int <= 21300"),

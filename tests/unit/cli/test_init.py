@@ -26,7 +26,8 @@ def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def small(tmp_path: Path) -> str:
     """A hierarchy file of one family with quick keys: an authority in a moment."""
     head, _, families = default_hierarchy_text().partition("[[family]]")
-    text = head.replace("RSA-4096", "P-256") + "[[family]]" + families.partition("[[family]]")[0]
+    quick = head.replace("RSA-4096", "P-256").replace("periods = 4", "periods = 1").replace("spares = 1", "spares = 0")
+    text = quick + "[[family]]" + families.partition("[[family]]")[0]
     (tmp_path / "small.toml").write_text(text, encoding="utf-8")
     return "small.toml"
 
