@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.ceremony.hierarchy import Family, Hierarchy, TimeLevel
 from cassiopeia.core.validity import ONE_SECOND, add_months
+from cassiopeia.errors import OperatorError
 
 _MONTHS_A_YEAR: Final = 12
+_PERIOD: Final = re.compile(r"(2[0-9]{3})-([1-9][0-9]?)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,30 +58,51 @@ def periods_from(now: dt.datetime, time: TimeLevel) -> tuple[Period, ...]:
     )
 
 
+def period_start(text: str, time: TimeLevel) -> dt.datetime:
+    """When the period of this name, as 2027-1, begins; raises OperatorError."""
+    found = _PERIOD.fullmatch(text)
+    most = _MONTHS_A_YEAR // time.months
+    if found is None or int(found[2]) > most:
+        raise OperatorError(
+            f"{text[:20]!a} is no period of this hierarchy: write the year and a number from 1 to {most}, as 2027-1"
+        )
+    return _first_of_month(int(found[1]) * _MONTHS_A_YEAR + (int(found[2]) - 1) * time.months)
+
+
+Present = Callable[[Family, int, Period], int]
+"""How many sub-CAs of a family a signer has already for a period."""
+
+
+def _none_present(family: Family, signer_id: int, period: Period) -> int:  # noqa: ARG001 - a `Present`
+    return 0
+
+
 def plan_authorities(
-    hierarchy: Hierarchy, *, first: dt.datetime, taken: Collection[str] = ()
+    hierarchy: Hierarchy, *, first: dt.datetime, taken: Collection[str] = (), present: Present = _none_present
 ) -> tuple[PlannedAuthority, ...]:
     """The time sub-CAs of every family for the period that holds `first`, and those that follow it.
 
     In each year they are numbered by period, signer and spare. A name that is `taken` gets the next number that is
-    free: numbers are never given twice.
+    free: numbers are never given twice. Only what is not `present` is planned.
     """
     given = set(taken)
     planned: list[PlannedAuthority] = []
     for family in hierarchy.family:
-        for each in _of_family(hierarchy, family, first=first, given=given):
+        for each in _of_family(hierarchy, family, first=first, given=given, present=present):
             given.add(each.name)
             planned.append(each)
     return tuple(planned)
 
 
 def _of_family(
-    hierarchy: Hierarchy, family: Family, *, first: dt.datetime, given: Collection[str]
+    hierarchy: Hierarchy, family: Family, *, first: dt.datetime, given: Collection[str], present: Present
 ) -> Iterator[PlannedAuthority]:
     time = hierarchy.time_of(family)
     places = [(signer_id, spare) for signer_id in hierarchy.signers_of(family) for spare in range(time.spares + 1)]
     for period in periods_from(first, time):
         for position, (signer_id, spare) in enumerate(places, start=1):
+            if spare < present(family, signer_id, period):
+                continue
             number = (period.number - 1) * len(places) + position
             while f"{family.name}_{period.year}_{number}" in given:
                 number += 1
