@@ -107,12 +107,10 @@ def tool_versions() -> dict[str, str]:
 
 
 def hash_table(files: Mapping[str, bytes]) -> Table:
-    """Names, sizes and SHA-256 of files."""
+    """Names of files, and SHA-256 of each."""
     return Table(
-        header=("file", "octets", "SHA-256"),
-        rows=tuple(
-            (name, str(len(octets)), in_groups(hashlib.sha256(octets).digest())) for name, octets in files.items()
-        ),
+        header=("file", "SHA-256"),
+        rows=tuple((name, in_groups(hashlib.sha256(octets).digest())) for name, octets in files.items()),
     )
 
 
@@ -129,7 +127,7 @@ def as_text(transcript: Transcript) -> str:
             lines += ["", *_table_as_text(step.table)]
         for blank in step.to_fill_in:
             lines += ["", f"{_visible(blank)}: {_RULE}"]
-    lines += ["", "Signatures", "----------", _OATH]
+    lines += ["", "Signatures", "----------", *textwrap.wrap(_OATH, _WIDTH)]
     for part in transcript.signatories:
         lines += [
             "",
@@ -185,8 +183,8 @@ def show_moment(moment: dt.datetime) -> str:
 
 
 def in_groups(octets: bytes) -> str:
-    """A hash in hex, in groups of four digits: as people read it to each other."""
-    return " ".join(textwrap.wrap(octets.hex(), 4))
+    """A hash in hex, in groups of eight digits: as people read it to each other."""
+    return " ".join(textwrap.wrap(octets.hex(), 8))
 
 
 _OATH: Final = (
@@ -212,9 +210,9 @@ dd, td { font-family: monospace; overflow-wrap: anywhere; }
 
 
 def _facts_as_text(facts: Iterable[tuple[str, str]]) -> list[str]:
-    facts = list(facts)
+    facts = [(_visible(name), _visible(value)) for name, value in facts]
     width = max((len(name) for name, _ in facts), default=0)
-    return [f"{_visible(name).ljust(width)}  {_visible(value)}" for name, value in facts]
+    return [f"{name.ljust(width)}  {value}" for name, value in facts]
 
 
 def _table_as_text(table: Table) -> list[str]:
