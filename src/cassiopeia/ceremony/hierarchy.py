@@ -233,6 +233,12 @@ def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
         _check_extended_key_usage(family, source=source, key=f"{key}.extended_key_usage")
         # RFC 5280 4.2.1.4: a policy must not stand there twice.
         _check_distinct(family.policy_identifiers, source=source, key=f"{key}.policy_identifiers")
+        if family.cps_url and not family.policy_identifiers:
+            raise ConfigurationError(
+                "it stands beside a policy (RFC 5280 4.2.1.4), and there is none: give policy_identifiers, too",
+                source=source,
+                key=f"{key}.cps_url",
+            )
         _check_distinct(family.profiles, source=source, key=f"{key}.profiles")
         _check_name_constraints(family.name_constraints, source=source, key=f"{key}.name_constraints")
         _check_times(hierarchy, family, source=source, key=key)

@@ -7,6 +7,8 @@ subscriber's certificate. It signs with pyca's builders: nothing here is in a hu
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
+import itertools
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from cassiopeia.ceremony.hierarchy import (
     Family,
     Hierarchy,
     KeyAlgorithm,
+    NameConstraints,
     extended_key_usage_oid,
 )
 from cassiopeia.config import OFFLINE_SIGNER_ID
@@ -41,6 +44,8 @@ _MONTHS_A_YEAR: Final = 12
 _ROOT_PATH_LENGTH: Final = 2
 _STRUCTURE_PATH_LENGTH: Final = 1
 _TIME_PATH_LENGTH: Final = 0
+
+_EVERY_ADDRESS: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 Entropy = Callable[[int], bytes]
 
@@ -241,8 +246,10 @@ class Scribe:
         usages = [x509.ObjectIdentifier(extended_key_usage_oid(each)) for each in family.extended_key_usage]
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if family.policy_identifiers:
-            policies = [x509.PolicyInformation(x509.ObjectIdentifier(each), None) for each in family.policy_identifiers]
-            builder = builder.add_extension(x509.CertificatePolicies(policies), critical=False)
+            builder = builder.add_extension(_certificate_policies(family), critical=False)
+        if family.name_constraints != NameConstraints():
+            # RFC 5280 4.2.1.10: "Conforming CAs MUST mark this extension as critical".
+            builder = builder.add_extension(_name_constraints(family.name_constraints), critical=True)
         point = x509.DistributionPoint(
             full_name=[x509.UniformResourceIdentifier(self._hierarchy.crl_url(above.name))],
             relative_name=None,
@@ -305,6 +312,32 @@ def _with_ca_extensions(
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
+
+
+def _certificate_policies(family: Family) -> x509.CertificatePolicies:
+    qualifiers = [family.cps_url] if family.cps_url else None
+    return x509.CertificatePolicies(
+        [x509.PolicyInformation(x509.ObjectIdentifier(each), qualifiers) for each in family.policy_identifiers]
+    )
+
+
+def _name_constraints(constraints: NameConstraints) -> x509.NameConstraints:
+    """The same as RFC 5280 4.2.1.10 writes it: a host and what is below it are two constraints on mail addresses."""
+    permitted = [
+        *map(x509.DNSName, constraints.permitted_domains),
+        *itertools.chain.from_iterable(map(_mail_subtrees, constraints.permitted_mail_domains)),
+    ]
+    excluded = [
+        *map(x509.DNSName, constraints.excluded_domains),
+        *itertools.chain.from_iterable(map(_mail_subtrees, constraints.excluded_mail_domains)),
+        # What is of a type that no constraint names is permitted: an address would be the way around the domains.
+        *(map(x509.IPAddress, _EVERY_ADDRESS) if constraints.permitted_domains else ()),
+    ]
+    return x509.NameConstraints(permitted or None, excluded or None)
+
+
+def _mail_subtrees(domain: str) -> tuple[x509.RFC822Name, x509.RFC822Name]:
+    return x509.RFC822Name(domain), x509.RFC822Name(f".{domain}")
 
 
 def _authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -10,13 +10,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from cassiopeia.ceremony.hierarchy import (
     KEY_ALGORITHMS,
     Hierarchy,
     KeyAlgorithm,
+    NameConstraints,
     load_hierarchy,
     with_key_algorithm,
     with_periods,
@@ -201,6 +207,110 @@ def test_policies_go_into_the_cas_of_the_family(hierarchy: Hierarchy, now: dt.da
     assert "certificatePolicies" not in extension_names(made.root.certificate)
 
 
+def test_a_policy_says_where_its_statement_is(hierarchy: Hierarchy, now: dt.datetime) -> None:
+    family = msgspec.structs.replace(
+        hierarchy.family[0], policy_identifiers=("1.2.3", "1.2.4"), cps_url="https://example.org/cps"
+    )
+    made = hold_ceremony(msgspec.structs.replace(hierarchy, family=(family,)), now=now)
+
+    for authority in made.authorities[1:]:
+        extension = authority.certificate.extensions.get_extension_for_class(x509.CertificatePolicies)
+        assert not extension.critical
+        assert [(each.policy_identifier.dotted_string, each.policy_qualifiers) for each in extension.value] == [
+            ("1.2.3", ["https://example.org/cps"]),
+            ("1.2.4", ["https://example.org/cps"]),
+        ]
+
+
+def test_names_are_constrained_below_the_root(hierarchy: Hierarchy, now: dt.datetime) -> None:
+    constraints = NameConstraints(
+        permitted_domains=("example.org",),
+        excluded_domains=("secret.example.org",),
+        permitted_mail_domains=("example.org",),
+        excluded_mail_domains=("secret.example.org",),
+    )
+    family = msgspec.structs.replace(hierarchy.family[0], name_constraints=constraints)
+    made = hold_ceremony(msgspec.structs.replace(hierarchy, family=(family,)), now=now)
+
+    assert "nameConstraints" not in extension_names(made.root.certificate)
+    for authority in made.authorities[1:]:
+        extension = authority.certificate.extensions.get_extension_for_class(x509.NameConstraints)
+        assert extension.critical
+        assert [str(each.value) for each in extension.value.permitted_subtrees or ()] == [
+            "example.org",
+            "example.org",
+            ".example.org",
+        ]
+        assert [str(each.value) for each in extension.value.excluded_subtrees or ()] == [
+            "secret.example.org",
+            "secret.example.org",
+            ".secret.example.org",
+            "0.0.0.0/0",
+            "::/0",
+        ]
+
+
+def test_what_is_only_excluded_leaves_the_rest_as_it_is(hierarchy: Hierarchy, now: dt.datetime) -> None:
+    family = msgspec.structs.replace(
+        hierarchy.family[0], name_constraints=NameConstraints(excluded_domains=("example.org",))
+    )
+    made = hold_ceremony(msgspec.structs.replace(hierarchy, family=(family,)), now=now)
+
+    value = made.structure[0].certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    assert value.permitted_subtrees is None
+    assert value.excluded_subtrees == [x509.DNSName("example.org")]
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("DNS:example.org", "OK"),
+        ("DNS:www.example.org", "OK"),
+        ("DNS:example.com", "permitted subtree violation"),
+        ("DNS:www.secret.example.org", "excluded subtree violation"),
+        ("IP:192.0.2.1", "excluded subtree violation"),
+        ("email:a@example.org", "OK"),
+        ("email:a@mail.example.org", "OK"),
+        ("email:a@notexample.org", "permitted subtree violation"),
+    ],
+)
+def test_openssl_holds_a_certificate_to_the_constraints(
+    constrained: Path, name: str, verdict: str, tmp_path: Path
+) -> None:
+    made = tmp_path / "leaf.pem"
+    arguments = ["-subj", "/O=x", "-addext", f"subjectAltName={name}", "-CA", str(constrained / "sub.pem")]
+    arguments += ["-CAkey", str(constrained / "sub.key"), "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-nodes", *arguments, "-keyout", str(tmp_path / "leaf.key"), "-out", str(made)],
+        check=True,
+        capture_output=True,
+    )
+    chain = ["-CAfile", str(constrained / "root.pem"), "-untrusted", str(constrained / "above.pem")]
+    done = subprocess.run(["openssl", "verify", *chain, str(made)], capture_output=True, text=True, check=False)
+
+    assert verdict in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def constrained(hierarchy: Hierarchy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hierarchy of one family with name constraints, made now, on a disk."""
+    directory = tmp_path_factory.mktemp("constrained")
+    constraints = NameConstraints(
+        permitted_domains=("example.org",),
+        excluded_domains=("secret.example.org",),
+        permitted_mail_domains=("example.org",),
+    )
+    family = msgspec.structs.replace(hierarchy.family[0], name_constraints=constraints)
+    made = hold_ceremony(msgspec.structs.replace(hierarchy, family=(family,)), now=dt.datetime.now(dt.UTC))
+    root, structure, time = (each.certificate.public_bytes(Encoding.PEM) for each in made.authorities)
+    (directory / "root.pem").write_bytes(root)
+    (directory / "sub.pem").write_bytes(time)
+    (directory / "above.pem").write_bytes(structure + time)
+    key = made.time[0].authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (directory / "sub.key").write_bytes(key)
+    return directory
+
+
 def test_serial_numbers_are_sixteen_octets_that_no_signer_makes(ceremony: Ceremony) -> None:
     serials = [each.certificate.serial_number for each in ceremony.authorities]
 
@@ -230,7 +340,9 @@ def test_first_crls_are_version_2_and_verify(ceremony: Ceremony) -> None:
 
 @pytest.mark.parametrize("algorithm", [each for each in KEY_ALGORITHMS if each != "RSA-4096"])
 def test_every_key_algorithm_makes_a_chain_that_verifies(algorithm: KeyAlgorithm, now: dt.datetime) -> None:
-    made = hold_ceremony(one_family(with_periods(with_key_algorithm(load_hierarchy(), algorithm), 1, spares=0)), now=now)
+    made = hold_ceremony(
+        one_family(with_periods(with_key_algorithm(load_hierarchy(), algorithm), 1, spares=0)), now=now
+    )
 
     for authority in made.authorities:
         authority.certificate.verify_directly_issued_by(by_name(made, authority.issuer).certificate)
