@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -120,12 +120,8 @@ def planned_sub_cas(
             for each in known
         )
 
-    planned = plan_authorities(
-        hierarchy,
-        first=first,
-        taken=() if record is None else [each.name for each in record.authorities],
-        present=present,
-    )
+    taken = [each.name for each in record.authorities] if record is not None else []
+    planned = plan_authorities(hierarchy, first=first, taken=taken, present=present)
     over = [each for each in planned if each.period.end <= now]
     if over:
         raise OperatorError(
@@ -209,7 +205,7 @@ class Work:
         unknown = [name for name in requests if name not in names]
         if unknown:
             raise OperatorError(
-                f"no sub-CA {unknown[0]!r} will be made, which the request is for; those are {', '.join(names) or 'none'}"
+                f"no sub-CA {unknown[0]!r} will be made, which a request is for; made are {', '.join(names) or 'none'}"
             )
         awaited = {each.family for each in self._awaited.values()}
         for family in hierarchy.family:
@@ -279,11 +275,10 @@ class Work:
         )
 
     def _record(self) -> Record:
-        root = self._certificates.get(ROOT_NAME)
         return Record(
             number=self._number,
             made_at=self._now.astimezone(dt.UTC).replace(microsecond=0),
-            root_key=bytes(32).hex() if root is None else root_key_of(root).hex(),
+            root_key=root_key_of(self._certificates[ROOT_NAME]).hex(),
             authorities=tuple(self._authorities.values()),
             awaited=tuple(self._awaited.values()),
             shares=self._shares,
@@ -333,7 +328,6 @@ class Work:
             key="safe",
             generation=generation,
         )
-        self._certified.append(name)
         return self._authority(name)
 
     def _make_time(
@@ -390,7 +384,3 @@ _REASON_FLAGS: Final = {
     9: x509.ReasonFlags.privilege_withdrawn,
     10: x509.ReasonFlags.aa_compromise,
 }
-
-
-def ended(known: Iterable[KnownAuthority], now: dt.datetime) -> tuple[KnownAuthority, ...]:
-    return tuple(each for each in known if each.not_after <= now)

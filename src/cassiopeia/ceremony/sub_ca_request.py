@@ -1,7 +1,7 @@
 """Requests for sub-CAs whose keys were born elsewhere: in a signer, or its token (RFC 2986).
 
-Owns reading them. The name, the dates and everything else of the certificate are the ceremony's: a request brings a key,
-and proves that somebody holds it.
+Owns reading them. The name, the dates and everything else of the certificate are the ceremony's: a request brings a
+key, and proves that somebody holds it.
 """
 
 from __future__ import annotations
