@@ -15,7 +15,7 @@ from cassiopeia.ceremony.safe import Safe, kept_record, open_safe, read_offline,
 from cassiopeia.ceremony.shares import Share, ShareSet, recover
 from cassiopeia.errors import OperatorError
 
-PASSPHRASE_NAME: Final = "offline.passphrase"
+PASSPHRASE_NAME: Final = "offline.passphrase"  # noqa: S105 - the name of a file
 """What the safe's passphrase is called where it is in a file: beside the offline bundle."""
 
 
