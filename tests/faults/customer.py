@@ -152,7 +152,7 @@ class Customer:
         if self.copy is not None and answer.crl_number <= self.copy.number:
             return  # the answer of long ago, to the same request
         try:
-            der = crl.patch(
+            patched = crl.patch(
                 self.copy,
                 authority=self.front.authority,
                 algorithm_der=answer.algorithm,
@@ -165,7 +165,7 @@ class Customer:
         except PeerError:
             self.ask_full_crl()
         else:
-            self._take_crl(der)
+            self._take_crl(crl.compose_crl(patched.tbs, patched.signature))
 
     def _take_crl(self, der: bytes) -> None:
         """A verified CRL becomes the copy, unless a newer one is there."""

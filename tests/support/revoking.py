@@ -33,7 +33,7 @@ class Copy:
         """Take an answer; return the serials that stand in the copy now."""
         assert isinstance(event, RevocationAnswered)
         answer = event.answer
-        der = crl.patch(
+        patched = crl.patch(
             self.crl,
             authority=self._authority,
             algorithm_der=answer.algorithm,
@@ -43,7 +43,8 @@ class Copy:
             new_entries=answer.entries,
             signature=answer.signature,
         )
-        self.crl = crl.read_crl(der)
+        self.crl = crl.check_crl(crl.compose_crl(patched.tbs, patched.signature), authority=self._authority)
+        assert self.crl == patched
         return list(crl.entry_serials(self.crl.entries))
 
 

@@ -211,8 +211,8 @@ class CrlSync:
         match event:
             case RevocationAnswered(answer=answer):
                 self._patch(counter, answer, now=now)
-            case FullCrlReceived(der=der):
-                self._replace(counter, der, now=now)
+            case FullCrlReceived(der=octets):
+                self._replace(counter, octets, now=now)
             case RequestRefused(code=code, field=offending, message=message):
                 self._refused(counter, code, offending, message, now=now)
             case RequestFailed(code="worker-died", message=message):
@@ -290,21 +290,23 @@ class CrlSync:
     def _patch(self, counter: _Counter, answer: RevokedAnswer, *, now: dt.datetime) -> None:
         name = counter.authority.name
         try:
-            der = crl.patch(
+            new_entries = self._new_entries(counter, answer)
+            copy = crl.patch(
                 counter.copy,
                 authority=counter.authority,
                 algorithm_der=answer.algorithm,
                 this_update=answer.this_update,
                 next_update=answer.next_update,
                 crl_number=answer.crl_number,
-                new_entries=self._new_entries(counter, answer),
+                new_entries=new_entries,
                 signature=answer.signature,
             )
         except PeerError as error:
             _log.warning("CRL of %s: the patched copy does not verify (%s); asking for the full CRL", name, error)
             counter.full_wanted = True
             return
-        self._accept(counter, der, now=now)
+        _note_dropped_dates(counter, new_entries)
+        self._accept(counter, copy, crl.compose_crl(copy.tbs, copy.signature), now=now, new_entries=new_entries)
 
     def _new_entries(self, counter: _Counter, answer: RevokedAnswer) -> bytes:
         """Version 2 sends the entries; version 1 leaves them to the client, all of one date and without reasons."""
@@ -325,12 +327,14 @@ class CrlSync:
             self._put_back(counter, now=now, delay_s=_RETRY_S)
             return
         counter.full_wanted = False
-        self._accept(counter, der, now=now)
+        self._accept(counter, full, der, now=now, new_entries=b"")
 
-    def _accept(self, counter: _Counter, der: bytes, *, now: dt.datetime) -> None:
-        """A verified CRL: store it, publish it, and only then call revoked what it lists."""
+    def _accept(self, counter: _Counter, copy: crl.Crl, der: bytes, *, now: dt.datetime, new_entries: bytes) -> None:
+        """A verified CRL: store it, publish it, and only then call revoked what it lists.
+
+        `new_entries` are the last ones of it, those that a patch has added.
+        """
         step("revoke 6 patched")
-        copy = crl.read_crl(der)
         name = counter.authority.name
         record = CrlRecord(
             authority=name, number=copy.number, this_update=copy.this_update, next_update=copy.next_update, der=der
@@ -351,13 +355,14 @@ class CrlSync:
             counter.jobs = []
             counter.not_before = now + dt.timedelta(seconds=_AHEAD_RETRY_S)
             return
-        if self._store.crls.put(record, now=now) is Outcome.CONFLICT:
+        outcome = self._store.crls.put(record, now=now)
+        if outcome is Outcome.CONFLICT:
             _log.error("CRL of %s: the store holds another one with number %d: look into it", name, copy.number)
             self._put_back(counter, now=now, delay_s=_RETRY_S)
             return
         step("revoke 6 stored")
-        stored = self._store.crls.get(name)
-        if stored is not None and stored.der != der:
+        stored = self._store.crls.get(name) if outcome is Outcome.SUPERSEDED else None
+        if stored is not None:
             # Another client was faster: what is newer stays, in the directory as in the store.
             copy, der = crl.read_crl(stored.der), stored.der
         counter.copy = copy
@@ -369,10 +374,13 @@ class CrlSync:
         step("revoke 6 published")
         number = f"number {copy.number}" if copy.number else "version 1"
         _log.info("CRL of %s: %s published, valid until %s", name, number, f"{copy.next_update:%F %H:%M}Z")
-        self._finish_jobs(counter, copy, now=now)
+        self._finish_jobs(counter, copy, now=now, new_entries=new_entries)
 
-    def _finish_jobs(self, counter: _Counter, copy: crl.Crl, *, now: dt.datetime) -> None:
-        listed = set(crl.entry_serials(copy.entries)) if counter.jobs else set()
+    def _finish_jobs(self, counter: _Counter, copy: crl.Crl, *, now: dt.datetime, new_entries: bytes) -> None:
+        listed = set(crl.entry_serials(new_entries))
+        if any(isinstance(job, RevokeJob) and job.revocation.serial_number not in listed for job in counter.jobs):
+            # It was revoked before, or this is the full CRL, or another client's.
+            listed = set(crl.entry_serials(copy.entries))
         done = [job for job in counter.jobs if isinstance(job, CrlJob) or job.revocation.serial_number in listed]
         if done:
             job_ids = [job.id for job in done]
@@ -417,6 +425,22 @@ class CrlSync:
         postponements = [Postponement(job_id=job.id, delay_s=delay_s, counts=False, reason=reason) for job in jobs]
         if postponements:
             self._store.queue.retry_later(self._owner, postponements, now=now)
+
+
+def _note_dropped_dates(counter: _Counter, new_entries: bytes) -> None:
+    """A list that has to keep room for other revocations says no invalidity date: see ADR 9."""
+    wanted = {
+        job.revocation.serial_number
+        for job in counter.jobs
+        if isinstance(job, RevokeJob) and job.revocation.invalidity_date is not None
+    }
+    for revocation, _ in crl.read_revocations(new_entries) if wanted else ():
+        if revocation.serial_number in wanted and revocation.invalidity_date is None:
+            _log.warning(
+                "CRL of %s: %x is revoked without its invalidity date, for which the list has no room",
+                counter.authority.name,
+                revocation.serial_number,
+            )
 
 
 def _is_proved(job: RevokeJob | CrlJob) -> bool:

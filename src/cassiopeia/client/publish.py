@@ -15,11 +15,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from cassiopeia.client import patience
 from cassiopeia.errors import OperatorError
+from cassiopeia.protocol.payload import encode_pem
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +46,7 @@ class Publisher:
         False when it cannot be done now: it is logged, and `retry` will do it unless there is a newer one by then.
         """
         path = self._directory / f"{name}.crl"
-        pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
-        return self._publish((name, "CRL"), {path.with_suffix(".crl.pem"): pem, path: der})
+        return self._publish((name, "CRL"), {path.with_suffix(".crl.pem"): encode_pem("X509 CRL", der), path: der})
 
     def publish_certificate(self, name: str, der: bytes) -> bool:
         """Publish the certificate of the CA called `name`: DER for machines (RFC 5280 4.2.2.1), PEM for people.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -119,12 +119,8 @@ def assemble_tbs_crl(
         _extension(_AUTHORITY_KEY_IDENTIFIER, identifier),
         _extension(_CRL_NUMBER, asn1.encode_der(crl_number)),
     )
-    return der.encode(
-        der.SEQUENCE,
-        _VERSION_2,
-        *_assemble_body(issuer, algorithm.der, this_update, next_update, entries),
-        der.encode(_CRL_EXTENSIONS, extensions),
-    )
+    body = _assemble_body(issuer, algorithm.der, this_update, next_update, entries)
+    return der.encode(der.SEQUENCE, _VERSION_2, *body, der.encode(_CRL_EXTENSIONS, extensions))
 
 
 def compose_crl(tbs: bytes, signature: bytes) -> bytes:
@@ -228,30 +224,39 @@ def patch(
     crl_number: int,
     new_entries: bytes,
     signature: bytes,
-) -> bytes:
+) -> Crl:
     """The client's new CRL: the entries of `crl` (None: it has none yet), the new ones, and the signer's new dates.
 
-    Raises PeerError when the result is not the CRL that the signer signed; then the client asks for the full one. A v1
-    CRL gives a v1 CRL again, for which `crl_number` means nothing.
+    `crl` was checked, and is not read again: what this costs is hashing, whatever the length of the list. Raises
+    PeerError when the result is not the CRL that the signer signed; then the client asks for the full one. A v1 CRL
+    gives a v1 CRL again, for which `crl_number` means nothing.
     """
-    if crl is not None and crl.version == 1:
-        body = _assemble_body(authority.subject, algorithm_der, this_update, next_update, crl.entries + new_entries)
-        tbs = der.encode(der.SEQUENCE, *body)
-    else:
-        if crl_number <= (crl.number if crl else 0):
-            raise PeerError(f"the CRL number {crl_number} is not higher than the last one")  # RFC 5280 5.2.3
-        tbs = assemble_tbs_crl(
+    is_version_1 = crl is not None and crl.version == 1
+    algorithm = algorithms.algorithm_from_der(algorithm_der)
+    if not is_version_1 and crl_number <= (crl.number if crl else 0):
+        raise PeerError(f"the CRL number {crl_number} is not higher than the last one")  # RFC 5280 5.2.3
+
+    def assemble(entries: bytes) -> bytes:
+        if is_version_1:
+            body = _assemble_body(authority.subject, algorithm_der, this_update, next_update, entries)
+            return der.encode(der.SEQUENCE, *body)
+        return assemble_tbs_crl(
             issuer=authority.subject,
-            algorithm=algorithms.algorithm_from_der(algorithm_der),
+            algorithm=algorithm,
             this_update=this_update,
             next_update=next_update,
-            entries=(crl.entries if crl else b"") + new_entries,
+            entries=entries,
             crl_number=crl_number,
             authority_key_identifier=authority.key_identifier,
         )
-    patched = compose_crl(tbs, signature)
-    check_crl(patched, authority=authority)
-    return patched
+
+    # 1. All that is new, read strictly, as a CRL of its own.
+    new = read_crl(compose_crl(assemble(new_entries), signature))
+    # 2. Behind what was read before: the signature is over both.
+    entries = crl.entries + new_entries if crl else new_entries
+    tbs = assemble(entries)
+    algorithms.verify(authority.public_key, algorithm, signature, tbs)
+    return replace(new, tbs=tbs, entries=entries)
 
 
 def _assemble_body(
@@ -263,7 +268,7 @@ def _assemble_body(
         issuer,
         asn1.encode_der(der.time(this_update)),
         asn1.encode_der(der.time(next_update)),
-        der.encode(der.SEQUENCE, entries) if entries else b"",
+        *((der.header(der.SEQUENCE, len(entries)), entries) if entries else ()),
     )
 
 

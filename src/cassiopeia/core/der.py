@@ -31,11 +31,15 @@ _FIRST_UTC_TIME_YEAR: Final = 1950
 
 def encode(tag: int, *parts: bytes) -> bytes:
     """One element with these contents one behind the other, its length in the fewest octets."""
-    length = sum(map(len, parts))
+    return b"".join((header(tag, sum(map(len, parts))), *parts))
+
+
+def header(tag: int, length: int) -> bytes:
+    """What stands before contents of this length: whoever joins a megabyte puts it there, and copies it once."""
     if length < _LONG_FORM:
-        return b"".join((bytes((tag, length)), *parts))
+        return bytes((tag, length))
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return b"".join((bytes((tag, _LONG_FORM | len(octets))), octets, *parts))
+    return bytes((tag, _LONG_FORM | len(octets))) + octets
 
 
 def read(octets: bytes, start: int = 0) -> tuple[int, int, int]:
