@@ -25,6 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "signer": "Run the signer, which holds the CA keys.",
     "client": "Run the signer client, which takes jobs to the signer.",
     "validator": "State what was seen, and vouch for requests.",
+    "publisher": "Serve CRLs and CA certificates, and answer OCSP.",
     "request": "Submit requests for certificates, and see what became of them.",
     "certificate": "List, show, fetch and revoke certificates.",
     "crl": "Show and fetch certificate revocation lists.",

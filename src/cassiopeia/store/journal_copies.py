@@ -147,6 +147,16 @@ class JournalCopies:
             row = _chunk(connection, signer_id, index)
         return None if row is None else _logs_in(row)[index - row.first].entry
 
+    def stored(self, signer_id: int, index: int) -> tuple[int, list[Log]] | None:
+        """Return the row that holds this entry: the index of its first one, and all of them as they are kept.
+
+        Parts that stand in other tables are left empty. None behind the last entry; raises OperatorError when rows are
+        missing.
+        """
+        with self._database.read() as connection:
+            row = _chunk(connection, signer_id, index)
+        return None if row is None else (row.first, _logs_in(row))
+
     def saved_logs(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """Which of these logs `signing_log` has, each named by the SHA-256 of all of it."""
         if not digests:

@@ -1,0 +1,125 @@
+"""The publisher as a process: one thread that watches the store, and one loop that answers whoever asks.
+
+Ends by itself when it is told to (SIGTERM, SIGINT), and lets go what is under way. It holds no CA key, writes nothing
+but requests for its own certificates into the store, and nothing at all into what it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from cassiopeia.config.publisher import HttpAddress, PublisherConfig
+from cassiopeia.errors import OperatorError
+from cassiopeia.publisher.answering import Answerer
+from cassiopeia.publisher.key import load_responder_key
+from cassiopeia.publisher.responder import Responder
+from cassiopeia.publisher.site import Site
+from cassiopeia.publisher.watching import Watch
+from cassiopeia.store.database import Store
+
+_log = logging.getLogger(__name__)
+
+# More than this at once are told to come again (503); each costs some kilobytes.
+_MAXIMUM_CONNECTIONS: Final = 512
+_WAITING_CONNECTIONS: Final = 256
+_KEEP_ALIVE_S: Final = 5
+_STOP_TIME_LIMIT_S: Final = 5
+
+
+class PublisherService:
+    """One publisher; opens its socket when it is made, so that a wrong address is heard of at once."""
+
+    def __init__(self, config: PublisherConfig, store: Store) -> None:
+        key = load_responder_key(config.key)
+        if not config.directory.is_dir():
+            raise OperatorError(
+                f"{config.directory}: there is no such directory; http.directory has to name what the client publishes"
+            )
+        answerer = Answerer(key, holds=config.holds)
+        self._watch = Watch(
+            config=config,
+            store=store,
+            responder=Responder(key, directory=config.certificates, store=store),
+            answerer=answerer,
+        )
+        site = Site(directory=config.directory, answerer=answerer, path=config.path, cached=config.cached)
+        self._socket = _listen(config.listen)
+        self._server = _Server(_uvicorn_config(site.application()))
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port, *_ = self._socket.getsockname()
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        _log.info("serving at %s", self.url)
+        watching = threading.Thread(target=self._watch.run, name="watch")
+        watching.start()
+        try:
+            asyncio.run(self._serve())
+        finally:
+            _log.info("stopping")
+            self._watch.stop()
+            watching.join()
+            self._socket.close()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._server.end)
+        await self._server.serve(sockets=[self._socket])
+
+
+class _Server(uvicorn.Server):
+    def end(self) -> None:
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are this process's own business: uvicorn would raise them again when it has ended."""
+        yield
+
+
+def _uvicorn_config(application: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # who asks about which certificate is nobody's business
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MAXIMUM_CONNECTIONS,
+        backlog=_WAITING_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_STOP_TIME_LIMIT_S,
+    )
+
+
+def _listen(address: HttpAddress) -> socket.socket:
+    """A socket in the place of this address; raises OperatorError."""
+    listening = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address.host, address.port))
+        listening.listen(_WAITING_CONNECTIONS)
+    except OSError as error:
+        listening.close()
+        raise OperatorError(
+            f"cannot listen at {address.host}:{address.port}: {error.strerror}; see http.listen in publisher.toml: is "
+            "another program there?"
+        ) from error
+    return listening
