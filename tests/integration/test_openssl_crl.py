@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,20 +120,16 @@ def test_a_revoked_certificate_is_revoked_and_another_is_not(tmp_path: Path) -> 
         assert ("certificate revoked" in done.stderr) == (not good)
 
 
-def test_a_full_crl_is_quick_and_sound(tmp_path: Path) -> None:
-    """21,400 entries: assembled and read in milliseconds, without an object for each."""
+def test_a_full_crl_is_sound(tmp_path: Path) -> None:
+    """21,400 entries; what they cost is counted in tests/unit/core/test_crl_long.py."""
     ca = make_ca("unassured_2026_2", key=p256_key())
     (tmp_path / "ca.pem").write_bytes(ca.pem)
     first = 1 << 120
     listed = entries(range(first, first + 21_400))
     assert len(listed) == 21_400 * 35
     authority = make_authority(ca)
-    make_crl(ca, listed)
-    begin = time.perf_counter()
     octets = make_crl(ca, listed)
     copy = crl.read_crl(octets)
-    took = time.perf_counter() - begin
-    assert took < 0.5  # about 0.01 s; a machine under load must not fail for it
     assert copy.entries == listed
     assert len(octets) < 1 << 20
     done = openssl("crl", "-inform", "DER", "-noout", "-CAfile", tmp_path / "ca.pem", stdin=octets)

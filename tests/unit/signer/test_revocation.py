@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,3 +207,39 @@ def test_a_pss_sub_ca_signs_its_crl_with_pss(journal: Journal) -> None:
     assert draft.algorithm.is_pss
     revocations.complete(draft, sign(rsa_key(), draft.algorithm, draft.tbs), now=NOW)
     assert full(revocations).algorithm == draft.algorithm
+
+
+def test_a_revocation_costs_the_same_behind_a_long_list(tmp_path: Path) -> None:
+    """Nothing is called for each entry that was there before."""
+
+    def calls_behind(count: int) -> int:
+        (tmp_path / f"{count}").mkdir()
+        journal = open_journal(tmp_path / f"{count}")
+        serials = record_issued(journal, *range(1, count + 1))
+        revocations = RevocationList(default_authority(), journal, lifetime=LIFETIME)
+        revoke(revocations, *serials[:-2])
+        before = sign_crl(revocations)
+        calls = 0
+
+        def note(_frame: object, event: str, _argument: object) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        def work(serial: int) -> None:
+            revoke(revocations, serial)
+            draft = revocations.draft(now=NOW)
+            record = revocations.complete(draft, b"s" * 70, now=NOW)
+            assert len(revocations.entries_since(before.number, before.tbs_hash, record)) in (35, 70)
+
+        work(serials[-2])
+        profile = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            work(serials[-1])
+        finally:
+            sys.setprofile(profile)
+        journal.close()
+        return calls
+
+    # Some lengths take another octet; one call for each of 54 more entries would show.
+    assert 10 < calls_behind(60) < calls_behind(6) + 20
