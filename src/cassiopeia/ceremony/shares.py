@@ -121,6 +121,23 @@ def check_share(share: Share, known: ShareSet, *, source: str) -> None:
         )
 
 
+def check_together(shares: Sequence[tuple[str, Share]]) -> None:
+    """Raise OperatorError unless these are shares of one set, and none is there twice."""
+    by_number: dict[int, str] = {}
+    first_source, first = shares[0]
+    for source, share in shares:
+        if (share.set_name, share.threshold) != (first.set_name, first.threshold):
+            raise OperatorError(
+                f"{source}: is a share of the set {share.set_name!r}, and {first_source} is one of {first.set_name!r}: "
+                "shares open a safe only with others of their own set"
+            )
+        if share.number in by_number:
+            raise OperatorError(
+                f"{source}: is share {share.number}, and so is {by_number[share.number]}: another one is needed instead"
+            )
+        by_number[share.number] = source
+
+
 def recover(shares: Sequence[tuple[str, Share]], known: ShareSet | None = None) -> bytes:
     """The secret, of shares with the places that they came from; raises OperatorError that names what is wrong.
 
@@ -133,26 +150,15 @@ def recover(shares: Sequence[tuple[str, Share]], known: ShareSet | None = None) 
     if known is not None:
         for source, share in shares:
             check_share(share, known, source=source)
-    # 2. All together: one set, no share twice, and enough of them.
-    first_source, first = shares[0]
-    by_number: dict[int, str] = {}
-    for source, share in shares:
-        if (share.set_name, share.threshold) != (first.set_name, first.threshold):
-            raise OperatorError(
-                f"{source}: is a share of the set {share.set_name!r}, and {first_source} is one of {first.set_name!r}: "
-                "shares open a safe only with others of their own set"
-            )
-        if share.number in by_number:
-            raise OperatorError(
-                f"{source}: is share {share.number}, and so is {by_number[share.number]}: another one is needed instead"
-            )
-        by_number[share.number] = source
+    # 2. All together.
+    check_together(shares)
+    _, first = shares[0]
     if len(shares) < first.threshold:
         raise OperatorError(
             f"{len(shares)} of the {first.threshold} shares that are needed: get {first.threshold - len(shares)} more "
             f"of the set {first.set_name!r}"
         )
-    # 3. The secret. The library takes exactly as many as are needed.
+    # 3. The secret: the library takes exactly as many as are needed.
     chosen = [share for _, share in shares][: first.threshold]
     try:
         secret: bytes = shamir_mnemonic.combine_mnemonics([" ".join(each.words) for each in chosen])

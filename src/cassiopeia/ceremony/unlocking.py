@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
 from cassiopeia.ceremony.record import KeptShares
-from cassiopeia.ceremony.safe import Safe, kept_record, open_safe, read_offline, read_secret
+from cassiopeia.ceremony.safe import BUNDLE_KEY_NAME, Safe, kept_record, open_safe, read_offline, read_secret
 from cassiopeia.ceremony.shares import Share, ShareSet, recover
-from cassiopeia.errors import OperatorError
+from cassiopeia.core.bundle import Bundle
+from cassiopeia.errors import OperatorError, PeerError
 
 PASSPHRASE_NAME: Final = "offline.passphrase"  # noqa: S105 - the name of a file
 """What the safe's passphrase is called where it is in a file: beside the offline bundle."""
@@ -54,6 +58,19 @@ def unlock(
             "give their files, or have their words asked for"
         )
     return OpenedSafe(safe=open_safe(bundle, secret=secret, source=str(offline)), secret=secret)
+
+
+def check_bundle_key(bundle: Bundle, path: Path, *, source: str) -> None:
+    """Raise OperatorError unless the bundle names the same bundle key as this file, which was kept elsewhere."""
+    try:
+        pinned = load_pem_public_key(path.read_bytes())
+        inside = load_pem_public_key(bundle.file(BUNDLE_KEY_NAME))
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read the bundle key: {error.strerror}") from error
+    except (ValueError, UnsupportedAlgorithm, PeerError) as error:
+        raise OperatorError(f"{path}: is no public key in PEM; name the {BUNDLE_KEY_NAME} of a machine") from error
+    if pinned != inside:
+        raise OperatorError(f"{source}: is signed by another bundle key than {path}: it is false, or another CA's")
 
 
 def as_share_set(kept: KeptShares) -> ShareSet:

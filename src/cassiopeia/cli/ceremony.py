@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from cassiopeia.cli.ceremony_share import share
+
 
 @click.group()
 def ceremony() -> None:
@@ -11,3 +13,6 @@ def ceremony() -> None:
 
     docs/ceremony.md is the checklist for the day.
     """
+
+
+ceremony.add_command(share)
