@@ -38,7 +38,7 @@ _PASSPHRASE_OCTETS: Final = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignerBundle:
-    """A signer's bundle. `passphrase` opens its keys; None where it has none, or where it is sealed in the bundle."""
+    """A signer's bundle. `passphrase` opens its keys (None: it has none); `is_sealed` when the bundle has it inside."""
 
     signer_id: int
     octets: bytes
@@ -72,7 +72,7 @@ def signer_bundle(outcome: Outcome, signer_id: int, *, now: dt.datetime) -> Sign
     return SignerBundle(
         signer_id=signer_id,
         octets=sign_bundle(bundle, safe.bundle_key),
-        passphrase=passphrase if sealed is None else None,
+        passphrase=passphrase,
         is_sealed=sealed is not None,
     )
 

@@ -164,6 +164,7 @@ class Work:
         """A root that was made just now."""
         self._keys[ROOT_NAME] = root.key
         self._add(ROOT_NAME, root.certificate, level="root", issuer=ROOT_NAME, key="safe")
+        self._certified.append(ROOT_NAME)
 
     def take(
         self,
@@ -328,6 +329,7 @@ class Work:
             key="safe",
             generation=generation,
         )
+        self._certified.append(name)
         return self._authority(name)
 
     def _make_time(
@@ -361,6 +363,7 @@ class Work:
             issuer_urls=(hierarchy.issuer_url(planned.name),),
             ocsp_urls=hierarchy.ocsp_urls,
         )
+        self._certified.append(planned.name)
 
     def _add(self, name: str, certificate: x509.Certificate, **said: object) -> None:
         known = {
@@ -372,7 +375,6 @@ class Work:
         }
         self._authorities[name] = msgspec.convert(known, KnownAuthority)
         self._certificates[name] = certificate
-        self._certified.append(name)
 
 
 _REASON_FLAGS: Final = {

@@ -50,6 +50,9 @@ from cassiopeia.core.bundle import (
 from cassiopeia.errors import OperatorError, PeerError
 
 SECRET_OCTETS: Final = 32
+OFFLINE_NAME: Final = "offline.bundle"
+PASSPHRASE_NAME: Final = "offline.passphrase"  # noqa: S105 - the name of a file
+SHARES_DIRECTORY: Final = "shares"
 BUNDLE_KEY_NAME: Final = "bundle-key.pem"
 
 _BUNDLE_PRIVATE: Final = "keys/bundle.key"
