@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from cassiopeia.ceremony.record import KeptShares
-from cassiopeia.ceremony.safe import BUNDLE_KEY_NAME, Safe, kept_record, open_safe, read_offline, read_secret
+from cassiopeia.ceremony.safe import (
+    BUNDLE_KEY_NAME,
+    PASSPHRASE_NAME,
+    Safe,
+    kept_record,
+    open_safe,
+    read_offline,
+    read_secret,
+)
 from cassiopeia.ceremony.shares import Share, ShareSet, recover
 from cassiopeia.core.bundle import Bundle
 from cassiopeia.errors import OperatorError, PeerError
-
-PASSPHRASE_NAME: Final = "offline.passphrase"  # noqa: S105 - the name of a file
-"""What the safe's passphrase is called where it is in a file: beside the offline bundle."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
