@@ -41,6 +41,7 @@ IMPATIENT = {
     "cassiopeia.client.worker._ANSWER_TIME_LIMIT_S": 1.0,
     "cassiopeia.client.worker._RESET_TIME_LIMIT_S": 0.4,
     "cassiopeia.client.worker._POLL_S": 0.05,
+    "cassiopeia.client.leases._LOOK_EVERY_S": 0.05,
     "cassiopeia.client.worker._RECONNECT_FIRST_S": 0.1,
     "cassiopeia.client.worker._RECONNECT_LAST_S": 0.3,
     "cassiopeia.client.worker._STATUS_EVERY_S": 1.0,

@@ -21,7 +21,7 @@ YEAR_S = 365 * DAY_S
 # How soon a client asks again that was told to come back in five minutes.
 EAGER = {"cassiopeia.client.patience._LONGEST_TOLD_S": 0.5, "cassiopeia.client.worker._STATUS_SOON_S": 0.1}
 # A client that does not renew its leases, which are over in a moment.
-FORGETFUL = {"cassiopeia.client.worker._LEASE_S": 0.1, "cassiopeia.client.worker._ANSWER_TIME_LIMIT_S": 60.0}
+FORGETFUL = {"cassiopeia.client.leases.LEASE_S": 0.1, "cassiopeia.client.worker._ANSWER_TIME_LIMIT_S": 60.0}
 
 
 def states(system: FaultySystem, identifiers: list[bytes]) -> set[str]:

@@ -13,13 +13,13 @@ import os
 import random
 import selectors
 import time
-from typing import Any, TypedDict
+from typing import Any
 
-from cassiopeia.client.company import Company, Next
 from cassiopeia.client.crl_sync import CrlSync
 from cassiopeia.client.evidence import NonceKeeper, say_what_is_demanded
 from cassiopeia.client.issuance import Issuance
 from cassiopeia.client.journal_copy import JournalCopy
+from cassiopeia.client.leases import Leases
 from cassiopeia.client.lint import Lint
 from cassiopeia.client.lint_pool import LintPool, require_linter
 from cassiopeia.client.orders import OrderCourier
@@ -39,15 +39,11 @@ from cassiopeia.protocol.limits import Limits
 from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.store.database import Store
-from cassiopeia.store.records import Postponement, SignJob
 from cassiopeia.termination import Termination
 
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
-_LEASE_S = 120.0
-_SMALLEST_BATCH_JOBS = 4
-_BACKLOG_OCTETS = 8 * 1024
 _STATUS_EVERY_S = 30.0
 _STATUS_SOON_S = 1.0  # while the signer is about to begin
 _ANSWER_TIME_LIMIT_S = 60.0
@@ -61,17 +57,7 @@ _RECONNECT_LAST_S = 30.0
 # Behind a version 1 session that ended without an answer: what failed has a delay of its own, others shall not wait.
 _RECONNECT_VERSION_1_S = 2.0
 _DRAIN_PATIENCE_S = 30.0
-_NO_SIGNER = 0
 _CRL_RENEW_AFTER = dt.timedelta(hours=24)
-
-
-class _LeaseTerms(TypedDict):
-    """Which jobs are for this client."""
-
-    signer_id: int | None
-    authorities: list[str]
-    certificates: bool
-    nonces: tuple[bytes, ...]
 
 
 class SignerClient:
@@ -103,7 +89,6 @@ class SignerClient:
         self._line: Line | None = None
         self._greeted: Session | None = None
         self._session_used = False
-        self._in_hand: list[SignJob] = []  # version 1 opens a session for the job that it has in hand
         self._signer_id: int | None = None
         self._window = config.window if config.version > 1 else 1
         self._session_open = False
@@ -125,13 +110,20 @@ class SignerClient:
         )
         self._orders = OrderCourier(store=store)
         self._nonces = NonceKeeper(store=store, journal_keys=config.journal_keys)
-        self._company = Company(suspect_waits=self._suspect_waits)
+        self._leases = Leases(
+            queue=store.queue,
+            owner=self._owner,
+            authorities=self._authorities,
+            version=config.version,
+            journal=self._journal,
+            nonces=self._nonces,
+            issuance=self._issuance,
+            crl_sync=self._crl_sync,
+            clock=_now,
+        )
         self._last_word: tuple[Any, ...] | None = None
         self._events: list[Event] = []
         self._session_has_ended = False
-        self._batch_jobs = _SMALLEST_BATCH_JOBS
-        self._next_lease = 0.0
-        self._next_renewal = 0.0
         self._next_status = 0.0
         self._seeking_since: float | None = None
         self._owes_release = False
@@ -212,7 +204,7 @@ class SignerClient:
         if (
             not in_touch
             or self._issuance.under_way
-            or self._in_hand
+            or self._leases.in_hand
             or self._crl_sync.busy
             or self._orders.busy
             or self._crl_sync.due(now=now)
@@ -254,7 +246,7 @@ class SignerClient:
         self._events.clear()
         self._issuance.forget()
         self._journal.line_lost()
-        self._in_hand.clear()
+        self._leases.in_hand.clear()
         self._crl_sync.forget()
         self._orders.forget()
         self._nonces.forget()
@@ -276,7 +268,7 @@ class SignerClient:
         try:
             link = open_link(self._config.connect)
         except Unavailable as error:
-            self._let_go()
+            self._leases.let_go(now=_now())
             self._back_off(str(error))
             return
         self._line = Line(
@@ -317,12 +309,13 @@ class SignerClient:
         if session is not None and self._version == 1:
             self._work_version_1(line, session, now)
         elif session is not None:
-            self._renew_leases(now)
-            jobs = self._lease(line, session, now)
+            self._leases.renew(now=now)
+            room = min(self._window - self._issuance.under_way, session.capacity)
+            jobs = self._leases.take(room=room, window=self._window, backlog=line.backlog, now=now)
             self._nonces.send(session, now=now)
             self._send_orders(session)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
-            self._crl_sync.send(session, now=now, alone=self._company.alone)
+            self._crl_sync.send(session, now=now, alone=self._leases.company.alone)
             self._ask_status(session)
             self._journal.send(session)
             self._issuance.send(session, jobs)
@@ -332,7 +325,7 @@ class SignerClient:
             if self._session_has_ended:
                 self._session_lost()
             self._line = None
-            self._let_go()
+            self._leases.let_go(now=now)
             self._back_off()
 
     def _take_answers(self, events: list[Event], now: dt.datetime) -> None:
@@ -428,7 +421,7 @@ class SignerClient:
         if hello.signer_id is None or not 1 <= hello.signer_id <= HIGHEST_SIGNER_ID or not hello.limits.open_requests:
             raise PeerError("the signer's hello names no signer, or lets nothing in")
         self._window = min(self._config.window, hello.limits.open_requests)
-        self._signer_id = hello.signer_id
+        self._signer_id = self._leases.signer_id = hello.signer_id
         self._journal.opened(hello.signer_id, hello.present_head)
         self._is_open()
 
@@ -444,78 +437,6 @@ class SignerClient:
         self._next_status = 0.0
         _log.info("session open with the signer at %s, protocol version 2", self._config.connect)
 
-    def _lease(self, line: Line, session: Session, now: dt.datetime) -> list[SignJob]:
-        """Take as many jobs as the window has room for, in batches that grow while the line takes all at once.
-
-        On a slow line confirmations, revocations and questions must not wait behind hundreds of requests.
-        """
-        company = self._choose()
-        if company is not Next.MANY:
-            return self._take_suspect(now) if company is Next.SUSPECT else []
-        room = min(self._window - self._issuance.under_way, session.capacity)
-        if room < max(1, self._window // 4) or line.backlog > _BACKLOG_OCTETS:
-            return []
-        self._batch_jobs = _SMALLEST_BATCH_JOBS if line.backlog else min(2 * self._batch_jobs, self._window)
-        return self._take_jobs(min(room, self._batch_jobs), now)
-
-    def _renew_leases(self, now: dt.datetime) -> None:
-        """Hold on to what is under way: on a slow line, or with a busy signer, a request may take minutes."""
-        if time.monotonic() < self._next_renewal:
-            return
-        self._next_renewal = time.monotonic() + _LEASE_S / 3
-        job_ids = [*self._issuance.job_ids, *self._crl_sync.job_ids]
-        if job_ids:
-            self._store.queue.renew(self._owner, job_ids, lease_s=_LEASE_S, now=now)
-
-    def _take_jobs(self, room: int, now: dt.datetime) -> list[SignJob]:
-        """Lease up to so many jobs; those for CRLs go where they belong, the others are returned."""
-        if time.monotonic() < self._next_lease:
-            return []
-        jobs = self._store.queue.lease(self._owner, limit=room, lease_s=_LEASE_S, now=now, **self._lease_terms())
-        if not jobs:
-            self._next_lease = time.monotonic() + _POLL_S
-            self._company.found_nothing()
-        sign_jobs = []
-        for job in jobs:
-            if isinstance(job, SignJob):
-                sign_jobs.append(job)
-            else:
-                self._crl_sync.take(job, now=now)
-        return sign_jobs
-
-    def _lease_terms(self) -> _LeaseTerms:
-        return {
-            # Version 1 does not say which signer it is: jobs that belong to one are not for it.
-            "signer_id": self._signer_id if self._version > 1 else _NO_SIGNER,
-            "authorities": list(self._authorities),
-            "certificates": self._version == 1 or self._journal.may_issue,
-            "nonces": self._nonces.valid,
-        }
-
-    def _choose(self) -> Next:
-        under_way = bool(self._issuance.under_way) or self._crl_sync.under_way
-        return self._company.choose(under_way=under_way, holds=self._holds, long=self._crl_sync.fetches_full)
-
-    def _holds(self, job_id: int) -> bool:
-        in_hand = (each.id for each in self._in_hand)
-        return job_id in (*self._issuance.job_ids, *self._crl_sync.job_ids, *in_hand)
-
-    def _suspect_waits(self) -> bool:
-        return self._store.queue.suspect_waits(now=_now(), **self._lease_terms())
-
-    def _take_suspect(self, now: dt.datetime) -> list[SignJob]:
-        """As `_take_jobs`, with one job that is to be alone."""
-        job = self._store.queue.lease_suspect(self._owner, lease_s=_LEASE_S, now=now, **self._lease_terms())
-        if job is None:
-            self._company.found_no_suspect()
-            return []
-        _log.info("job %d is tried alone: it was in the hands of a client that died, or of a signer", job.id)
-        self._company.took(job.id)
-        if isinstance(job, SignJob):
-            return [job]
-        self._crl_sync.take(job, now=now)
-        return []
-
     def _work_version_1(self, line: Line, session: Session, now: dt.datetime) -> None:
         """A session of version 1 carries one certificate, or one revocation and, if need be, the full CRL behind it."""
         if self._issuance.under_way or self._crl_sync.under_way:
@@ -527,18 +448,16 @@ class SignerClient:
         if not self._has_work(now):
             line.end()
             return
-        if not self._crl_sync.send(session, now=now, at_most=1, alone=self._company.alone):
-            jobs, self._in_hand = self._in_hand, []
+        if not self._crl_sync.send(session, now=now, at_most=1, alone=self._leases.company.alone):
+            jobs, self._leases.in_hand = self._leases.in_hand, []
             self._issuance.send(session, jobs)
         self._session_used = bool(self._issuance.under_way) or self._crl_sync.under_way
 
     def _has_work(self, now: dt.datetime) -> bool:
         """Whether there is something to open a version 1 session for; CRLs go first, a certificate is taken in hand."""
-        if not self._crl_sync.due(now=now) and not self._in_hand:
-            company = self._choose()
-            if company is not Next.NOTHING:
-                self._in_hand = self._take_suspect(now) if company is Next.SUSPECT else self._take_jobs(1, now)
-        return bool(self._in_hand) or self._crl_sync.due(now=now)
+        if not self._crl_sync.due(now=now):
+            self._leases.take_in_hand(now=now)
+        return bool(self._leases.in_hand) or self._crl_sync.due(now=now)
 
     def _send_orders(self, session: Session) -> None:
         if self._signer_id is not None:
@@ -556,7 +475,7 @@ class SignerClient:
         waits = not self._session_open or self._issuance.under_way or self._crl_sync.under_way
         if line.unanswered_s > limit_s or (waits and line.silent_s > limit_s):
             line.close("the signer keeps silent")
-        limit_s = _ALONE_TIME_LIMIT_S if self._company.waits else _REQUEST_TIME_LIMIT_S
+        limit_s = _ALONE_TIME_LIMIT_S if self._leases.company.waits else _REQUEST_TIME_LIMIT_S
         if self._issuance.longest_wait_s > limit_s or self._crl_sync.overdue:
             line.close("the signer answers, but leaves one request unanswered")
 
@@ -575,16 +494,6 @@ class SignerClient:
         else:
             self._issuance.left_unanswered(now=now)
             self._crl_sync.left_unanswered(now=now)
-
-    def _let_go(self) -> None:
-        """What was taken in hand for a version 1 session that there is not: others may reach their signer."""
-        jobs, self._in_hand = self._in_hand, []
-        if jobs:
-            reason = "the signer could not be reached"
-            postponements = [
-                Postponement(job_id=each.id, delay_s=0, counts=False, reason=reason, lengthens=False) for each in jobs
-            ]
-            self._store.queue.retry_later(self._owner, postponements, now=_now())
 
     def _back_off(self, reason: str = "") -> None:
         """Wait before the next try, longer each time, and never in step with others."""

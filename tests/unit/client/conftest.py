@@ -12,6 +12,7 @@ from tests.support.client_loop import Client
 from tests.support.signer import Front
 from tests.support.syncing import front_with_crl
 
+from cassiopeia.client import leases
 from cassiopeia.client import worker as worker_module
 from cassiopeia.store.database import Store, open_store, upgrade
 
@@ -43,6 +44,7 @@ def make(
 ) -> Iterator[Callable[..., Client]]:
     """Make a client's loop, with changes of its configuration, that is impatient to ask and to connect."""
     monkeypatch.setattr(worker_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(leases, "_LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(worker_module, "_RECONNECT_FIRST_S", 0.01)
     made: list[Client] = []
 

@@ -348,7 +348,7 @@ def test_over_version_1_what_was_taken_in_hand_is_put_back_when_nobody_answers(
         return record is not None and record.last_error == "the signer could not be reached"
 
     client.run_until(is_put_back)
-    assert not client.client._in_hand
+    assert not client.client._leases.in_hand
     client.signer.listen()
     client.run_until_issued(1)
 
