@@ -6,7 +6,8 @@ Owns the layout of the directory:
     signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key, journal key
     client/    client.toml and all that it names: certificates, profiles, link key, the store; never a CA key
     validator/ validator.toml and all that it names: its own key, which the signer has pinned, and profiles
-    client/public/   what a web server serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
+    publisher/ publisher.toml and all that it names: the key that signs OCSP answers, which the signer has pinned
+    client/public/   what the publisher serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
     run/       the Unix socket between the two
 
 It decides nothing about certificates (`hierarchy`, `key_ceremony`) and knows no table of the store.
@@ -41,9 +42,12 @@ from cassiopeia.config import (
     load_signer_config,
     load_validator_config,
 )
+from cassiopeia.config.publisher import load_publisher_config
 from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.errors import OperatorError
+from cassiopeia.publisher.installation import PublisherFiles, write_publisher
+from cassiopeia.publisher.key import load_responder_key
 from cassiopeia.signer.machine import (
     JOURNAL_PUBLIC,
     PASSPHRASE,
@@ -61,6 +65,8 @@ from cassiopeia.validation.key import read_public_pem as read_validator_pem
 _EXAMPLE_HOST: Final = "pki.example.org"
 # The name of the validator that is made, and of its directory.
 _VALIDATOR: Final = "validator"
+# The same of the publisher.
+_PUBLISHER: Final = "publisher"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +98,7 @@ class Installation:
     client_config: Path
     client_version_1_config: Path | None
     validator_config: Path
+    publisher_config: Path
     public_directory: Path
     by_level: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     profiles: tuple[str, ...]
@@ -171,6 +178,7 @@ def initialise(
         client_config=directory / "client" / "client.toml",
         client_version_1_config=directory / "client" / "client-v1.toml" if version_1 else None,
         validator_config=directory / _VALIDATOR / "validator.toml",
+        publisher_config=directory / _PUBLISHER / "publisher.toml",
         public_directory=directory / "client" / "public",
         by_level=(
             (ceremony.root.name,),
@@ -248,6 +256,7 @@ def _write_machines(plan: _Plan) -> None:
     signer = files.make_directory(plan.directory / "signer")
     client = files.make_directory(plan.directory / "client", mode=files.PASSAGE_DIRECTORY)
     validator = files.make_directory(plan.directory / _VALIDATOR)
+    publisher = files.make_directory(plan.directory / _PUBLISHER)
     # 1. Their own keys first: each is then told those of the others. The validator finds the client's store beside it.
     write_signer_keys(signer, version_1=plan.version_1)
     journal = (signer / JOURNAL_PUBLIC).read_bytes()
@@ -257,6 +266,14 @@ def _write_machines(plan: _Plan) -> None:
             name=_VALIDATOR,
             store_url="sqlite:///../client/store.sqlite",
             profiles=plan.profiles,
+            journal_keys={"journal": journal},
+        ),
+    )
+    responder = write_publisher(
+        publisher,
+        PublisherFiles(
+            store_url="sqlite:///../client/store.sqlite",
+            public_directory="../client/public",
             journal_keys={"journal": journal},
         ),
     )
@@ -276,6 +293,7 @@ def _write_machines(plan: _Plan) -> None:
             operators=plan.operators,
             quorum=plan.quorum,
             validators={_VALIDATOR: (own, STATEMENT_KINDS), **plan.validators},
+            responders={_PUBLISHER: responder},
         ),
     )
     # 2. What comes from the ceremony.
@@ -284,7 +302,8 @@ def _write_machines(plan: _Plan) -> None:
         for name, text in plan.profiles.items():
             files.write_file(profiles / f"{name}.toml", text, mode=files.PUBLIC)
     _write_signer_authorities(plan, signer)
-    _write_client_authorities(plan, client)
+    for side in (client, publisher):
+        _write_client_authorities(plan, side)
 
 
 def _write_signer_authorities(plan: _Plan, signer: Path) -> None:
@@ -299,6 +318,7 @@ def _write_signer_authorities(plan: _Plan, signer: Path) -> None:
 
 
 def _write_client_authorities(plan: _Plan, client: Path) -> None:
+    """What everybody but the signer knows of the CAs."""
     for authority in plan.ceremony.authorities:
         pem = authority.certificate.public_bytes(Encoding.PEM)
         files.write_file(client / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
@@ -335,6 +355,9 @@ def _prove(plan: _Plan) -> None:
     validator_config = load_validator_config(plan.directory / _VALIDATOR / "validator.toml")
     load_profiles(validator_config.profiles)
     load_validator_key(validator_config.key)
+    publisher_config = load_publisher_config(plan.directory / _PUBLISHER / "publisher.toml")
+    load_authorities(publisher_config.authorities)
+    load_responder_key(publisher_config.key)
     if plan.version_1:
         load_client_config(client / "client-v1.toml")
     upgrade(client_config.store_url)

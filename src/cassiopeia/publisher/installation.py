@@ -64,8 +64,8 @@ def make_publisher(directory: Path, client: ClientConfig, *, listen: str, key_al
         }
         if not keys:
             raise OperatorError(
-                f"{client.source}: names no journal key; OCSP answers are made from the journal, which only version 2 of "
-                "the protocol has"
+                f"{client.source}: names no journal key; OCSP answers are made from the journal, and version 1 of "
+                "the protocol has none"
             )
         bundle_key = client.bundles.key_file
         given = PublisherFiles(

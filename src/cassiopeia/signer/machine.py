@@ -33,7 +33,8 @@ class SignerFiles:
     """What a signer is given.
 
     Keys are public ones (PEM) by their names: `peers` are the link certificates of its client (`client`, and for
-    version 1 `client-v1`), then `operators`, and `validators` with the kinds of statement that they may make.
+    version 1 `client-v1`), then `operators`, `validators` with the kinds of statement that they may make, and
+    `responders`, the only keys that are certified as those of OCSP responders.
     `version_1_profiles` is None when the signer refuses version 1 of the protocol.
     """
 
@@ -44,6 +45,7 @@ class SignerFiles:
     operators: Mapping[str, bytes] = field(default_factory=dict)
     quorum: int = 1
     validators: Mapping[str, tuple[bytes, Sequence[str]]] = field(default_factory=dict)
+    responders: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def write_signer_keys(directory: Path, *, version_1: bool = False) -> None:
@@ -74,6 +76,10 @@ def write_signer_configuration(directory: Path, given: SignerFiles) -> None:
         operators = files.make_directory(directory / "operators")
         for name, pem in given.operators.items():
             files.write_file(operators / f"{name}.pem", pem, mode=files.PUBLIC)
+    if given.responders:
+        responders = files.make_directory(directory / "responders")
+        for name, pem in given.responders.items():
+            files.write_file(responders / f"{name}.pem", pem, mode=files.PUBLIC)
     files.write_file(directory / CONFIGURATION, _signer_toml(given), mode=files.PUBLIC)
 
 
@@ -148,6 +154,11 @@ def _signer_toml(given: SignerFiles) -> str:
         operators = {toml_value([f"operators/{name}.pem" for name in given.operators])}
         quorum = {given.quorum}
         """
+    ocsp = f"""
+        # Which keys are certified as those of OCSP responders (cassiopeia publisher).
+        [ocsp]
+        responders = {toml_value([f"responders/{name}.pem" for name in given.responders])}
+        """
     validators = """
         # Whose statements are believed, and of which kinds (cassiopeia validator).
         """
@@ -156,6 +167,7 @@ def _signer_toml(given: SignerFiles) -> str:
         *([] if given.version_1_profiles is None else [version_1]),
         rest,
         *([orders] if given.operators else []),
+        *([ocsp] if given.responders else []),
         validators,
     ]
     tables = "\n".join(pinning_toml(name, kinds) for name, (_, kinds) in given.validators.items())
