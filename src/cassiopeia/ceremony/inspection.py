@@ -12,7 +12,7 @@ import datetime as dt
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from cassiopeia.ceremony.lint_tasks import CERTIFICATE, CRL, ArtefactTask, Remark, read_findings, write_tasks
@@ -88,21 +88,39 @@ def check_chain(certificates: Mapping[str, bytes], issuers: Mapping[str, str]) -
     issuer that is not among them: then it is the top, and what is above it is not looked at.
     """
     read = {name: read_certificate(octets, source=name) for name, octets in certificates.items()}
+    by_key: dict[bytes, str] = {}
+    by_serial: dict[tuple[bytes, int], str] = {}
     for name, certificate in read.items():
         issuer = issuers[name]
         _check_ca(certificate, name)
         if issuer in read:
             _check_issued(certificate, name, read[issuer], issuer)
+        # Keys and serial numbers are made at random: two that are the same were not.
+        other = by_key.setdefault(_public_octets(certificate.public_key()), name)
+        if other != name:
+            raise OperatorError(f"{name}: has the same key as {other}: look at this machine's random numbers")
+        other = by_serial.setdefault((certificate.issuer.public_bytes(), certificate.serial_number), name)
+        if other != name:
+            raise OperatorError(f"{name}: has the same serial number as {other}")  # RFC 5280 4.1.2.2
 
 
-def check_crl(octets: bytes, *, name: str, issuer: bytes, number: int, now: dt.datetime) -> Crl:
+def check_crl(
+    octets: bytes,
+    *,
+    name: str,
+    issuer: bytes,
+    number: int,
+    now: dt.datetime,
+    revoked: Collection[int] | None = None,
+) -> Crl:
     """Read a CRL (DER) and check that it is this CA's (certificate, DER), with this number, and good now.
 
-    Raises OperatorError.
+    `revoked` are the serial numbers that it has to list, and no others. Raises OperatorError.
     """
     certificate = read_certificate(issuer, source=name)
     try:
         found = crl.read_crl(octets)
+        listed = sorted(crl.entry_serials(found.entries))
         algorithms.verify(certificate.public_key(), found.algorithm, found.signature, found.tbs)
     except PeerError as error:
         raise OperatorError(f"{name}: its CRL is wrong: {error}") from error
@@ -112,6 +130,8 @@ def check_crl(octets: bytes, *, name: str, issuer: bytes, number: int, now: dt.d
         raise OperatorError(f"{name}: its CRL names another key than that of its certificate")  # RFC 5280 5.2.1
     if found.number != number:
         raise OperatorError(f"{name}: its CRL has the number {found.number}, and {number} comes next")
+    if revoked is not None and listed != sorted(revoked):
+        raise OperatorError(f"{name}: its CRL does not list exactly what was revoked")
     if not found.this_update <= now < found.next_update:
         raise OperatorError(
             f"{name}: its CRL is good from {found.this_update:%Y-%m-%d} to {found.next_update:%Y-%m-%d}, which is not "
@@ -149,8 +169,7 @@ def unlock_key(pem: bytes, passphrase: bytes, *, name: str) -> CertificateIssuer
 def prove_key(key: CertificateIssuerPrivateKeyTypes, *, name: str, certificate: bytes) -> None:
     """Raise OperatorError unless the key is that of the certificate (DER), and a signature by it verifies."""
     theirs = read_certificate(certificate, source=name).public_key()
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != theirs.public_bytes(*form):
+    if _public_octets(key.public_key()) != _public_octets(theirs):
         raise OperatorError(f"the key of {name} does not fit its certificate")
     # RFC 2986: a certification request is signed with the key that it is for, whatever its kind.
     digest = hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else None
@@ -207,6 +226,26 @@ def _check_issued(certificate: x509.Certificate, name: str, issuer: x509.Certifi
     above, own = _path_length(issuer), _path_length(certificate)
     if issuer_name != name and above is not None and (own is None or own >= above):
         raise OperatorError(f"{name}: its path length does not fit below {issuer_name}")
+    # 5. What it is for.
+    _check_usages(certificate, name, issuer, issuer_name)
+
+
+def _check_usages(certificate: x509.Certificate, name: str, issuer: x509.Certificate, issuer_name: str) -> None:
+    """What the CA above may not vouch for, nothing below it may: so browsers and mail readers reckon."""
+    above, own = _extended_key_usage(issuer), _extended_key_usage(certificate)
+    if above is not None and (own is None or not own <= above):
+        raise OperatorError(f"{name}: its certificate is for more than that of {issuer_name} is (extended key usage)")
+
+
+def _extended_key_usage(certificate: x509.Certificate) -> set[x509.ObjectIdentifier] | None:
+    try:
+        return set(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _public_octets(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _path_length(certificate: x509.Certificate) -> int | None:
