@@ -23,13 +23,16 @@ def run(config_path: Path, verbose: bool, log_format: str) -> None:
     """Serve the one line of this signer until SIGTERM or Ctrl-C.
 
     The signer unlocks its keys by itself (passphrase file or systemd credential), judges each request that the client
-    brings, and uses a CA key only after the client has saved the log. Its configuration is signer.toml.
+    brings, and uses a CA key only after the client has saved the log. Its configuration is signer.toml. An installed
+    bundle that changes is taken over while the signer runs; so is every other file at SIGHUP.
     """
     from cassiopeia.config import load_signer_config  # noqa: PLC0415 - `--help` must not load the crypto library
     from cassiopeia.signer.service import Signer  # noqa: PLC0415 - as above
+    from cassiopeia.termination import reload_deferred  # noqa: PLC0415 - as above
 
     set_up_logging(verbose=verbose, log_format=log_format)
-    Signer(load_signer_config(config_path), config_path=config_path).run()
+    with reload_deferred():
+        Signer(load_signer_config(config_path), config_path=config_path).run()
 
 
 @signer.command(short_help="Make a lost journal again from the client's copy.")

@@ -104,6 +104,10 @@ class Connection:
         """Pin of the newest session's peer in hex; empty before the first."""
         return self._peer_pin
 
+    def follow(self, *, tls: LinkTls, limits: Limits) -> None:
+        """Begin every further session with these: a serial line goes on for ever, and its credentials may change."""
+        self._tls, self._limits = tls, limits
+
     def receive(self, octets: bytes) -> list[Event]:
         """Take octets from the line; return what the session makes of them, or raise PeerError (see the class)."""
         if self.closed:

@@ -102,6 +102,10 @@ class Caps:
         self._windows = {cap: Window() for cap in limits}
         self._lines: dict[tuple[str, str], _Line] = {}
 
+    def follow(self, limits: Mapping[str, int]) -> None:
+        """Judge by these limits from now on; what was counted stays counted."""
+        self._limits = limits
+
     def seed(self, journal: Journal, *, now: dt.datetime) -> None:
         """Count what the journal says of the last hour: called once, at the start, before anything is written."""
         counted = [

@@ -98,6 +98,10 @@ class Clock:
         """By how much operators have corrected the machine's clock."""
         return self._offset_s
 
+    def allow_leap(self, days: int) -> None:
+        """How far the clock may be ahead at a start, which is when it is asked."""
+        self._leap = dt.timedelta(days=days)
+
     def check(self, last_entry: dt.datetime | None) -> ClockVerdict:
         """Compare, given the time of the journal's newest entry (None: it is empty); cheap enough for every turn."""
         if self._verdict is None:

@@ -4,16 +4,52 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
 from cassiopeia.core.rules_document import RULES_DOCUMENT, PinnedValidator, RulesDocument, encode_rules_document
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """What the front process knows of one configuration; `digest` is the hash over its documents.
+
+    The digest is taken before all the rest is read, and a worker takes it afterwards: while both agree, nothing has
+    changed in between.
+    """
+
+    config: SignerConfig
+    digest: bytes
+    documents: Sequence[tuple[str, bytes]]
+    profiles: Mapping[str, Profile]
+    authorities: Mapping[str, Authority]
+    retention: dt.timedelta | None
+
+
+def load(config: SignerConfig) -> Loaded:
+    """Read all that the configuration names, but keys and credentials; raises `OperatorError`."""
+    try:
+        documents = configuration_documents(config)
+        profiles = load_profiles(config.profiles)
+        return Loaded(
+            config=config,
+            digest=_hash(documents),
+            documents=documents,
+            profiles=profiles,
+            authorities={each.authority.name: each.authority for each in own_entries(config)},
+            retention=retention(config, profiles),
+        )
+    except OSError as error:
+        raise OperatorError(
+            f"{error.filename or config.source}: cannot be read: {error.strerror}; let the signer's user read it"
+        ) from error
 
 
 def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
@@ -72,10 +108,11 @@ def retention(config: SignerConfig, profiles: Mapping[str, Profile]) -> dt.timed
 
 def configuration_documents(config: SignerConfig) -> list[tuple[str, bytes]]:
     """What the hash covers, by name: for the journal, so that a stranger can judge what was decided by it."""
+    own = own_entries(config)  # first of all, for it says best what is missing
     documents = [
         (path.name, path.read_bytes()) for path in [config.authorities, *sorted(config.profiles.glob("*.toml"))]
     ]
-    documents += [(f"{each.authority.name}.crt", each.authority.certificate) for each in own_entries(config)]
+    documents += [(f"{each.authority.name}.crt", each.authority.certificate) for each in own]
     documents.append((RULES_DOCUMENT, rules_document(config)))
     return documents
 
@@ -101,7 +138,11 @@ def rules_document(config: SignerConfig) -> bytes:
 
 def configuration_hash(config: SignerConfig) -> bytes:
     """SHA-256 over all that decides how requests are judged: the documents that the journal keeps of it."""
+    return _hash(configuration_documents(config))
+
+
+def _hash(documents: Sequence[tuple[str, bytes]]) -> bytes:
     digest = hashlib.sha256()
-    for name, content in configuration_documents(config):
+    for name, content in documents:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.digest()

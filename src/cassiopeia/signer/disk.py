@@ -81,6 +81,15 @@ class DiskReserve:
         """Whether the reserve is there to be given up."""
         return self._whole
 
+    def resize(self, reserve_octets: int) -> None:
+        """Keep so much back from now on."""
+        if reserve_octets == self._reserve_octets:
+            return
+        self._reserve_octets = reserve_octets
+        self._margin_octets = reserve_octets // _MARGIN_PART
+        self._last_octets = reserve_octets // _LAST_PART
+        self._look(first=True)
+
     def check(self) -> Unavailable | None:
         """Why nothing may be issued now, for want of room; None when there is enough. Looks once a second at most."""
         if self._clock() >= self._next_check:

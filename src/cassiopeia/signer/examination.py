@@ -97,6 +97,7 @@ class Examination:
 def main() -> None:
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # A front that has gone wants no answer.
     with socket.socket(fileno=int(sys.argv[1])) as stream, contextlib.suppress(ConnectionError):
         Examination(lambda: bound_memory(times=_GROWTH)).serve(stream)

@@ -14,7 +14,7 @@ import selectors
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cassiopeia.errors import PeerError
 from cassiopeia.signer.examination import Answer, Examine, Examined, Question, Remember, Remembered, read_answers
@@ -56,7 +56,8 @@ class Examiner:
     ) -> None:
         self._feed = feed
         self._count = count
-        self._also = also
+        self._also = list(also)
+        self._untold: list[bytes] = []
         self._selector = selector
         self._deliver = deliver
         self._command = command
@@ -84,6 +85,12 @@ class Examiner:
     def submit(self, task: int, modulus: bytes) -> None:
         self._waiting.append((task, modulus))
 
+    def remember(self, moduli: Iterable[bytes]) -> None:
+        """Compare with these as well, from the next message on."""
+        new = [modulus for modulus in moduli if modulus not in self._also]
+        self._also += new
+        self._untold += new
+
     def pump(self) -> None:
         """Start the process, feed it, hand it what waits; call after every turn of the loop."""
         if self._asked is None and self._known > self._look_at:
@@ -94,6 +101,9 @@ class Examiner:
             self._spawn()
         if self._asked is None and not self.ready:
             self._feed_more()
+        if self._asked is None and self._untold and self.ready:
+            untold, self._untold = self._untold, []
+            self._ask(Remember(moduli=untold))
         if self._asked is None and self.ready and self._waiting:
             count = min(1 if self._suspects else _BATCH_KEYS, len(self._waiting))
             self._suspects = max(0, self._suspects - count)
@@ -146,7 +156,7 @@ class Examiner:
     def _feed_more(self) -> None:
         if self._fed_up_to < 0:
             self._fed_up_to = 0
-            moduli = list(self._also)
+            moduli, self._untold = self._also, []
         else:
             rows = self._feed(self._fed_up_to, _FED_AT_ONCE)
             moduli = [modulus for _, modulus in rows]
@@ -165,6 +175,8 @@ class Examiner:
         answers: list[Answer] = read_answers(body)
         asked, self._asked = self._asked, None
         match asked, answers:
+            case Remember(), [Remembered(count=count)] if self.ready:
+                self._known = count
             case Remember(), [Remembered(count=count, library=library)]:
                 self._known = count
                 self._look_at = count + max(_MAXIMUM_SURPLUS, count)

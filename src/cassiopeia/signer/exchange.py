@@ -23,6 +23,7 @@ class Exchange:
     log_sent: bytes = b""
     decisions: int = 0
     restrictions: int = 0  # orders that restricted something, until this was given to a worker
+    judged_by: bytes = b""  # the configuration by which a worker decides, or has decided
 
     @property
     def name(self) -> bytes:

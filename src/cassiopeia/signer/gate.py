@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.core import certificate
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Unavailable
 from cassiopeia.journal import entry as entries
@@ -92,6 +93,17 @@ class Gate:
             self._halts.discard(code)
 
 
+def check_authority(intent: Intent, authority: Authority | None) -> None:
+    """Raise Unavailable for what was promised, and whose sub-CA signs no such certificates any more."""
+    if authority is None or (authority.retired and not _is_responder(intent)):
+        raise Unavailable(
+            f"the sub-CA {intent.signing_ca} was taken out of service after the certificate was promised: it is not "
+            "signed; ask for another one",
+            code="authority-retired",
+            retry_after_s=_ORDERED_RETRY_S,
+        )
+
+
 def check_order(intent: Intent, standing: Standing) -> None:
     """Raise Unavailable for what was decided, and by an order of the operators must not be signed now."""
     if intent.signing_ca in standing.halted_authorities:
@@ -115,6 +127,12 @@ def check_order(intent: Intent, standing: Standing) -> None:
                 code="key-blocked",
                 retry_after_s=_ORDERED_RETRY_S,
             )
+
+
+def _is_responder(intent: Intent) -> bool:
+    """Whether it is for an OCSP responder, who goes on as the CRLs do."""
+    part = entries.decode_part(entries.Requested, entries.decode_log(intent.log).parts[0])
+    return bool(part.ocsp_target_ca)
 
 
 def _provers(intent: Intent) -> tuple[bytes, ...]:

@@ -26,7 +26,7 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.exchange import Exchange, as_unavailable, log_text, profile_of, short
-from cassiopeia.signer.gate import Gate, check_order
+from cassiopeia.signer.gate import Gate, check_authority, check_order
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.key_history import KeyHistory
@@ -100,6 +100,22 @@ class IssuanceDesk:
         """Abandon what no session can confirm any more: called once, at start."""
         for intent in self._journal.index.open_intents():
             self._abandon(intent, code="restart", reason="the signer was started again", now=now)
+
+    def follow(self, *, configuration_hash: bytes, authorities: Mapping[str, Authority], now: dt.datetime) -> None:
+        """Judge by another configuration from here on. Intents stand, but for those of sub-CAs that issue no more.
+
+        What is being decided by the old one is decided anew.
+        """
+        self._configuration_hash, self._authorities = configuration_hash, authorities
+        deciding, self._deciding = list(self._deciding.values()), {}
+        for exchange in deciding:
+            self._in_decision.discard(exchange.name)
+            if self._session_lives(exchange):
+                exchange.decisions -= 1
+                self._decide(exchange, now=now)
+        issuing = {name for name, each in authorities.items() if not each.retired}
+        over = [intent for _, intent in self._intent_deadlines.values() if intent.signing_ca not in issuing]
+        self._end(over, code="authority-retired", reason="its sub-CA issues no more; it is decided anew", now=now)
 
     def restricted(self, now: dt.datetime) -> None:
         """An order has restricted something: whatever was decided before it, and is not confirmed yet, begins anew."""
@@ -214,7 +230,8 @@ class IssuanceDesk:
         """The key of this task was compared with all others; what was found stands in the history of keys."""
         deadline, exchange, decided, key = self._examining.pop(task)
         self._in_decision.discard(exchange.name)
-        if self._clock() > deadline and self._session_lives(exchange):
+        late = self._clock() > deadline or exchange.judged_by != self._configuration_hash
+        if late and self._session_lives(exchange):
             self._decide(exchange, now=now)
         else:
             self._record(exchange, decided, key, now=now)
@@ -246,7 +263,7 @@ class IssuanceDesk:
         return False
 
     def _decide(self, exchange: Exchange, *, now: dt.datetime) -> None:
-        exchange.restrictions = self._restrictions
+        exchange.restrictions, exchange.judged_by = self._restrictions, self._configuration_hash
         exchange.decisions += 1
         task = self._next_task()
         self._deciding[task] = exchange
@@ -445,9 +462,7 @@ class IssuanceDesk:
 
         Here they meet for the first time: what is journaled and released from now on are these octets, and no worker's.
         """
-        authority = self._authorities.get(intent.signing_ca)
-        if authority is None:
-            raise PeerError("a worker signed for a sub-CA that is not ours")
+        authority = self._authorities[intent.signing_ca]
         algorithm = algorithms.algorithm_from_der(intent.algorithm)
         algorithms.verify(authority.public_key, algorithm, signature, intent.tbs_certificate)
 
@@ -496,6 +511,7 @@ class IssuanceDesk:
 
     def _check_promised(self, intent: Intent) -> None:
         """Raise Unavailable for what was decided, and must not be signed by what has come since."""
+        check_authority(intent, self._authorities.get(intent.signing_ca))
         check_order(intent, self._standing())
         self._keys.check_promised(intent)
 

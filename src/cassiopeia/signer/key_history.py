@@ -31,9 +31,13 @@ class KeyHistory:
 
     def __init__(self, index: JournalIndex, *, own: Mapping[bytes, str] | None = None) -> None:
         self._index = index
-        self._own = {hashlib.sha256(modulus).digest(): name for modulus, name in (own or {}).items()}
+        self.follow(own or {})
         # By digest, in the order in which they were found: those that share a prime with each and matter to others.
         self._exposed: dict[bytes, frozenset[bytes]] = dict.fromkeys(index.exposed_keys(), frozenset())
+
+    def follow(self, own: Mapping[bytes, str]) -> None:
+        """These are the RSA moduli of the signer's sub-CAs from now on, each with its sub-CA's name."""
+        self._own = {hashlib.sha256(modulus).digest(): name for modulus, name in own.items()}
 
     def needs_examination(self, key: KeyIdentity) -> bool:
         """Whether it must be compared with all others first. What was certified before was compared then."""

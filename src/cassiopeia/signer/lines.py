@@ -77,6 +77,16 @@ class Lines:
                 request_limit_s=self._config.limits.request_seconds,
             )
 
+    def follow(self, config: SignerConfig, tls: LinkTls) -> None:
+        """Take connections as this configuration says; whoever it no longer pins is cut off."""
+        pins_change = (tls.own_pins, tls.peer_pins) != (self._tls.own_pins, self._tls.peer_pins)
+        self._config, self._tls = config, tls
+        for line in self.open_ones:
+            line.connection.follow(tls=tls, limits=config.limits)
+            if pins_change and _is_doubtful(line.connection, tls):
+                _log.warning("line: ended, for its peer is not pinned any more, or had not proved yet who it is")
+                line.end()
+
     def listen(self, *, wanted: bool) -> None:
         if self._listener is None:
             return
@@ -126,6 +136,13 @@ class Lines:
             on_session_end=self._on_session_end,
             on_failure=lambda reason: _log.warning("line: %s", reason),
         )
+
+
+def _is_doubtful(connection: Connection, tls: LinkTls) -> bool:
+    """Whether the peer is not one of these, or is about to be proved by other credentials."""
+    if connection.session is None:
+        return connection.handshake_started
+    return connection.peer_pin not in tls.peer_pins.get(connection.version, frozenset())
 
 
 def link_tls(config: SignerConfig) -> LinkTls:

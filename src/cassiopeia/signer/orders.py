@@ -61,13 +61,25 @@ class OrderDesk:
         self._clock = clock
         self._signer_id = signer_id
         self._boot_id = boot_id
+        self._restricted = restricted
+        self.in_force = _read_in_force(journal)
+        self.follow(operators=operators, quorum=quorum, authorities=authorities, validators=validators, caps=caps or {})
+
+    def follow(
+        self,
+        *,
+        operators: Collection[bytes],
+        quorum: int,
+        authorities: Collection[str],
+        validators: Collection[bytes],
+        caps: Mapping[str, int],
+    ) -> None:
+        """Obey these operators from now on, in what concerns these."""
         self._operators = operators
         self._quorum = quorum
         self._authorities = authorities
         self._validators = validators
-        self._caps = caps or {}
-        self._restricted = restricted
-        self.in_force = _read_in_force(journal)
+        self._caps = caps
 
     def requested(self, session: Session, handle: int, octets: bytes) -> None:
         """Obey or refuse; the answer goes out when it is durable what was done."""

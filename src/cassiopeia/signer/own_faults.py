@@ -1,13 +1,13 @@
 """What the signer has found wrong with itself since it was started, for its alarms.
 
 Nothing here is the fault of a request, and nothing of it ends by itself: each stays until somebody has looked, mended
-what it is, and started the signer again.
+what it is, and started the signer again or let it take its configuration over anew.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +20,11 @@ class OwnFaults:
         self._findings: dict[str, tuple[int, str]] = {}  # by profile: how many, and what was found last
         self._serials_taken = 0
         self._wrong_signatures: dict[str, int] = {}  # by sub-CA
+
+    def follow(self, unsound: Mapping[str, str], *, mended: Collection[str]) -> None:
+        """Another configuration is in force: what was found about the profiles that it has `mended` is over."""
+        self._unsound = dict(unsound)
+        self._findings = {name: found for name, found in self._findings.items() if name not in mended}
 
     def report(self) -> None:
         """Say in the log what is known at the start."""
@@ -51,7 +56,7 @@ class OwnFaults:
 
     def alarms(self) -> Iterable[str]:
         for profile, reason in sorted(self._unsound.items()):
-            yield f"profile {profile} issues nothing: {reason}; mend the profile, and start the signer again"
+            yield f"profile {profile} issues nothing: {reason}; mend the profile, and reload the signer"
         for profile, (count, message) in sorted(self._findings.items()):
             yield f"profile {profile}: {count} certificates were stopped by the signer's own lint; the last: {message}"
         if self._serials_taken:

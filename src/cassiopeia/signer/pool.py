@@ -68,6 +68,11 @@ class WorkerPool:
     """`count` workers of one configuration; `deliver` is called with every outcome, from the caller's loop.
 
     It raises PeerError for an outcome that no sound worker would give: that worker is then replaced.
+
+    The configuration is that of `config_path`, with the `installation` in the place of the installed bundle if there is
+    one: so workers that are replaced know what the others do, whatever was installed meanwhile. A pool that is on trial
+    calls `unusable` with the reason as soon as a worker cannot work with this configuration; any other waits for what
+    may come, and otherwise raises OperatorError.
     """
 
     def __init__(
@@ -79,8 +84,13 @@ class WorkerPool:
         selector: selectors.BaseSelector,
         deliver: Callable[[Outcome], None],
         command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.worker"),
+        installation: Path | None = None,
+        unusable: Callable[[str], None] | None = None,
     ) -> None:
         self._config_path = config_path
+        self._installation = installation
+        self._unusable = unusable
+        self._heir: WorkerPool | None = None
         self._configuration_hash = configuration_hash
         self._count = count
         self._selector = selector
@@ -99,6 +109,15 @@ class WorkerPool:
     def unlocked(self) -> bool:
         """Whether a worker has loaded and proved all keys."""
         return any(member.ready for member in self._members)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a pool that has retired has nothing left to do."""
+        return not self._members
+
+    def alarms(self) -> Iterator[str]:
+        if self.failure:
+            yield f"no new worker can start, those that run go on: {self.failure}"
 
     def start(self) -> None:
         while len(self._members) < self._count:
@@ -140,9 +159,54 @@ class WorkerPool:
         members, self._members = self._members, []
         stop(member.worker for member in members)
 
+    def take_office(self) -> None:
+        """The trial is over: from now on this pool serves."""
+        self._unusable = None
+
+    def retire(self, heir: WorkerPool) -> None:
+        """Take no more work: what waits goes to the heir, and signatures under way are finished here.
+
+        Decisions are dropped, also those under way: whoever asked for them asks the heir.
+        """
+        self._heir, self._count, self.failure = heir, 0, ""
+        waiting = [each for each in (*self._suspects, *self._signing) if not self._is_dropped(each)]
+        for queue in (self._suspects, self._signing, self._deciding):
+            queue.clear()
+        for queued in waiting:
+            heir.inherit(queued)
+        for member in list(self._members):
+            self._release(member)
+
+    def inherit(self, queued: _Queued) -> None:
+        """Take over what another pool did not finish, or hand it on to whoever has taken over from this one."""
+        if self._heir is not None:
+            self._heir.inherit(queued)
+        elif queued.deaths:
+            self._suspects.append(queued)
+        else:
+            self._queue_of(queued.task).append(queued)
+
+    def end(self) -> None:
+        """Kill every worker at once: nobody waits for what they do."""
+        members, self._members = self._members, []
+        self._count = 0
+        for member in members:
+            member.worker.end()
+
+    def _release(self, member: _Member) -> None:
+        """End the worker of a pool that has retired, once it has nothing to do that anybody waits for."""
+        if all(self._is_dropped(queued) for batch in member.batches for queued in batch):
+            self._members.remove(member)
+            member.worker.end()
+
+    def _is_dropped(self, queued: _Queued) -> bool:
+        """Whether nobody waits for it any more: a decision by rules that are not in force."""
+        return self._heir is not None and isinstance(queued.task, Decide)
+
     def _spawn(self) -> None:
+        installation = [] if self._installation is None else [str(self._installation)]
         worker = WorkerProcess(
-            [*self._command, str(self._config_path)],
+            [*self._command, str(self._config_path), *installation],
             selector=self._selector,
             hear=lambda body: self._take(member, read_outcomes(body)),
             lost=lambda fault: self._bury(member, fault),
@@ -184,12 +248,13 @@ class WorkerPool:
             case [Ready(configuration_hash=configuration_hash)] if not member.ready:
                 if configuration_hash != self._configuration_hash:
                     self.failure = (
-                        "profiles, sub-CAs, keys or lists have changed on disk: start the signer again to use them"
+                        "profiles, sub-CAs, keys or lists have changed on disk: let the signer take them over "
+                        "(systemctl reload, or SIGHUP), or put them back"
                     )
                     raise PeerError(self.failure)
                 member.ready = True
                 self.failure = self.lacking = ""
-            case [Unusable(message=message, may_come=True)] if not member.ready:
+            case [Unusable(message=message, may_come=True)] if not member.ready and self._unusable is None:
                 if message != self.lacking:
                     _log.warning("locked: %s; looks again every %g seconds", message, _LOOK_AGAIN_S)
                 self.lacking = message
@@ -199,11 +264,16 @@ class WorkerPool:
                 expected = [queued.task.task for queued in member.batches[0]] if member.batches else None
                 if [outcome.task for outcome in outcomes] != expected:
                     raise PeerError("it answered what it was not asked")
-                member.batches.popleft()
+                batch = member.batches.popleft()
                 member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
-                faults = [fault for outcome in outcomes if (fault := self._deliver_one(outcome)) is not None]
+                wanted = [
+                    outcome for queued, outcome in zip(batch, outcomes, strict=True) if not self._is_dropped(queued)
+                ]
+                faults = [fault for outcome in wanted if (fault := self._deliver_one(outcome)) is not None]
                 if faults:
                     raise faults[0]
+                if self._heir is not None:
+                    self._release(member)
 
     def _deliver_one(self, outcome: Outcome) -> PeerError | None:
         """Deliver, and return what is wrong with it: the others of its batch are delivered all the same."""
@@ -215,6 +285,8 @@ class WorkerPool:
 
     def _bury(self, member: _Member, fault: PeerError | None = None) -> None:
         """Forget a dead worker; what it held is tried again alone, or deferred the second time."""
+        if member not in self._members:
+            return  # one that was released has still said something
         if fault is not None:
             _log.error("a worker broke the rules between us, and is replaced: %s", fault)
         self._members.remove(member)
@@ -224,10 +296,15 @@ class WorkerPool:
             _log.error("worker %d is gone (status %d); %d tasks go to others", member.worker.pid, status, held)
         delay_s = 0.0 if member.ready else _LOOK_AGAIN_S if self.lacking else _RESPAWN_DELAY_S
         self._respawn_at = time.monotonic() + delay_s
+        if self.failure and self._unusable is not None:
+            self._unusable(self.failure)
+            return
         if self.failure and not self.unlocked:
             raise OperatorError(self.failure)
         for position, batch in enumerate(member.batches):
             for queued in batch:
+                if self._is_dropped(queued):
+                    continue
                 # Only the first batch was under way; the others never reached the worker's hands.
                 queued.deaths += 1 if position == 0 else 0
                 if queued.deaths > 1:
@@ -239,8 +316,8 @@ class WorkerPool:
                             retry_after_s=300,
                         )
                     )
-                elif queued.deaths == 1:
-                    self._suspects.append(queued)
+                elif queued.deaths == 1 or self._heir is not None:
+                    self.inherit(queued)
                 else:
                     self._queue_of(queued.task).appendleft(queued)
 

@@ -60,16 +60,20 @@ class RevocationList:
     """The CRL of one sub-CA, over its whole life."""
 
     def __init__(self, authority: Authority, journal: Journal, *, lifetime: dt.timedelta) -> None:
-        self.authority = authority
         self._journal = journal
-        self._lifetime = lifetime
-        self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
+        self.follow(authority, lifetime=lifetime)
         self._entries = bytearray()
         self._ends = array("L", [0])  # octets taken by the first n entries
         for entry in journal.index.revocation_entries(authority.name):
             self._extend(entry)
         self.current = journal.index.crl(authority.name)
         self._floor = journal.index.crl_floor(authority.name)
+
+    def follow(self, authority: Authority, *, lifetime: dt.timedelta) -> None:
+        """This is what the sub-CA is like from now on; its name and key are those that it had."""
+        self.authority = authority
+        self._lifetime = lifetime
+        self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
 
     @property
     def revoked(self) -> int:

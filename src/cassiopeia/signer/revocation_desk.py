@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from cassiopeia.core.authority import Authority
 from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.request import RevocationRequest, revocation_digest
 from cassiopeia.errors import PeerError, Refused, Unavailable
@@ -92,6 +93,18 @@ class RevocationDesk:
     @property
     def lists(self) -> list[RevocationList]:
         return [counter.revocations for counter in self._counters.values()]
+
+    def follow(self, authorities: Iterable[Authority], *, lifetime: dt.timedelta, resign_after: dt.timedelta) -> None:
+        """Keep the CRLs of these sub-CAs from now on; work under way is finished."""
+        before, self._counters = self._counters, {}
+        for each in authorities:
+            counter = before.get(each.name)
+            if counter is None:
+                counter = _Counter(revocations=RevocationList(each, self._journal, lifetime=lifetime))
+            else:
+                counter.revocations.follow(each, lifetime=lifetime)
+            self._counters[each.name] = counter
+        self._resign_after = resign_after
 
     def requested(self, session: Session, handle: int, request: RevocationRequest, *, now: dt.datetime) -> None:
         waiting = _Waiting(session=session, handle=handle, request=request)

@@ -18,7 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import __version__
-from cassiopeia.config import SignerConfig, load_profiles
+from cassiopeia.config import SignerConfig
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.key_identity import identify_key
 from cassiopeia.core.rules import Standing
@@ -43,7 +43,7 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers, weak_keys
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
-from cassiopeia.signer.configuration import configuration_documents, configuration_hash, own_entries, retention
+from cassiopeia.signer.configuration import Loaded, load
 from cassiopeia.signer.disk import GROWTH_WINDOW, DiskReserve, octets_a_day
 from cassiopeia.signer.examiner import Examiner
 from cassiopeia.signer.gate import Gate, Obstacle
@@ -59,7 +59,9 @@ from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
-from cassiopeia.signer.tasks import Outcome
+from cassiopeia.signer.takeover import Candidate, Takeover, describe
+from cassiopeia.signer.tasks import Outcome, Task
+from cassiopeia.steps import step
 from cassiopeia.termination import Termination
 
 _log = logging.getLogger(__name__)
@@ -82,17 +84,15 @@ class Signer:
         self._next_housekeeping = 0.0
         self._announced = False
         self._clock_halt = ""
-        self._profiles = load_profiles(config.profiles)
-        self._retention = retention(config, self._profiles)
-        self._authorities = {each.authority.name: each.authority for each in own_entries(config)}
-        self._configuration_hash = configuration_hash(config)
+        loaded = self._loaded = load(config)
+        self._authorities = loaded.authorities
         self._lines = Lines(config, selector=self._selector, on_event=self._on_event, on_session_end=self._forget)
         self._octets_a_day = 0
         self._doubt = ""
         self._next_estimate = 0.0
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
         # Behind the journal: a second signer on it ends with one line; and the reserve belongs to whoever has it.
-        missing_lists = weak_keys.report(config.weak_keys)
+        self._missing_lists = weak_keys.report(config.weak_keys)
         self._disk = DiskReserve(config.state, config.disk_reserve_octets)
         self._clock = Clock(
             leap_days=config.clock_leap_days,
@@ -101,20 +101,17 @@ class Signer:
         )
         self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
         self._caps = Caps(limits=config.caps, raised=self._raised_caps, clock=lambda: self._clock.boot_seconds)
-        self._own_faults = OwnFaults(unsound_profiles(self._profiles.values(), self._authorities.values()))
+        self._own_faults = OwnFaults(unsound_profiles(loaded.profiles.values(), loaded.authorities.values()))
         self._alarmed: list[Callable[[], Iterable[str]]] = [
             self._caps.alarms,
             self._own_faults.alarms,
-            lambda: missing_lists,
+            lambda: self._missing_lists,
         ]
         self._nonces = Nonces(lambda: self._clock.boot_seconds)
-        self._pool = WorkerPool(
-            config_path=config_path,
-            configuration_hash=self._configuration_hash,
-            count=config.workers or os.cpu_count() or 1,
-            selector=self._selector,
-            deliver=self._delivered,
-        )
+        self._config_path = config_path
+        self._pool = self._make_pool(loaded)
+        self._retired: list[WorkerPool] = []
+        self._takeover = Takeover(loaded, config_path=config_path, now=self._clock.now, make_pool=self._make_pool)
         own_moduli = _own_moduli(self._authorities.values())
         self._keys = KeyHistory(self._journal.index, own=own_moduli)
         self._examiner = Examiner(
@@ -124,7 +121,7 @@ class Signer:
             selector=self._selector,
             deliver=self._examined,
         )
-        self._alarmed += [self._keys.alarms, self._examiner.alarms]
+        self._alarmed += [self._keys.alarms, self._examiner.alarms, self._takeover.alarms]
         self._journal_desk = JournalDesk(
             journal=self._journal,
             gate=self._gate,
@@ -135,8 +132,8 @@ class Signer:
         )
         self._issuance = IssuanceDesk(
             boot_id=self._boot_id,
-            configuration_hash=self._configuration_hash,
-            authorities=self._authorities,
+            configuration_hash=loaded.digest,
+            authorities=loaded.authorities,
             journal=self._journal,
             journal_desk=self._journal_desk,
             gate=self._gate,
@@ -144,7 +141,7 @@ class Signer:
             caps=self._caps,
             own_faults=self._own_faults,
             keys=self._keys,
-            submit=self._pool.submit,
+            submit=self._submit,
             examine=self._examiner.submit,
             next_task=lambda: next(self._tasks),
         )
@@ -156,7 +153,7 @@ class Signer:
             boot_id=self._boot_id,
             operators=config.operators,
             quorum=config.quorum,
-            authorities=self._authorities,
+            authorities=loaded.authorities,
             validators=[each.key_id for each in config.validators],
             caps=config.caps,
             restricted=self._issuance.restricted,
@@ -164,33 +161,46 @@ class Signer:
         self._revocation = RevocationDesk(
             lists=[
                 RevocationList(each, self._journal, lifetime=dt.timedelta(days=config.crl_lifetime_days))
-                for each in self._authorities.values()
+                for each in loaded.authorities.values()
             ],
             journal=self._journal,
             gate=self._gate,
             caps=self._caps,
-            submit=self._pool.submit,
+            submit=self._submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
             end_intents=self._issuance.key_compromised,
         )
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; raises `OperatorError` if it can't start, `StateUnknown` when it must stop."""
+        """Serve until SIGTERM or SIGINT, take files that have changed over at SIGHUP.
+
+        Raises `OperatorError` if it can't start, `StateUnknown` when it must stop.
+        """
         self._lines.open()
-        termination = Termination(self._selector)
+        termination = Termination(self._selector, reloads=True)
         try:
             self._start()
             while not termination.requested:
                 ready = self._selector.select(self._patience())
                 for key, mask in ready:
                     key.data(mask)
+                if termination.take_reload():
+                    self.take_over("SIGHUP")
                 self._turn(idle=not ready)
             self._journal.commit()
         finally:
             # After `StateUnknown` nothing is committed any more: what the disk has is found out at the next start.
             self._stop()
             termination.close()
+
+    def take_over(self, why: str) -> None:
+        """Begin to take over what the disk says now: installed bundle, `signer.toml` and all that these name.
+
+        Requests go on meanwhile. As soon as new workers have unlocked and proved all keys, everything changes in one
+        turn of the loop; where anything is wrong, nothing does, and log and alarms say so.
+        """
+        self._takeover.begin(why)
 
     def _start(self) -> None:
         self._pool.start()
@@ -202,14 +212,12 @@ class Signer:
         # By a clock that is in doubt no hour has passed since the last entry.
         may_issue = self._clock.check(self._journal.last_time).may_issue
         self._caps.seed(self._journal, now=now if may_issue else self._journal.last_time)
-        if self._journal.index.configuration_hash() != self._configuration_hash:
-            documents = configuration_documents(self._config)
-            self._journal.record_configuration(self._configuration_hash, documents, now=now)
+        self._record_configuration(now=now)
         self._journal.record_start(
             now=now,
             boot_id=self._boot_id,
             boot_seconds=self._clock.boot_seconds,
-            configuration_hash=self._configuration_hash,
+            configuration_hash=self._loaded.digest,
             software_version=__version__,
         )
         self._issuance.end_open_intents(now=now)
@@ -219,17 +227,82 @@ class Signer:
             _log.warning("no order can reach this signer: signer.toml names no operators (see `cassiopeia order key`)")
         _log.info("locked: unlocking %d sub-CA keys", len(self._authorities))
 
+    def _record_configuration(self, *, now: dt.datetime) -> None:
+        if self._journal.index.configuration_hash() != self._loaded.digest:
+            self._journal.record_configuration(self._loaded.digest, self._loaded.documents, now=now)
+
     def _stop(self) -> None:
         self._lines.close()
-        self._pool.stop()
+        self._takeover.stop()
+        for pool in [*self._retired, self._pool]:
+            pool.stop()
         self._examiner.stop()
         self._journal.close()
         self._selector.close()
         _log.info("stopped")
 
+    def _submit(self, task: Task) -> None:
+        self._pool.submit(task)
+
+    def _make_pool(self, loaded: Loaded, unusable: Callable[[str], None] | None = None) -> WorkerPool:
+        return WorkerPool(
+            config_path=self._config_path,
+            configuration_hash=loaded.digest,
+            count=loaded.config.workers or os.cpu_count() or 1,
+            selector=self._selector,
+            deliver=self._delivered,
+            installation=loaded.config.bundles.installed,
+            unusable=unusable,
+        )
+
+    def _put_in_force(self, new: Candidate) -> None:
+        """Everything in one turn: no request is judged half by the old configuration and half by the new one."""
+        old, self._loaded = self._loaded, new.loaded
+        config, authorities = new.loaded.config, new.loaded.authorities
+        now = self._clock.now()
+        # 1. The journal first: what is written behind this was judged by it.
+        self._record_configuration(now=now)
+        step("take over 1 configuration appended")
+        # 2. The workers: what waits goes to the new ones, what the old ones sign they finish.
+        before, self._pool = self._pool, new.pool
+        before.retire(self._pool)
+        self._retired.append(before)
+        # 3. Whoever judges, counts, signs or is heard by it.
+        self._config, self._authorities, self._missing_lists = config, authorities, new.missing_lists
+        self._caps.follow(config.caps)
+        mended = {name for name, profile in old.profiles.items() if new.loaded.profiles.get(name) != profile}
+        self._own_faults.follow(unsound_profiles(new.loaded.profiles.values(), authorities.values()), mended=mended)
+        own_moduli = _own_moduli(authorities.values())
+        self._keys.follow(own_moduli)
+        self._examiner.remember(own_moduli)
+        self._orders.follow(
+            operators=config.operators,
+            quorum=config.quorum,
+            authorities=authorities,
+            validators=[each.key_id for each in config.validators],
+            caps=config.caps,
+        )
+        self._revocation.follow(
+            authorities.values(),
+            lifetime=dt.timedelta(days=config.crl_lifetime_days),
+            resign_after=dt.timedelta(hours=config.crl_resign_hours),
+        )
+        self._clock.allow_leap(config.clock_leap_days)
+        self._disk.resize(config.disk_reserve_octets)
+        self._issuance.follow(configuration_hash=new.loaded.digest, authorities=authorities, now=now)
+        self._lines.follow(config, new.tls)
+        self._own_faults.report()
+        self._next_housekeeping = 0.0
+        _log.info("the new configuration is in force: %s", "; ".join(describe(old, new.loaded)))
+
     def _turn(self, *, idle: bool) -> None:
         """What follows every round of events: time limits, work for the pool, one commit, answers."""
-        self._pool.check_time()
+        for pool in [*self._retired, self._pool]:
+            pool.check_time()
+        self._retired = [pool for pool in self._retired if not pool.finished]
+        candidate = self._takeover.turn()
+        if candidate is not None:
+            self._put_in_force(candidate)
         self._examiner.check_time()
         self._check_clock()
         self._announce()
@@ -275,7 +348,8 @@ class Signer:
         if self._journal.dirty:
             return 0.0
         until_housekeeping = max(0.0, self._next_housekeeping - time.monotonic())
-        deadlines = [self._pool.seconds_to_deadline(), self._examiner.seconds_to_deadline()]
+        deadlines = [each.seconds_to_deadline() for each in (self._pool, *self._retired)]
+        deadlines += [self._examiner.seconds_to_deadline(), self._takeover.seconds_to_deadline()]
         return min([until_housekeeping, *(each for each in deadlines if each is not None)])
 
     def _keep_house(self) -> None:
@@ -283,9 +357,9 @@ class Signer:
         now = self._clock.now()
         self._issuance.expire(now=now)
         # What is removed is gone for good: never by a clock that is in doubt.
-        if self._retention is not None and self._clock.check(self._journal.last_time).may_issue:
+        if self._loaded.retention is not None and self._clock.check(self._journal.last_time).may_issue:
             # By whole days: the journal says so each time, and that shall not be at every look.
-            midnight = (now - self._retention).replace(hour=0, minute=0, second=0)
+            midnight = (now - self._loaded.retention).replace(hour=0, minute=0, second=0)
             self._journal.remove_parts(before=midnight, now=now)
         self._revocation.renew(now=now)
         self._disk.check()
@@ -294,6 +368,7 @@ class Signer:
             growth = self._journal.growth_since(now - GROWTH_WINDOW)
             self._octets_a_day = octets_a_day(growth, beginning=self._journal.first_time, now=now)
         self._lines.keep_house()
+        self._takeover.look()
 
     def _on_event(self, session: Session, event: Event) -> None:
         if session.closed:
@@ -340,7 +415,7 @@ class Signer:
                 )
                 _log.error("%s", self._doubt)
         # A halt that this brought about is on the disk before anything else is said.
-        self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello())))
+        self._journal.when_durable(lambda: answers.give(session, lambda: session.hello(self._hello(session))))
 
     def _forget(self, session: Session) -> None:
         self._issuance.forget(session)
@@ -355,10 +430,10 @@ class Signer:
         self._keys.note(modulus, others)
         self._issuance.examined(task, now=self._clock.now())
 
-    def _hello(self) -> payload.Hello:
+    def _hello(self, session: Session) -> payload.Hello:
         return payload.Hello(
             versions=(2,),
-            limits=self._config.limits.as_payload(),
+            limits=session.limits.as_payload(),
             capabilities=(payload.DEFLATE_CAPABILITY,),
             signer_id=self._config.signer_id,
             boot_id=self._boot_id,
@@ -388,8 +463,8 @@ class Signer:
             software_version=__version__,
             time=now,
             boot_seconds=self._clock.boot_seconds,
-            configuration_hash=self._configuration_hash,
-            profiles=tuple(sorted(self._profiles)),
+            configuration_hash=self._loaded.digest,
+            profiles=tuple(sorted(self._loaded.profiles)),
             authorities=tuple(authorities),
             boot_id=self._boot_id,
             free_octets=self._disk.free_octets,
@@ -420,7 +495,7 @@ class Signer:
 
     def _alarms(self) -> tuple[str, ...]:
         """What goes on, and needs a person all the same: a sentence each, of everything here that can tell."""
-        return tuple(alarm for ask in self._alarmed for alarm in ask())
+        return tuple(alarm for ask in (*self._alarmed, self._pool.alarms) for alarm in ask())
 
     def _standing(self) -> Standing:
         """What requests are judged by beside the rules."""

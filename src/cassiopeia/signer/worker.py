@@ -1,8 +1,8 @@
 """One worker process of the signer: holds the CA keys, judges requests, assembles, signs, verifies its own signatures.
 
-Started by the front process as `python -m cassiopeia.signer.worker CONFIG DESCRIPTOR`; it talks over that one
-descriptor only. Requests are parsed here, never in the front: whatever a hostile CSR does to a parser, it costs one
-worker and one request.
+Started by the front process as `python -m cassiopeia.signer.worker CONFIG [INSTALLATION] DESCRIPTOR`; it talks over
+that one descriptor only. Requests are parsed here, never in the front: whatever a hostile CSR does to a parser, it
+costs one worker and one request.
 """
 
 from __future__ import annotations
@@ -178,10 +178,12 @@ def main() -> None:
     forbid_core_dumps()
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    path, *installation, descriptor = sys.argv[1:]
     # A front that has gone wants no answer, and another worker may have told it already why none can start.
-    with socket.socket(fileno=int(sys.argv[2])) as stream, contextlib.suppress(ConnectionError):
+    with socket.socket(fileno=int(descriptor)) as stream, contextlib.suppress(ConnectionError):
         try:
-            config = load_signer_config(Path(sys.argv[1]))
+            config = load_signer_config(Path(path), installation=next(map(Path, installation), None))
             worker = make_worker(config)
             bound_memory()
         except CassiopeiaError as error:

@@ -21,7 +21,7 @@ from cassiopeia.config import load_signer_config
 from cassiopeia.core import algorithms, certificate, lint
 from cassiopeia.core.lint import LintedTbs
 from cassiopeia.core.policy import ApprovedRequest
-from cassiopeia.errors import PeerError, SignatureInvalid
+from cassiopeia.errors import SignatureInvalid
 from cassiopeia.protocol.events import CertificateIssued, LogReceived
 from cassiopeia.signer.configuration import load_rules
 from cassiopeia.signer.own_faults import OwnFaults
@@ -183,11 +183,14 @@ def test_what_is_released_is_what_was_linted(front: Front, monkeypatch: pytest.M
     assert [certificate.split_certificate(issued.certificate)[0]] == linted
 
 
-def test_a_signature_for_a_sub_ca_that_was_taken_away_is_no_signature(front: Front) -> None:
-    _, task = confirmed(front)
-    front.issuance._authorities = {}
-    with pytest.raises(PeerError, match="not ours"):
-        front.deliver(Signed(task=task.task, signature=signature_over(task.octets)))
+def test_a_signature_for_a_sub_ca_that_was_taken_away_is_not_let_out(front: Front) -> None:
+    pair, task = confirmed(front)
+    front.issuance.follow(configuration_hash=b"another", authorities={}, now=front.now)
+    front.deliver(Signed(task=task.task, signature=signature_over(task.octets)))
+    front.journal.commit()
+    (answer,) = front.answers(pair)
+    assert_failed(answer, "authority-retired")
+    assert kinds(front) == ["intent", "confirmation"]
 
 
 def test_other_answers_are_no_fault_of_ours(front: Front) -> None:

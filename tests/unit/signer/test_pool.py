@@ -322,7 +322,7 @@ def test_what_the_workers_lack_is_looked_for_until_it_comes(
 
 def test_a_configuration_that_changed_under_the_signer_is_not_used(make: Callable[..., Front]) -> None:
     front = make("changed", ready=False)
-    with pytest.raises(OperatorError, match="start the signer again"):
+    with pytest.raises(OperatorError, match="let the signer take them over"):
         front.run_until(lambda: False)
 
 

@@ -159,7 +159,7 @@ def test_a_start_is_journaled_with_what_is_judged_by(tmp_path: Path, monkeypatch
     assert kinds(signer) == ["key", "configuration", "start"]
     ((_, octets, _),) = signer._journal.entries(3, 1)
     body = entries.decode_body(entries.decode_entry(octets))
-    assert (body.boot_id, body.configuration_hash) == (signer._boot_id, signer._configuration_hash)
+    assert (body.boot_id, body.configuration_hash) == (signer._boot_id, signer._loaded.digest)
     record_intent(signer._journal)
     signer._journal.commit()
     signer._stop()

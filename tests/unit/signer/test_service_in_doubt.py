@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def test_a_year_back_at_the_start_stops_crls_too(front: Front, caplog: pytest.Lo
 def test_nothing_is_removed_by_a_clock_in_doubt(tmp_path: Path, machine: Machine) -> None:
     front = Front(tmp_path, machine, ORDERS)
     removed: list[dt.datetime] = []
-    front.signer._retention = 400 * DAY
+    front.signer._loaded = dataclasses.replace(front.signer._loaded, retention=400 * DAY)
 
     def note(*, before: dt.datetime, now: dt.datetime) -> int:
         removed.append(before)

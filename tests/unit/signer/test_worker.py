@@ -355,9 +355,9 @@ def test_a_worker_whose_front_has_gone_ends_in_peace(
     (tmp_path / "passphrase").write_bytes(passphrase)
     gate = threading.Event()
 
-    def load_late(path: Path) -> SignerConfig:
+    def load_late(path: Path, *, installation: Path | None) -> SignerConfig:
         assert gate.wait(10)
-        return load_signer_config(path)
+        return load_signer_config(path, installation=installation)
 
     monkeypatch.setattr(worker_module, "load_signer_config", load_late)
     conversation = run_main(config, monkeypatch)

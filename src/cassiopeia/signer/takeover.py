@@ -1,0 +1,226 @@
+"""Taking over a new configuration while the signer runs: it is read anew, tried by workers of its own, then in force.
+
+Owns what is on trial, and nothing of what is in force: until a new worker has unlocked and proved every key, the signer
+goes on as it is, and whatever goes wrong leaves it so. Then all of it comes into force in one turn of the loop, which
+is for the front (`service`). A trial begins at SIGHUP, by an order that has installed a bundle, and when another bundle
+is found to be in force on the disk.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cassiopeia.config import SignerConfig, current_installation, load_signer_config
+from cassiopeia.core.authority import Authority
+from cassiopeia.errors import OperatorError
+from cassiopeia.link.credentials import LinkTls
+from cassiopeia.signer import weak_keys
+from cassiopeia.signer.configuration import Loaded, load
+from cassiopeia.signer.lines import link_tls
+from cassiopeia.signer.pool import WorkerPool
+
+_log = logging.getLogger(__name__)
+
+# Longer than a worker has for its start: one that hangs is replaced once.
+_TIME_LIMIT_S: Final = 400.0
+# What failed for want of memory or of a passphrase may do later; nobody has to come for it.
+_RETRY_S: Final = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A configuration that may come into force: all that the front needs of it, and its workers."""
+
+    loaded: Loaded
+    tls: LinkTls
+    missing_lists: tuple[str, ...]
+    pool: WorkerPool
+
+
+class Takeover:
+    """At most one trial at a time. `make_pool` makes the workers of a configuration, and does not start them.
+
+    It is given what to call when one of them cannot work.
+    """
+
+    def __init__(
+        self,
+        in_force: Loaded,
+        *,
+        config_path: Path,
+        now: Callable[[], dt.datetime],
+        make_pool: Callable[[Loaded, Callable[[str], None]], WorkerPool],
+    ) -> None:
+        self._in_force = in_force
+        self._config_path = config_path
+        self._now = now
+        self._make_pool = make_pool
+        self._candidate: Candidate | None = None
+        self._deadline = 0.0
+        self._unusable = ""
+        self._alarm = ""
+        # The installation that was taken over, or tried, last; and when the next trial of it is due.
+        self._tried = in_force.config.bundles.installed
+        self._retry_at: float | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a configuration is on trial."""
+        return self._candidate is not None
+
+    def begin(self, why: str) -> None:
+        """Put what the disk says now on trial, in the place of whatever is; a fault stands in log and alarms."""
+        self.stop()
+        self._alarm, self._unusable, self._retry_at = "", "", None
+        self._tried = _look(self._in_force.config)
+        _log.info("takes over its configuration: %s", why)
+        try:
+            self._candidate = self._read()
+            self._deadline = time.monotonic() + _TIME_LIMIT_S
+            self._candidate.pool.start()
+        except OperatorError as error:
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with new files, the signer goes on
+            _log.exception("the new configuration cannot be read")
+            self._fail(f"it cannot be read ({type(error).__name__}, see the signer's log)")
+
+    def look(self) -> None:
+        """Begin if another bundle is in force on the disk than here, or a trial of it is due again; cheap."""
+        installed = _look(self._in_force.config)
+        if installed != self._tried:
+            what = "no bundle" if installed is None else f"the bundle {installed.name}"
+            self.begin(f"{what} is in force on the disk")
+        elif self._retry_at is not None and time.monotonic() >= self._retry_at:
+            self.begin("once more")
+
+    def turn(self) -> Candidate | None:
+        """Give the candidate out once, when it is ready; call after every turn of the loop."""
+        candidate = self._candidate
+        if candidate is None:
+            return None
+        if not self._unusable:
+            self._tend(candidate.pool)
+        if self._unusable:
+            self._fail(self._unusable)
+            return None
+        if not candidate.pool.unlocked:
+            return None
+        self._candidate, self._in_force = None, candidate.loaded
+        candidate.pool.take_office()
+        return candidate
+
+    def seconds_to_deadline(self) -> float | None:
+        if self._candidate is None:
+            return None
+        return self._candidate.pool.seconds_to_deadline()
+
+    def alarms(self) -> Iterator[str]:
+        if self._alarm:
+            yield self._alarm
+
+    def stop(self) -> None:
+        """Give up what is on trial."""
+        candidate, self._candidate = self._candidate, None
+        if candidate is not None:
+            candidate.pool.end()
+
+    def _read(self) -> Candidate:
+        loaded = load(load_signer_config(self._config_path))
+        check_takeover(self._in_force, loaded, now=self._now())
+        return Candidate(
+            loaded=loaded,
+            tls=link_tls(loaded.config),
+            missing_lists=weak_keys.report(loaded.config.weak_keys),
+            pool=self._make_pool(loaded, self._note_unusable),
+        )
+
+    def _tend(self, pool: WorkerPool) -> None:
+        try:
+            pool.check_time()
+            pool.pump()
+        except OSError as error:  # no memory for a process, no descriptor
+            self._unusable = f"no worker can be started: {error.strerror}"
+        if not pool.unlocked and time.monotonic() > self._deadline:
+            self._unusable = self._unusable or f"no worker was ready within {_TIME_LIMIT_S:g} seconds"
+
+    def _note_unusable(self, reason: str) -> None:
+        self._unusable = self._unusable or reason
+
+    def _fail(self, reason: str) -> None:
+        self.stop()
+        self._alarm = (
+            f"the new configuration is not in force, the signer goes on with the old one: {reason}. Mend that, then "
+            "`systemctl reload` (SIGHUP)"
+        )
+        if self._tried != self._in_force.config.bundles.installed:
+            self._retry_at = time.monotonic() + _RETRY_S
+        _log.error("%s", self._alarm)
+
+
+def _look(config: SignerConfig) -> Path | None:
+    """The installation that is in force on the disk; where that cannot be told, it counts as no other than before."""
+    try:
+        return current_installation(config.bundles.directory)
+    except OperatorError:
+        return config.bundles.installed
+
+
+def describe(old: Loaded, new: Loaded) -> Iterator[str]:
+    """What changes, a phrase each; the names are those that operators know."""
+    yield from _named("sub-CA", old.authorities, new.authorities)
+    yield from _named("profile", old.profiles, new.profiles)
+    before, after = ({each.name: each for each in one.config.validators} for one in (old, new))
+    yield from _named("validator", before, after)
+    if (old.config.operators, old.config.quorum) != (new.config.operators, new.config.quorum):
+        yield f"{len(new.config.operators)} operators, {new.config.quorum} of whom must agree"
+    same = "the same rules as before" if old.digest == new.digest else "other rules"
+    yield f"{same} ({new.digest.hex()[:16]})"
+
+
+def _named(kind: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
+    for verb, names in (
+        ("new", new.keys() - old.keys()),
+        ("changed", {name for name in new.keys() & old.keys() if new[name] != old[name]}),
+        ("gone", old.keys() - new.keys()),
+    ):
+        if names:
+            yield f"{kind} {verb}: {', '.join(sorted(names))}"
+
+
+def check_takeover(old: Loaded, new: Loaded, *, now: dt.datetime) -> None:
+    """Raise `OperatorError` for what a running signer cannot take over, whatever it may do at its next start."""
+    # 1. What it is, where it keeps its journal, and where it is heard.
+    for key, before, after in (
+        ("[signer] id", old.config.signer_id, new.config.signer_id),
+        ("[signer] state", old.config.state, new.config.state),
+        ("[link] listen", old.config.listen, new.config.listen),
+        ("[journal] key", old.config.journal_key, new.config.journal_key),
+    ):
+        if before != after:
+            raise OperatorError(
+                f"{new.config.source}: {key} cannot change while the signer runs: put {before} back, or start the "
+                "signer again"
+            )
+    # 2. A sub-CA is what it is, and its CRLs go on until it ends.
+    for authority in old.authorities.values():
+        _check_kept(authority, new.authorities.get(authority.name), source=new.config.authorities, now=now)
+
+
+def _check_kept(old: Authority, new: Authority | None, *, source: Path, now: dt.datetime) -> None:
+    if new is None:
+        if now <= old.not_after:
+            raise OperatorError(
+                f"{source}: the sub-CA {old.name} is missing, and its CRLs go on until {old.not_after:%Y-%m-%d}: "
+                "name it again, with `retired = true` if it shall issue no more"
+            )
+    elif (new.subject, new.key_identifier, new.public_key) != (old.subject, old.key_identifier, old.public_key):
+        raise OperatorError(
+            f"{source}: the sub-CA {old.name} has another key or subject than before: the new one needs a name of its "
+            "own"
+        )
