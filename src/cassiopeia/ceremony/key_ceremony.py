@@ -16,12 +16,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
     CertificateIssuerPublicKeyTypes,
 )
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
@@ -35,8 +34,8 @@ from cassiopeia.ceremony.hierarchy import (
 )
 from cassiopeia.config import OFFLINE_SIGNER_ID
 from cassiopeia.core.validity import ONE_SECOND, add_months
+from cassiopeia.signer.keystore.ca_key import encrypt_ca_key, make_ca_key
 
-_PUBLIC_EXPONENT: Final = 65537
 _SERIAL_ENTROPY_OCTETS: Final = 15
 _MONTHS_A_YEAR: Final = 12
 
@@ -48,17 +47,6 @@ _TIME_PATH_LENGTH: Final = 0
 _EVERY_ADDRESS: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 Entropy = Callable[[int], bytes]
-
-_MAKERS: Final[dict[KeyAlgorithm, Callable[[], CertificateIssuerPrivateKeyTypes]]] = {
-    "RSA-2048": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=2048),
-    "RSA-4096": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=4096),
-    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "Ed25519": ed25519.Ed25519PrivateKey.generate,
-    "ML-DSA-44": mldsa.MLDSA44PrivateKey.generate,
-    "ML-DSA-65": mldsa.MLDSA65PrivateKey.generate,
-    "ML-DSA-87": mldsa.MLDSA87PrivateKey.generate,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,12 +114,12 @@ def beginning(now: dt.datetime) -> dt.datetime:
 
 
 def make_key(algorithm: KeyAlgorithm) -> CertificateIssuerPrivateKeyTypes:
-    return _MAKERS[algorithm]()
+    return make_ca_key(algorithm)
 
 
 def encrypt_key(key: CertificateIssuerPrivateKeyTypes, passphrase: bytes) -> bytes:
     """Encrypted PKCS#8, PEM (RFC 5958, PBES2 of RFC 8018)."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+    return encrypt_ca_key(key, passphrase)
 
 
 def make_serial_number(entropy: Entropy) -> int:

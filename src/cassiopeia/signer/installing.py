@@ -15,13 +15,7 @@ from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from cassiopeia import files, installations
 from cassiopeia.changes import Contents, changes, read_contents
@@ -32,11 +26,12 @@ from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.installations import Staged
 from cassiopeia.sealing import unseal
 from cassiopeia.signer.configuration import load_rules, own_key, retention
+from cassiopeia.signer.keystore.ca_key import encrypt_ca_key
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
 from cassiopeia.signer.keystore.passphrase import read_passphrase
 from cassiopeia.signer.keystore.proof import prove_key
 
-__all__ = ["Staged", "activate", "differences", "open_signer_bundle", "rehearse", "stage"]
+__all__ = ["Staged", "activate", "differences", "open_signer_bundle", "own_passphrase", "rehearse", "stage"]
 
 _KEYS: Final = "keys"
 
@@ -154,7 +149,7 @@ class _Candidate:
     def _add_keys(
         self, authorities: list[Authority], before: SignerConfig, config: SignerConfig, directory: Path
     ) -> None:
-        own = _own_passphrase(config)
+        own = own_passphrase(config)
         given = {each.name: each.octets for each in self._bundle.secrets}
         keys = OpenSslKeyStore(passphrase=own, directory=directory.parent)
         bundle_passphrase = self._passphrase(config, own) if given else b""
@@ -162,7 +157,7 @@ class _Candidate:
             octets = given.pop(f"{_KEYS}/{authority.name}.key", None)
             if octets is not None:
                 key = _unlock(octets, bundle_passphrase, authority)
-                encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(own))
+                encrypted = encrypt_ca_key(key, own)
             else:
                 encrypted = _find(authority, before, own)
             files.write_file(directory / f"{authority.name}.key", encrypted)
@@ -187,7 +182,8 @@ class _Candidate:
         return unseal(self._bundle.sealed_passphrase, private, own)
 
 
-def _own_passphrase(config: SignerConfig) -> bytes:
+def own_passphrase(config: SignerConfig) -> bytes:
+    """The passphrase of this signer's CA keys; raises OperatorError, also when it is only away."""
     try:
         return read_passphrase(file=config.passphrase_file, credential=config.passphrase_credential)
     except Unavailable as error:

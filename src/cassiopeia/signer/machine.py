@@ -17,13 +17,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from cassiopeia import files
+from cassiopeia.config import link_address, load_signer_config
 from cassiopeia.config.toml_writer import toml_document, toml_value
 from cassiopeia.link.credentials import make_link_key
+from cassiopeia.sealing import make_sealing_key
 
 CONFIGURATION: Final = "signer.toml"
 PASSPHRASE: Final = "passphrase"  # noqa: S105 - the name of a file
 # What the client's side knows the signer's journal by.
 JOURNAL_PUBLIC: Final = "journal.pem"
+# What a ceremony seals the passphrase of a bundle to.
+SEALING_PUBLIC: Final = "sealing.pem"
+BUNDLE_KEY: Final = "bundle-key.pem"
 
 _PASSPHRASE_OCTETS: Final = 32
 
@@ -35,11 +40,13 @@ class SignerFiles:
     Keys are public ones (PEM) by their names: `peers` are the link certificates of its client (`client`, and for
     version 1 `client-v1`), then `operators`, `validators` with the kinds of statement that they may make, and
     `responders`, the only keys that are certified as those of OCSP responders.
-    `version_1_profiles` is None when the signer refuses version 1 of the protocol.
+    `version_1_profiles` is None when the signer refuses version 1 of the protocol. `bundle_key` (PEM) is that of the
+    ceremony; without it, it has to be put into the directory before a bundle can be installed.
     """
 
     signer_id: int
     listen: str
+    bundle_key: bytes | None = None
     version_1_profiles: Sequence[str] | None = None
     peers: Mapping[str, bytes] = field(default_factory=dict)
     operators: Mapping[str, bytes] = field(default_factory=dict)
@@ -50,7 +57,7 @@ class SignerFiles:
 
 def write_signer_keys(directory: Path, *, version_1: bool = False) -> None:
     """Fill an empty directory with what this signer alone knows: its keys, and the passphrase of its CA keys."""
-    for name in ("state", "keys", "certificates"):
+    for name in ("state", "keys", "certificates", "bundles"):
         files.make_directory(directory / name)
     for version in (1, 2) if version_1 else (2,):
         suffix = "-v1" if version == 1 else ""
@@ -61,7 +68,9 @@ def write_signer_keys(directory: Path, *, version_1: bool = False) -> None:
             version=version,
         )
     _write_journal_key(directory)
-    write_passphrase(directory)
+    private, public = make_sealing_key(write_passphrase(directory))
+    files.write_file(directory / "sealing.key", private)
+    files.write_file(directory / SEALING_PUBLIC, public, mode=files.PUBLIC)
 
 
 def write_signer_configuration(directory: Path, given: SignerFiles) -> None:
@@ -80,7 +89,18 @@ def write_signer_configuration(directory: Path, given: SignerFiles) -> None:
         responders = files.make_directory(directory / "responders")
         for name, pem in given.responders.items():
             files.write_file(responders / f"{name}.pem", pem, mode=files.PUBLIC)
+    if given.bundle_key is not None:
+        files.write_file(directory / BUNDLE_KEY, given.bundle_key, mode=files.PUBLIC)
     files.write_file(directory / CONFIGURATION, _signer_toml(given), mode=files.PUBLIC)
+
+
+def make_signer(directory: Path, given: SignerFiles) -> None:
+    """Make a new directory for a signer, which has no CA yet: its bundle brings them. Raises OperatorError."""
+    with files.new_tree(directory, mode=files.SECRET_DIRECTORY, what="a signer") as building:
+        link_address(building / CONFIGURATION, given.listen, key="link.listen")
+        write_signer_keys(building)
+        write_signer_configuration(building, given)
+        load_signer_config(building / CONFIGURATION)
 
 
 def write_passphrase(directory: Path) -> bytes:
@@ -114,11 +134,14 @@ def _signer_toml(given: SignerFiles) -> str:
         workers = 0                        # processes that sign; 0: one a core
         authorities = "authorities.toml"
         profiles = "profiles"
+        bundles = "bundles"                # where one is installed, it takes the place of the two files above
+        bundle_key = "bundle-key.pem"      # who signs them: the ceremony
 
         [keys]
         # Whoever has the keys and this file can sign. With systemd, keep it sealed by the TPM instead:
         # passphrase_credential = "ca-keys" (systemd-creds encrypt, LoadCredentialEncrypted=).
         passphrase_file = "passphrase"
+        sealing_key = "sealing.key"        # opens the passphrases of bundles that come over the line
 
         [link]
         listen = {toml_value(given.listen)}

@@ -36,6 +36,7 @@ def write_validator(directory: Path, given: ValidatorFiles) -> bytes:
     key = make_validator_key(directory / "validator.key")
     public = public_pem(key)
     files.write_file(directory / "validator.pem", public, mode=files.PUBLIC)
+    files.make_directory(directory / "bundles")
     profiles = files.make_directory(directory / "profiles")
     for name, text in given.profiles.items():
         files.write_file(profiles / f"{name}.toml", text, mode=files.PUBLIC)
@@ -83,6 +84,8 @@ def _validator_toml(given: ValidatorFiles) -> str:
         name = {toml_value(given.name)}
         key = "validator.key"              # the signer knows its public half, validator.pem
         kinds = {toml_value(list(given.kinds))}
+        bundles = "bundles"                # where one is installed, its profiles take the place of those above
+        bundle_key = "bundle-key.pem"      # who signs them: the ceremony
 
         [store]
         url = {toml_value(given.store_url)}

@@ -129,7 +129,8 @@ def test_the_client_has_no_ca_key(installation: Installation) -> None:
 def test_each_key_is_in_one_place_only(installation: Installation) -> None:
     contents = [each.read_bytes() for each in installation.directory.rglob("*.key")]
 
-    assert len(contents) == 6 + 5 + 4 + 1 + 1
+    # CAs offline, sub-CAs, links, journal, validator, OCSP responder, sealing.
+    assert len(contents) == 6 + 5 + 4 + 1 + 1 + 1 + 1
     assert len(set(contents)) == len(contents)
 
 
