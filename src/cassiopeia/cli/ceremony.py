@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cassiopeia.cli.ceremony_plan import plan
 from cassiopeia.cli.ceremony_share import share
 
 
@@ -15,4 +16,5 @@ def ceremony() -> None:
     """
 
 
+ceremony.add_command(plan)
 ceremony.add_command(share)

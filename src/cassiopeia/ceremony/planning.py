@@ -1,0 +1,149 @@
+"""What a ceremony would make of a declaration: which CAs, until when, and when which of them issues. Makes nothing.
+
+Owns the values that the overview, the objections and the calendar's checks have in common.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
+from cassiopeia.ceremony.declaration import Declaration
+from cassiopeia.ceremony.hierarchy import Family
+from cassiopeia.ceremony.key_ceremony import beginning
+from cassiopeia.core.profile import Profile, parse_profile
+from cassiopeia.core.validity import ONE_SECOND, add_months
+
+_MONTHS_A_YEAR = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """From when until just before when a time sub-CA issues, for which family and signer."""
+
+    name: str
+    family: str
+    signer_id: int
+    issues_from: dt.datetime
+    issues_until: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume:
+    """What is expected of one family's sub-CAs.
+
+    `a_period` certificates for each signer, if the signers share the work evenly; one sub-CA holds `maximum` of them.
+    """
+
+    family: Family
+    a_period: int
+    maximum: int
+    spares: int
+
+    @property
+    def spares_needed(self) -> int:
+        return max(0, -(-self.a_period // self.maximum) - 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A ceremony that begins at `begin`. `structure_ends` is by family."""
+
+    declaration: Declaration
+    begin: dt.datetime
+    root_end: dt.datetime
+    structure_ends: Mapping[str, dt.datetime]
+    authorities: tuple[PlannedAuthority, ...]
+    profiles: Mapping[str, Profile]
+    volumes: tuple[Volume, ...]
+
+    @property
+    def crls_end(self) -> dt.datetime:
+        """When the first CRLs of the offline CAs end."""
+        return add_months(self.begin, self.declaration.hierarchy.crl_months) - ONE_SECOND
+
+    @property
+    def calendar_end(self) -> dt.datetime:
+        """The first moment at which some family or signer has no sub-CA any more; `begin` when it never has one."""
+        ends: dict[tuple[str, int], dt.datetime] = {}
+        for each in self.stretches:
+            key = each.family, each.signer_id
+            ends[key] = max(ends.get(key, each.issues_until), each.issues_until)
+        return min(ends.values(), default=self.begin)
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        return tuple(
+            Stretch(
+                name=each.name,
+                family=each.family.name,
+                signer_id=each.signer_id,
+                issues_from=max(each.period.start, self.begin),
+                issues_until=each.period.end,
+            )
+            for each in self.authorities
+        )
+
+    def profiles_of(self, family: Family) -> tuple[Profile, ...]:
+        return tuple(each for each in self.profiles.values() if each.family == family.name)
+
+
+def make_plan(declaration: Declaration, *, now: dt.datetime) -> Plan:
+    """What the first ceremony, held at `now` (aware), would make."""
+    hierarchy = declaration.hierarchy
+    begin = beginning(now)
+    return Plan(
+        declaration=declaration,
+        begin=begin,
+        root_end=_end(begin, hierarchy.root.years),
+        structure_ends={each.name: _end(begin, hierarchy.structure_of(each).years) for each in hierarchy.family},
+        authorities=plan_authorities(hierarchy, first=now),
+        profiles={
+            name: parse_profile(text, name=name, source=f"{name}.toml") for name, text in declaration.profiles.items()
+        },
+        volumes=tuple(_volume(declaration, family) for family in hierarchy.family),
+    )
+
+
+def gaps(stretches: Iterable[Stretch], *, now: dt.datetime) -> tuple[Stretch, ...]:
+    """When nothing issues for a family and signer that have sub-CAs, between `now` and the end of their calendar.
+
+    Each gap is a stretch whose name is that of the sub-CA which ends it.
+    """
+    found: list[Stretch] = []
+    covered: dict[tuple[str, int], dt.datetime] = {}
+    for each in sorted(stretches, key=lambda one: (one.issues_from, one.issues_until, one.name)):
+        if each.issues_until <= now:
+            continue
+        key = each.family, each.signer_id
+        until = covered.get(key, now)
+        if each.issues_from > until:
+            found.append(
+                Stretch(
+                    name=each.name,
+                    family=each.family,
+                    signer_id=each.signer_id,
+                    issues_from=until,
+                    issues_until=each.issues_from,
+                )
+            )
+        covered[key] = max(until, each.issues_until)
+    return tuple(found)
+
+
+def _end(begin: dt.datetime, years: int) -> dt.datetime:
+    return add_months(begin, years * _MONTHS_A_YEAR) - ONE_SECOND
+
+
+def _volume(declaration: Declaration, family: Family) -> Volume:
+    hierarchy = declaration.hierarchy
+    time = hierarchy.time_of(family)
+    signers = max(1, len(hierarchy.signers_of(family)))
+    return Volume(
+        family=family,
+        a_period=-(-family.expected_a_month * time.months // signers),
+        maximum=time.maximum_certificates,
+        spares=time.spares,
+    )
