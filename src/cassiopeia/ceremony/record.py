@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from cassiopeia.ceremony.hierarchy import ROOT_NAME
-from cassiopeia.config import CaName, SignerId
+from cassiopeia.config import HIGHEST_SIGNER_ID, CaName
 from cassiopeia.core.crl import REASONS
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import InternalError, OperatorError
@@ -50,7 +50,7 @@ class KnownAuthority(_Part, frozen=True, kw_only=True):
     key: KeyPlace
     not_before: _Moment
     not_after: _Moment
-    signer_id: SignerId | Literal[0] = 0
+    signer_id: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SIGNER_ID)] = 0
     spare: Annotated[int, msgspec.Meta(ge=0)] = 0
     issues_from: _Moment | None = None
     issues_until: _Moment | None = None
