@@ -79,17 +79,21 @@ def reshare(
 
     For when a share is lost, or somebody leaves; or when the safe was not split before. The keys stay what they are.
     """
-    from cassiopeia.ceremony import resharing  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.ceremony import resharing, safe  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.ceremony.writing import Split  # noqa: PLC0415 - as above
 
     opened = open_offline(offline, passphrase_file=passphrase_file, share_files=share_files, typed=typed)
-    done = resharing.reshare(opened, out, shares=shares, threshold=threshold, now=dt.datetime.now(dt.UTC))
-    click.echo(f"Made in {out}, in place of {done.old}:")
-    click.echo(f"  {resharing.OFFLINE_NAME}  the safe, as ceremony {done.record.number}; it is the newest one now")
-    click.echo(
-        f"  {resharing.SHARES_DIRECTORY}/         {done.shares.count} shares of the set {done.shares.name!r}, "
-        f"{done.shares.threshold} of which open it ({len(done.rehearsed)} choices were tried)"
+    held = resharing.reshare(
+        opened, out, split_into=Split(shares=shares, threshold=threshold), clock=lambda: dt.datetime.now(dt.UTC)
     )
-    click.echo("  transcript.txt, transcript.html  what was done, with lines to sign")
+    record = held.outcome.safe.record
+    click.echo(f"Made in {out}, in place of {safe.describe(opened.safe.record)}:")
+    click.echo(f"  {safe.OFFLINE_NAME}: the safe, as ceremony {record.number}, which is the newest one now")
+    click.echo(
+        f"  {safe.SHARES_DIRECTORY}/: {shares} shares, {threshold} of which open it; {len(held.rehearsed)} choices of "
+        "them were tried"
+    )
+    click.echo("  transcript.txt, transcript.html: what was done, with lines to sign")
     for sentence in resharing.OLD_COPIES:
         click.echo(sentence)
 
