@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
-    from cassiopeia.store.records import CrlHeader, QueueStatistics, SignerStatus
+    from cassiopeia.store.records import CrlHeader, QueueStatistics, ServedCrl, SignerStatus
 
 # The client asks every half minute; after this long its silence means something.
 _SILENCE_S: Final = 120
@@ -25,6 +25,9 @@ _CLOCK_OFFSET_S: Final = 30
 _OLDEST_S: Final = 3600
 _UNATTESTED_S: Final = 300
 _DISK_DAYS: Final = 30
+# A web server may be away for a minute; the watch looks every quarter of an hour.
+_UNREACHABLE_S: Final = 3_600
+_UNWATCHED_S: Final = 6 * 3_600
 # Where nobody knows yet how much is written in a day.
 _DISK_OCTETS: Final = 256 * 1024 * 1024
 
@@ -43,7 +46,7 @@ class Situation:
     """What there is to judge. `unpublished`: the authorities whose published CRL is not the one in the store.
 
     `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
-    last word of each.
+    last word of each. `served`: what `cassiopeia crl watch` has seen last; nothing where it never ran.
     """
 
     now: dt.datetime
@@ -54,12 +57,14 @@ class Situation:
     unpublished: Collection[str]
     hears_signers: bool
     validators: tuple[ValidatorStatus, ...] = ()
+    served: tuple[ServedCrl, ...] = ()
 
 
 def concerns(situation: Situation) -> tuple[Concern, ...]:
     """Return everything that needs a person, the most pressing first."""
     found = [
         *_of_crls(situation),
+        *_of_served(situation),
         *_of_signers(situation),
         *_of_queue(situation),
         *_of_validators(situation),
@@ -69,11 +74,14 @@ def concerns(situation: Situation) -> tuple[Concern, ...]:
 
 _URGENCY: Final = (
     "crl-expired",
+    "crl-served-wrong",
+    "crl-served-stale",
     "journal-differs",
     "signer-halted",
     "signer-never-heard",
     "signer-silent",
     "crl-unpublished",
+    "crl-unreachable",
     "crl-late",
     "crl-missing",
     "signer-locked",
@@ -86,6 +94,7 @@ _URGENCY: Final = (
     "profile-held",
     "set-aside",
     "oldest-waits",
+    "crl-unwatched",
 )
 
 
@@ -298,6 +307,41 @@ def _of_crls(situation: Situation) -> Iterator[Concern]:
                 code="crl-missing",
                 what=f"there is no CRL of {name}, which has issued certificates",
                 remedy="does the client's authorities.toml list this sub-CA? add it, and start the client again",
+            )
+
+
+def _of_served(situation: Situation) -> Iterator[Concern]:
+    """What the world gets, by the last look of `cassiopeia crl watch`."""
+    now = situation.now
+    watch_silent_s = min(((now - each.seen_at).total_seconds() for each in situation.served), default=0.0)
+    if watch_silent_s > _UNWATCHED_S:
+        yield Concern(
+            code="crl-unwatched",
+            what=f"nobody has looked for {span(watch_silent_s)} at the CRLs that the world gets",
+            remedy="does `cassiopeia crl watch` run, or its timer? see its log",
+        )
+        return
+    for each in situation.served:
+        lasts_s = (now - (each.since or each.seen_at)).total_seconds()
+        where = f"the CRL of {each.authority} at {each.url}"
+        if each.state == "stale":
+            yield Concern(
+                code="crl-served-stale",
+                what=f"{where} is older than it should be: {each.what}",
+                remedy="what was revoked since is still trusted: see to the web server, its copies and caches; an "
+                "offline CA's CRL comes from `cassiopeia ceremony crl`",
+            )
+        elif each.state == "wrong":
+            yield Concern(
+                code="crl-served-wrong",
+                what=f"{where} is none that it should be: {each.what}",
+                remedy="find out who has put it there; the right one lies in the client's public directory",
+            )
+        elif each.state == "unreachable" and lasts_s > _UNREACHABLE_S:
+            yield Concern(
+                code="crl-unreachable",
+                what=f"{where} cannot be fetched for {span(lasts_s)}: {each.what}",
+                remedy="whoever insists on it refuses every certificate of this CA: see to web server and name server",
             )
 
 

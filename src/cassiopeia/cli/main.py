@@ -28,7 +28,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "publisher": "Serve CRLs and CA certificates, and answer OCSP.",
     "request": "Submit requests for certificates, and see what became of them.",
     "certificate": "List, show, fetch and revoke certificates.",
-    "crl": "Show and fetch certificate revocation lists.",
+    "crl": "Show, fetch, renew and watch certificate revocation lists.",
     "profile": "Check profiles, import those of the original, release one that is held.",
     "journal": "Show, verify and export the signer's journal, and prove what is in it.",
     "order": "Tell a signer what only its operators can tell it.",

@@ -50,6 +50,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
             unpublished=_unpublished(store, config.publish_directory, now=now),
             hears_signers=config.version > 1,
             validators=store.evidence.validators(),
+            served=store.served_crls.list(),
         )
     concerns = ops.concerns(situation)
     if as_json:
@@ -65,6 +66,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
         _print_signers(situation)
         _print_validators(situation)
         _print_crls(situation.crls, now)
+        _print_served(situation)
         _print_concerns(concerns)
         if not concerns:
             click.echo("well     nothing needs a person")
@@ -209,6 +211,19 @@ def _print_crls(crls: tuple[CrlHeader, ...], now: dt.datetime) -> None:
         )
 
 
+def _print_served(situation: ops.Situation) -> None:
+    """What the world gets: one line when all is well."""
+    served = situation.served
+    if not served:
+        return
+    good = sum(each.state == "served" for each in served)
+    looked = ops.span((situation.now - max(each.seen_at for each in served)).total_seconds())
+    click.echo(f"served   {good} of {len(served)} URLs of CRLs give what they should, seen {looked} ago")
+    for each in served:
+        if each.state != "served":
+            click.echo(visible(f"{_INDENT}{each.authority} at {each.url}: {each.state}: {each.what}"))
+
+
 def _concern_document(concern: ops.Concern) -> dict[str, str]:
     return {"code": concern.code, "what": concern.what, "remedy": concern.remedy}
 
@@ -271,5 +286,18 @@ def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[
                 "published": each.authority not in situation.unpublished,
             }
             for each in situation.crls
+        ],
+        "served_crls": [
+            {
+                "authority": each.authority,
+                "url": each.url,
+                "state": each.state,
+                "what": each.what,
+                "number": each.number,
+                "next_update": each.next_update,
+                "seen": each.seen_at,
+                "since": each.since,
+            }
+            for each in situation.served
         ],
     }

@@ -28,6 +28,7 @@ from cassiopeia.store.orders import Orders
 from cassiopeia.store.queue import Queue
 from cassiopeia.store.requests import Requests
 from cassiopeia.store.results import Results
+from cassiopeia.store.served_crls import ServedCrls
 from cassiopeia.store.signers import Signers
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Store:
     results: Results
     certificates: Certificates
     crls: Crls
+    served_crls: ServedCrls
     signers: Signers
     journal_copies: JournalCopies
     lint_streaks: LintStreaks
@@ -85,6 +87,7 @@ def open_store(url: str) -> Store:
         results=Results(database),
         certificates=Certificates(database),
         crls=Crls(database),
+        served_crls=ServedCrls(database),
         signers=Signers(database),
         journal_copies=JournalCopies(database),
         lint_streaks=LintStreaks(database),

@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from cassiopeia.errors import InternalError, Unavailable
 
-SCHEMA_REVISION: Final = "0004"
+SCHEMA_REVISION: Final = "0005"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -273,6 +273,22 @@ crl: Final = Table(
     Column("next_update", UtcTime, nullable=False),
     Column("der", LargeBinary, nullable=False),
     Column("saved_at", UtcTime, nullable=False),
+)
+
+# What an outsider gets of each CRL, by the URLs in certificates. `since`: for how long it has been in this state.
+served_crl: Final = Table(
+    "served_crl",
+    METADATA,
+    Column("authority", String(255), primary_key=True),
+    Column("url", String(1024), primary_key=True),
+    Column("state", String(12), nullable=False),
+    Column("what", Text, nullable=False),
+    Column("number", _hexadecimal(40)),
+    Column("this_update", UtcTime),
+    Column("next_update", UtcTime),
+    Column("since", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+    CheckConstraint("state IN ('served', 'stale', 'wrong', 'unreachable')", name="state"),
 )
 
 signer_status: Final = Table(

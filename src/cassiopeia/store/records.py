@@ -18,6 +18,7 @@ from cassiopeia.errors import InternalError, Refused
 JobKind = Literal["sign", "revoke", "crl"]
 RequestState = Literal["queued", "refused", "issued"]
 RevocationState = Literal["none", "requested", "revoked"]
+ServedState = Literal["served", "stale", "wrong", "unreachable"]
 
 MAXIMUM_NAME_LENGTH: Final = 255
 """Characters of an account, a profile, a wish: what an index entry can hold in every database."""
@@ -230,6 +231,25 @@ class CrlHeader:
     next_update: dt.datetime
     octets: int
     saved_at: dt.datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedCrl:
+    """What an outsider got of one CA's CRL at one URL of its certificates, and what is to be said of it.
+
+    `state`: as it should be; older than it should be; not this CA's; nothing. Number and dates are None where there was
+    no CRL, the number also in one without. `since`: it has been so, in every look (None: this look is the first).
+    """
+
+    authority: str
+    url: str
+    state: ServedState
+    what: str
+    number: int | None
+    this_update: dt.datetime | None
+    next_update: dt.datetime | None
+    seen_at: dt.datetime
+    since: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from cassiopeia.store.database import Store, open_store, upgrade
 from cassiopeia.store.evidence import StoredAttestation
 from cassiopeia.store.lint_streaks import LintVerdict
 from cassiopeia.store.models import METADATA
-from cassiopeia.store.records import CrlRecord, SigningLog
+from cassiopeia.store.records import CrlRecord, ServedCrl, SigningLog
 
 
 @pytest.fixture
@@ -34,6 +34,11 @@ def fill(store: Store) -> None:
     wanted = certificate_request(account="nul \0")
     store.requests.record_refusal(wanted, request_id=request_id(102), refusal=Refused("no", code="no"), now=NOW)
     store.crls.put(CrlRecord(authority="a", number=2**90, this_update=NOW, next_update=NOW, der=b"crl"), now=NOW)
+    seen = ServedCrl(
+        authority="a", url="http://a", state="served", what="", number=2**90, this_update=NOW, next_update=None,
+        seen_at=NOW,
+    )  # fmt: skip
+    store.served_crls.record([seen])
     store.signers.save(1, {"state": "ready"}, now=NOW)
     store.lint_streaks.record([LintVerdict(profile="p", findings=("pkix.x",), message="x")], now=NOW)
     journal = JournalMaker()
