@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 
 from cassiopeia.ceremony.calendar import Period, PlannedAuthority, plan_authorities
 from cassiopeia.ceremony.declaration import Declaration
-from cassiopeia.ceremony.hierarchy import ROOT_NAME, Family, Hierarchy
+from cassiopeia.ceremony.hierarchy import ROOT_NAME, Family, Hierarchy, with_periods
 from cassiopeia.ceremony.key_ceremony import (
     CertificationAuthority,
     Entropy,
@@ -76,14 +76,18 @@ def extend(
     declaration: Declaration,
     *,
     first: dt.datetime,
+    periods: int | None = None,
     now: dt.datetime,
     requests: Mapping[str, SubCaRequest] = _NO_REQUESTS,
     entropy: Entropy = secrets.token_bytes,
 ) -> Outcome:
-    """Make what the declaration wants from the period that holds `first` on, and is not there; sign every CRL anew."""
+    """Make what the declaration wants from the period that holds `first` on, and is not there; sign every CRL anew.
+
+    `periods` counts instead of what the hierarchy says, this time.
+    """
     check_same_root(safe.declaration.hierarchy, declaration.hierarchy, source=declaration.source)
     work = Work(declaration, now=now, entropy=entropy, safe=safe)
-    work.grow(first=first, requests=requests)
+    work.grow(first=first, periods=periods, requests=requests)
     work.sign_crls()
     return work.close(safe.bundle_key, for_machines=True)
 
@@ -197,10 +201,11 @@ class Work:
         self._keys[name] = key
         self._awaited[name] = AwaitedCertificate(name=name, family=family)
 
-    def grow(self, *, first: dt.datetime, requests: Mapping[str, SubCaRequest]) -> None:
+    def grow(self, *, first: dt.datetime, requests: Mapping[str, SubCaRequest], periods: int | None = None) -> None:
         """Make the structure CAs and time sub-CAs that are declared, and not there yet."""
         hierarchy = self._declaration.hierarchy
-        planned = planned_sub_cas(hierarchy, self._record(), first=first, now=self._now)
+        wanted = hierarchy if periods is None else with_periods(hierarchy, periods)
+        planned = planned_sub_cas(wanted, self._record(), first=first, now=self._now)
         # 1. Requests for nothing that will be made are somebody's mistake, before anything is.
         names = [each.name for each in planned]
         unknown = [name for name in requests if name not in names]

@@ -16,6 +16,9 @@ from typing import Final
 from cassiopeia.ceremony import inspection
 from cassiopeia.ceremony.conducting import Outcome, begin, extend, renew_crls
 from cassiopeia.ceremony.declaration import Declaration
+from cassiopeia.ceremony.objections import Objection, Severity
+from cassiopeia.ceremony.planning import make_plan
+from cassiopeia.ceremony.review import review
 from cassiopeia.ceremony.safe import describe
 from cassiopeia.ceremony.shares import check_numbers
 from cassiopeia.ceremony.sub_ca_request import SubCaRequest
@@ -49,11 +52,15 @@ def run(
 ) -> Held:
     """Make a hierarchy in the new directory `out`, after rehearsing all of it; raises OperatorError."""
     check_ready(out, split_into, say=say)
+    objections = refuse_errors(declaration, now=clock(), say=say)
 
     def hold(place: Path, title: str) -> Held:
         minutes = Minutes(title=title)
-        outcome = begin(declaration, now=clock(), requests=requests)
-        return _write(place, outcome, split_into, minutes, declaration.source, requests=requests, clock=clock)
+        outcome, opening = new_opening(begin(declaration, now=clock(), requests=requests), split_into)
+        tell_beginning(minutes, outcome, declaration.source, requests=requests, at=clock())
+        _tell_objections(minutes, objections, at=clock())
+        tell_outcome(minutes, outcome, at=clock())
+        return write_ceremony(place, outcome, opening, minutes, clock=clock)
 
     # 1. Everything once with keys that are thrown away: whatever does not work shows before anything counts.
     say("Rehearsal: everything once, with keys that are thrown away.")
@@ -69,6 +76,7 @@ def extend_hierarchy(
     out: Path,
     *,
     first: dt.datetime,
+    periods: int | None = None,
     requests: Mapping[str, SubCaRequest] = _NO_REQUESTS,
     clock: Clock,
     say: Say,
@@ -76,7 +84,7 @@ def extend_hierarchy(
     """Add the sub-CAs that are declared from `first` on and are not there yet; raises OperatorError."""
     check_ready(out, None, say=say)
     check_clock(opened, clock())
-    outcome = extend(opened.safe, declaration, first=first, now=clock(), requests=requests)
+    outcome = extend(opened.safe, declaration, first=first, periods=periods, now=clock(), requests=requests)
     if not outcome.certified and declaration == opened.safe.declaration:
         raise OperatorError(
             "everything that the hierarchy wants from that period on is there already: name a later --period, or more "
@@ -115,6 +123,19 @@ def check_ready(out: Path, split_into: Split | None, *, say: Say) -> None:
         say(f"{left}: was left by a ceremony that was ended by force. Nothing in it is in use: destroy it.")
 
 
+def refuse_errors(declaration: Declaration, *, now: dt.datetime, say: Say) -> tuple[Objection, ...]:
+    """What a reviewer objects to, none of it an error; raises OperatorError for that."""
+    objections = review(make_plan(declaration, now=now))
+    errors = [each for each in objections if each.severity is Severity.ERROR]
+    if errors:
+        more = f" (and {len(errors) - 1} more: see `cassiopeia ceremony plan`)" if len(errors) > 1 else ""
+        raise OperatorError(f"{declaration.source}: {errors[0].where}: {errors[0].what}{more}; nothing was made")
+    for each in objections:
+        if each.severity is Severity.WARNING:
+            say(str(each))
+    return objections
+
+
 def check_clock(opened: OpenedSafe, now: dt.datetime) -> None:
     """Raise OperatorError when the last ceremony was later than now."""
     if now < opened.safe.record.made_at:
@@ -150,28 +171,21 @@ def _go_on(
     record = opened.safe.record
     title = f"Ceremony {record.number + 1} of {opened.safe.declaration.hierarchy.organisation}"
     minutes = Minutes(title=title, facts={"goes on from": describe(record)})
-    _tell_beginning(minutes, outcome, source, requests=requests, at=clock())
+    tell_beginning(minutes, outcome, source, requests=requests, at=clock())
     tell_outcome(minutes, outcome, at=clock())
     return write_ceremony(out, outcome, Opening(secret=opened.secret, is_new=False), minutes, clock=clock)
 
 
-def _write(
-    out: Path,
-    outcome: Outcome,
-    split_into: Split | None,
-    minutes: Minutes,
-    source: str,
-    *,
-    requests: Mapping[str, SubCaRequest],
-    clock: Clock,
-) -> Held:
-    outcome, opening = new_opening(outcome, split_into)
-    _tell_beginning(minutes, outcome, source, requests=requests, at=clock())
-    tell_outcome(minutes, outcome, at=clock())
-    return write_ceremony(out, outcome, opening, minutes, clock=clock)
+def _tell_objections(minutes: Minutes, objections: tuple[Objection, ...], *, at: dt.datetime) -> None:
+    minutes.add(
+        "What a reviewer objects to",
+        "Whoever asked for this has read these objections, and wants it so." if objections else "Nothing.",
+        at=at,
+        facts={str(number): str(each) for number, each in enumerate(objections, start=1)},
+    )
 
 
-def _tell_beginning(
+def tell_beginning(
     minutes: Minutes, outcome: Outcome, source: str, *, requests: Mapping[str, SubCaRequest], at: dt.datetime
 ) -> None:
     record = outcome.safe.record

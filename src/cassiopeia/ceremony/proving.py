@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,6 +26,9 @@ from cassiopeia.ceremony.safe import BUNDLE_KEY_NAME, OFFLINE_NAME, open_safe, r
 from cassiopeia.config import PINS, load_authorities, load_chain, load_pins, load_profiles
 from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, BundleFile, read_bundle
 from cassiopeia.errors import OperatorError, PeerError
+
+# What the linter says of anything, as how a key identifier was calculated.
+_MERE_INFORMATION: Final = ("DEBUG", "INFO", "NOTICE")
 
 
 def prove(
@@ -50,7 +54,7 @@ def prove(
     crls = {each: bundle.file(f"{each}.crl") for each in outcome.crls}
     findings = inspection.lint(certificates=certificates, crls=crls)
     inspection.refuse_grave(findings)
-    return findings
+    return tuple(each for each in findings if each.remark.severity not in _MERE_INFORMATION)
 
 
 class _Reader:

@@ -37,6 +37,7 @@ from cassiopeia.ceremony.bundling import (
     signer_ids,
 )
 from cassiopeia.ceremony.conducting import Outcome
+from cassiopeia.ceremony.hierarchy import ROOT_NAME
 from cassiopeia.ceremony.inspection import Finding
 from cassiopeia.ceremony.safe import (
     BUNDLE_KEY_NAME,
@@ -91,6 +92,11 @@ class Held:
     signers: tuple[SignerBundle, ...]
     findings: tuple[Finding, ...]
     rehearsed: tuple[tuple[int, ...], ...]
+
+    @property
+    def root_fingerprint(self) -> str:
+        """SHA-256 of the root certificate, in hex, for people to compare."""
+        return self.outcome.safe.certificates[ROOT_NAME].fingerprint(hashes.SHA256()).hex()
 
 
 def new_opening(outcome: Outcome, split_into: Split | None) -> tuple[Outcome, Opening]:
@@ -277,7 +283,8 @@ def _tell_proof(minutes: Minutes, outcome: Outcome, findings: tuple[Finding, ...
         "Everything was read again from its file",
         "Each bundle verifies and can be installed as its machine will do it; each key opens and fits its certificate; "
         "each certificate leads to the root; each CRL is that of its CA, with the next number. The linter looked at "
-        f"{len(outcome.certified)} certificates and {len(outcome.crls)} CRLs, and found nothing that is wrong.",
+        f"{len(outcome.certified)} certificates and {len(outcome.crls)} CRLs, and found nothing that is wrong; what it "
+        f"remarks: {len(findings)}.",
         at=at,
         facts={str(number): str(each) for number, each in enumerate(findings, start=1)},
     )
@@ -314,7 +321,7 @@ def _tell_custody(
         f"{CLIENT_NAME} and {PUBLICATION_NAME}, where they were made: nothing in them is secret. {BUNDLE_KEY_NAME} has "
         "to be on a machine before it installs its first bundle.",
         at=at,
-        facts={"root (SHA-256)": in_groups(safe.certificates["root"].fingerprint(hashes.SHA256()))},
+        facts={"root (SHA-256)": in_groups(safe.certificates[ROOT_NAME].fingerprint(hashes.SHA256()))},
     )
 
 

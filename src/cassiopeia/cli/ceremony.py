@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cassiopeia.cli.ceremony_hold import crl, extend, run
 from cassiopeia.cli.ceremony_plan import plan
 from cassiopeia.cli.ceremony_share import share
 
@@ -17,4 +18,7 @@ def ceremony() -> None:
 
 
 ceremony.add_command(plan)
+ceremony.add_command(run)
+ceremony.add_command(extend)
+ceremony.add_command(crl)
 ceremony.add_command(share)
