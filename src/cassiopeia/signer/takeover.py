@@ -18,6 +18,7 @@ from typing import Final
 
 from cassiopeia.config import SignerConfig, current_installation, load_signer_config
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import OperatorError
 from cassiopeia.link.credentials import LinkTls
 from cassiopeia.signer import weak_keys
@@ -40,6 +41,7 @@ class Candidate:
     loaded: Loaded
     tls: LinkTls
     missing_lists: tuple[str, ...]
+    unsound_profiles: Mapping[str, str]
     pool: WorkerPool
 
 
@@ -137,6 +139,7 @@ class Takeover:
             loaded=loaded,
             tls=link_tls(loaded.config),
             missing_lists=weak_keys.report(loaded.config.weak_keys),
+            unsound_profiles=unsound_profiles(loaded.profiles.values(), loaded.authorities.values()),
             pool=self._make_pool(loaded, self._note_unusable),
         )
 
