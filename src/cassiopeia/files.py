@@ -1,7 +1,8 @@
 """Writing files and whole directories that must be there completely, or not at all.
 
-Owns modes, durability and the rule that nothing is ever overwritten. What is new is built under a temporary name beside
-its place and renamed into it when it is complete and on the disk: the rename is what makes it appear.
+Owns modes, durability and the rule that nothing is overwritten, but by `replace_files`. What is new is built under a
+temporary name beside its place and renamed into it when it is complete and on the disk: the rename is what makes it
+appear.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -101,6 +102,36 @@ def write_file(path: Path, content: bytes | str, *, mode: int = SECRET) -> None:
         file.flush()
         os.fchmod(descriptor, mode)  # whatever the umask
         os.fsync(descriptor)
+
+
+def replace_files(contents: Mapping[Path, bytes], *, mode: int = PUBLIC) -> None:
+    """Write files in the place of those of their names: all are on the disk before the first takes its place.
+
+    A reader sees the old file or the new one. Raises OperatorError, and then none was replaced, unless the disk failed
+    between two renames.
+    """
+    buildings: dict[Path, Path] = {}
+    try:
+        for path, octets in contents.items():
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            buildings[path] = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(octets)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+        for path, building in buildings.items():
+            building.replace(path)
+        for directory in {path.parent for path in contents}:
+            sync_directory(directory)
+    except OSError as error:
+        raise OperatorError(
+            f"{error.filename or next(iter(contents))}: cannot be written: {error.strerror or error}; mend that and "
+            "run the same command again"
+        ) from error
+    finally:
+        for building in buildings.values():
+            building.unlink(missing_ok=True)
 
 
 def _check_vacant(directory: Path, what: str) -> None:

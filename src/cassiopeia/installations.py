@@ -13,7 +13,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +144,13 @@ def activate(bundles: Bundles, staged: Staged) -> None:
             link.unlink(missing_ok=True)
 
 
+def discard(bundles: Bundles, staged: Staged) -> None:
+    """Remove what was staged and shall not come into force; what is in force stays. Raises OperatorError."""
+    with _alone(bundles.directory):
+        if current_installation(bundles.directory) != staged.directory and _is(staged.directory, staged):
+            _remove(staged.directory)
+
+
 @contextmanager
 def unpacked(bundle: Bundle, *, directory: Path | None = None) -> Iterator[Path]:
     """The files of a bundle in a temporary directory, to be looked at."""
@@ -157,25 +164,28 @@ def unpacked(bundle: Bundle, *, directory: Path | None = None) -> Iterator[Path]
         raise OperatorError(f"cannot unpack the bundle: {error.strerror or error}; nothing was changed") from error
 
 
-def check_chains(directory: Path, root_key: bytes, certificates: Collection[bytes]) -> None:
-    """Raise OperatorError unless each certificate (DER) leads to the root of this key by those in `directory`.
+def read_certificates(directory: Path) -> list[x509.Certificate]:
+    """Every certificate (NAME.pem) of a directory; raises OperatorError."""
+    return [_read_certificate(path) for path in sorted(directory.glob("*.pem"))]
+
+
+def check_chains(known: Sequence[x509.Certificate], root_key: bytes, certificates: Iterable[x509.Certificate]) -> None:
+    """Raise OperatorError unless each of the certificates leads to the root of this key by those that are known.
 
     Dates are not looked at: what has ended still has CRLs.
     """
-    known = [_read_certificate(path) for path in sorted(directory.glob("*.pem"))]
-    for octets in certificates:
-        below = x509.load_der_x509_certificate(octets)
-        name = below.subject.rfc4514_string()
+    for certificate in certificates:
+        above, name = certificate, certificate.subject.rfc4514_string()
         for _ in range(_LONGEST_CHAIN):
-            if below.subject == below.issuer:
+            if above.subject == above.issuer:
                 break
-            below = _issuer_of(below, known, name)
-        spki = below.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if below.subject != below.issuer or hashlib.sha256(spki).digest() != root_key:
+            above = _issuer_of(above, known, name)
+        spki = above.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if above.subject != above.issuer or hashlib.sha256(spki).digest() != root_key:
             raise OperatorError(f"the certificate of {name} does not lead to the root of this hierarchy")
 
 
-def _issuer_of(below: x509.Certificate, known: list[x509.Certificate], name: str) -> x509.Certificate:
+def _issuer_of(below: x509.Certificate, known: Sequence[x509.Certificate], name: str) -> x509.Certificate:
     for each in known:
         if each.subject == below.issuer:
             try:

@@ -8,11 +8,16 @@ from pathlib import Path
 import click
 
 from cassiopeia.cli.options import config_option, log_format_option, set_up_logging, verbose_option
+from cassiopeia.cli.signer_machine import csr, init, install
 
 
 @click.group()
 def signer() -> None:
     """Run the signer, which alone holds the CA keys."""
+
+
+for _command in (init, install, csr):
+    signer.add_command(_command)
 
 
 @signer.command()

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle, read_bundle_file
 from cassiopeia.cli.options import (
     json_option,
     log_format_option,
@@ -105,6 +106,27 @@ def init(directory: Path, client_path: Path, name: str | None, kinds: tuple[str,
             "validator.peers of validator.toml.",
             err=True,
         )
+
+
+@validator.command(short_help="Install the profiles that a ceremony gives to clients.")
+@_validator_option
+@bundle_argument
+@dry_run_option
+def install(config_path: Path, bundle: Path, dry_run: bool) -> None:
+    """Verify BUNDLE, which is the one for clients, show what it changes, and put it in force at once.
+
+    After any error nothing has changed. A validator that runs is started again to take it over.
+    """
+    from cassiopeia.cli.client_machine import install_on  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.client import installing  # noqa: PLC0415 - as above
+    from cassiopeia.config import load_validator_config  # noqa: PLC0415 - as above
+    from cassiopeia.core.bundle import CLIENT  # noqa: PLC0415 - as above
+
+    machine = installing.validator_machine(load_validator_config(config_path))
+    octets = read_bundle_file(bundle)
+    opened = installing.open_public_bundle(machine, octets, kinds=(CLIENT,))
+    print_bundle(opened, octets)
+    install_on(machine, opened, octets, dry_run=dry_run)
 
 
 @validator.command(short_help="State that something was seen.")

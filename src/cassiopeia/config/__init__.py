@@ -14,7 +14,7 @@ from cassiopeia.config.authorities import (
     load_profile,
     load_profiles,
 )
-from cassiopeia.config.bundles import CURRENT, Bundles, current_installation
+from cassiopeia.config.bundles import CURRENT, Bundles, check_installed, current_installation
 from cassiopeia.config.client import ClientConfig, load_client_config
 from cassiopeia.config.pins import PINS, Pins, load_pins
 from cassiopeia.config.signer import SignerConfig, Version1Config, load_signer_config
@@ -51,6 +51,7 @@ __all__ = [
     "Url",
     "ValidatorConfig",
     "Version1Config",
+    "check_installed",
     "check_shape",
     "current_installation",
     "link_address",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from cassiopeia.config.toml import beside
-from cassiopeia.errors import ConfigurationError
+from cassiopeia.errors import ConfigurationError, OperatorError
 
 CURRENT: Final = "current"
 
@@ -53,6 +53,12 @@ def load_bundles(path: Path, directory: Path, key_file: Path | None, *, installa
         key_file=None if key_file is None else beside(path, key_file),
         installed=installation or current_installation(place),
     )
+
+
+def check_installed(bundles: Bundles, needed: Path, *, command: str) -> None:
+    """Raise OperatorError on a machine that waits for its first bundle: `needed` would have come with it."""
+    if bundles.installed is None and bundles.key_file is not None and not needed.exists():
+        raise OperatorError(f"{needed}: is not there, for no bundle is installed yet: cassiopeia {command} BUNDLE")
 
 
 def current_installation(directory: Path) -> Path | None:

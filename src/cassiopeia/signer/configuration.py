@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cassiopeia.config import AuthorityEntry, SignerConfig, load_authorities, load_profiles
+from cassiopeia.config import AuthorityEntry, SignerConfig, check_installed, load_authorities, load_profiles
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
@@ -54,10 +54,7 @@ def load(config: SignerConfig) -> Loaded:
 
 def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
     """The sub-CAs that belong to this signer, each with where its key is; raises `OperatorError` if there are none."""
-    if config.bundles.installed is None and config.bundles.key_file is not None and not config.authorities.exists():
-        raise OperatorError(
-            f"{config.source}: no bundle is installed yet; run: cassiopeia signer install BUNDLE -c {config.source}"
-        )
+    check_installed(config.bundles, config.authorities, command="signer install")
     own = [
         replace(each, key=each.key or own_key(each.authority.name))
         for each in load_authorities(config.authorities)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -116,7 +117,9 @@ class _Candidate:
         # 2. The sub-CAs: all of this signer, each under the root, none dropped that has not ended.
         authorities = [self._check_entry(each, config.signer_id) for each in load_authorities(config.authorities)]
         installations.check_chains(
-            building / installations.CERTIFICATES, self._bundle.root_key, [each.certificate for each in authorities]
+            installations.read_certificates(building / installations.CERTIFICATES),
+            self._bundle.root_key,
+            [x509.load_der_x509_certificate(each.certificate) for each in authorities],
         )
         self._check_nothing_dropped(_entries(before), {each.name: each for each in authorities})
         # 3. Their keys, encrypted with the signer's own passphrase.
