@@ -313,7 +313,7 @@ class SignerClient:
             room = min(self._window - self._issuance.under_way, session.capacity)
             jobs = self._leases.take(room=room, window=self._window, backlog=line.backlog, now=now)
             self._nonces.send(session, now=now)
-            self._send_orders(session)
+            self._send_orders(session, now)
             # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
             self._crl_sync.send(session, now=now, alone=self._leases.company.alone)
             self._ask_status(session)
@@ -459,9 +459,9 @@ class SignerClient:
             self._leases.take_in_hand(now=now)
         return bool(self._leases.in_hand) or self._crl_sync.due(now=now)
 
-    def _send_orders(self, session: Session) -> None:
+    def _send_orders(self, session: Session, now: dt.datetime) -> None:
         if self._signer_id is not None:
-            self._orders.send(session, signer_id=self._signer_id)
+            self._orders.send(session, signer_id=self._signer_id, now=now)
 
     def _ask_status(self, session: Session) -> None:
         if time.monotonic() >= self._next_status and session.capacity:
