@@ -21,7 +21,7 @@ from cassiopeia.journal.entry import LOST_PAST, JournalEntry
 
 IntentState = Literal["intent", "confirmed", "issued", "abandoned"]
 
-INDEX_VERSION: Final = 5
+INDEX_VERSION: Final = 6
 """Raise it when the tables change: they are then made anew at the next start."""
 
 SERIAL_OCTETS: Final = 16
@@ -182,7 +182,11 @@ class JournalIndex:
             case entries.Epoch():
                 self._add_milestone(entry, body.number, body.public_key)
                 self._execute("DELETE FROM halt WHERE code = ?", (LOST_PAST,))
-            case entries.Key(public_key=octets) | entries.Configuration(configuration_hash=octets):
+            case (
+                entries.Key(public_key=octets)
+                | entries.Configuration(configuration_hash=octets)
+                | entries.Start(boot_id=octets)
+            ):
                 self._add_milestone(entry, 0, octets)
             case entries.ClockEpoch():
                 self._add_milestone(entry, _seconds(body.true_time) - _seconds(body.machine_time), b"")
@@ -193,7 +197,7 @@ class JournalIndex:
             case entries.Refusal(exposes=exposed) if exposed:
                 self._add_milestone(entry, 0, b"".join(exposed))
             case _:
-                pass  # starts, and refusals that say nothing of others: nobody asks for them
+                pass  # refusals that say nothing of others: nobody asks for them
 
     def find_request(self, request_id: bytes) -> Intent | None:
         """The newest intent under this request id that was not abandoned."""
@@ -431,6 +435,10 @@ class JournalIndex:
         )
         obeyed = [entries.decode_entry(octets) for (octets,) in rows]
         return [(each.time, entries.decode_body(each).order) for each in obeyed]
+
+    def last_start(self) -> int:
+        """Where the newest start of the signer stands; 0 before the first."""
+        return max((position for position, _, _ in self._milestones("start")), default=0)
 
     def find_order(self, order: bytes) -> int | None:
         """Where it stands that exactly this order was obeyed."""

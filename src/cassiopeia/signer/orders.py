@@ -2,7 +2,8 @@
 
 The desk is the only thing that moves the signer's clock, ends a halt, or changes what holds by order (`in_force`: the
 fold over every order of the journal, so that it outlives a restart). An order that was obeyed before, whose answer was
-lost with the line, is answered again and not obeyed again.
+lost with the line, is answered again and not obeyed again. One that installs a bundle is verified twice: before the
+bundle is unpacked, and before it counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from cassiopeia.journal.order import (
     DisableValidator,
     EnableValidator,
     HaltAuthority,
+    InstallBundle,
+    Order,
     RaiseCap,
     ResumeAuthority,
     read_order,
@@ -27,9 +30,11 @@ from cassiopeia.journal.order import (
 from cassiopeia.journal.standing import InForce
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
+from cassiopeia.signer.bundle_desk import BundleDesk, Verdict
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import Journal
+from cassiopeia.steps import step
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +43,8 @@ class OrderDesk:
     """Obeys orders that enough of the `operators` (DER SubjectPublicKeyInfo) have signed for this boot.
 
     `authorities` (names), `validators` (key ids) and `caps` (with their configured limits) are what an order can be
-    about. `restricted` is called behind each order that restricts: what was decided before it has to be decided anew.
+    about; without `bundles` none can be installed. `restricted` is called behind each order that restricts: what was
+    decided before it has to be decided anew.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class OrderDesk:
         validators: Collection[bytes] = (),
         caps: Mapping[str, int] | None = None,
         restricted: Callable[[dt.datetime], None] = lambda _now: None,
+        bundles: BundleDesk | None = None,
     ) -> None:
         self._journal = journal
         self._gate = gate
@@ -62,6 +69,7 @@ class OrderDesk:
         self._signer_id = signer_id
         self._boot_id = boot_id
         self._restricted = restricted
+        self._bundles = bundles
         self.in_force = _read_in_force(journal)
         self.follow(operators=operators, quorum=quorum, authorities=authorities, validators=validators, caps=caps or {})
 
@@ -84,19 +92,56 @@ class OrderDesk:
     def requested(self, session: Session, handle: int, octets: bytes) -> None:
         """Obey or refuse; the answer goes out when it is durable what was done."""
         try:
-            index = self._journal.index.find_order(octets) or self._obey(octets)
-        except Refused as refusal:
-            _log.warning("an order is refused: %s", refusal.message)
-            answers.refuse(session, handle, refusal)
-            return
-        except Unavailable as error:
-            _log.warning("an order has to wait: %s", error.message)
-            answers.fail(session, handle, error)
+            index = self._journal.index.find_order(octets)
+            if index is None:
+                _, arguments = self._verify(octets)
+                if isinstance(arguments, InstallBundle):
+                    self._prepare(session, handle, octets, arguments)
+                    return
+                index = self._obey(octets)
+        except (Refused, Unavailable) as reason:
+            _say_no(session, handle, reason)
             return
         self._journal.when_durable(lambda: answers.give(session, lambda: session.send_obeyed(handle, index)))
 
-    def _obey(self, octets: bytes) -> int:
-        order, arguments = verify_order(
+    def resume(self) -> None:
+        """Finish what a crash has left undone of the newest bundle that was ordered.
+
+        To be called before the start is journaled.
+        """
+        if self.in_force.bundle is None or self._bundles is None:
+            return
+        index = self._journal.index
+        octets = next(each for _, each in reversed(index.orders()) if isinstance(read_order(each)[1], InstallBundle))
+        self._bundles.resume(self.in_force.bundle, fresh=(index.find_order(octets) or 0) > index.last_start())
+
+    def _prepare(self, session: Session, handle: int, octets: bytes, wanted: InstallBundle) -> None:
+        """Let the bundle be unpacked, and obey when that is done; raises Refused or Unavailable."""
+        self._gate.check_revoking()
+        if self._bundles is None:
+            raise Refused("this signer takes no bundles over the line", code="bundle-unheard")
+        bundles = self._bundles
+
+        def done(verdict: Verdict) -> None:
+            if isinstance(verdict, Refused):
+                answers.give(session, lambda: _say_no(session, handle, verdict))
+                return
+            try:
+                # Meanwhile the operators may have changed, and another order may have been obeyed.
+                index = self._journal.index.find_order(octets) or self._obey(octets)
+            except (Refused, Unavailable) as error:
+                reason = error
+                bundles.discard(verdict)
+                answers.give(session, lambda: _say_no(session, handle, reason))
+                return
+            step("install 1 order appended")
+            self._journal.when_durable(lambda: bundles.install(wanted))
+            self._journal.when_durable(lambda: answers.give(session, lambda: session.send_obeyed(handle, index)))
+
+        bundles.prepare(wanted, done)
+
+    def _verify(self, octets: bytes) -> tuple[Order, Arguments]:
+        return verify_order(
             octets,
             operators=self._operators,
             quorum=self._quorum,
@@ -104,6 +149,9 @@ class OrderDesk:
             boot_id=self._boot_id,
             last_sequence=self._journal.index.order_sequence(),
         )
+
+    def _obey(self, octets: bytes) -> int:
+        order, arguments = self._verify(octets)
         now = self._clock.now()
         begin_epoch: Callable[[], None] | None = None
         if isinstance(arguments, ConfirmClock):
@@ -165,6 +213,15 @@ class OrderDesk:
                 )
             case _:
                 pass
+
+
+def _say_no(session: Session, handle: int, reason: Refused | Unavailable) -> None:
+    if isinstance(reason, Refused):
+        _log.warning("an order is refused: %s", reason.message)
+        answers.refuse(session, handle, reason)
+    else:
+        _log.warning("an order has to wait: %s", reason.message)
+        answers.fail(session, handle, reason)
 
 
 def _read_in_force(journal: Journal) -> InForce:

@@ -28,6 +28,7 @@ from cassiopeia.journal.standing import RaisedCap
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
     AbandonRequested,
+    BundleReceived,
     EntriesRequested,
     Event,
     FullCrlRequested,
@@ -41,6 +42,7 @@ from cassiopeia.protocol.events import (
 )
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers, weak_keys
+from cassiopeia.signer.bundle_desk import BundleDesk
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import Loaded, load
@@ -145,6 +147,12 @@ class Signer:
             examine=self._examiner.submit,
             next_task=lambda: next(self._tasks),
         )
+        self._bundles = BundleDesk(
+            config,
+            selector=self._selector,
+            installed=lambda number: self.take_over(f"bundle {number} was installed by an order"),
+        )
+        self._alarmed.append(self._bundles.alarms)
         self._orders = OrderDesk(
             journal=self._journal,
             gate=self._gate,
@@ -157,6 +165,7 @@ class Signer:
             validators=[each.key_id for each in config.validators],
             caps=config.caps,
             restricted=self._issuance.restricted,
+            bundles=self._bundles,
         )
         self._revocation = RevocationDesk(
             lists=[
@@ -213,6 +222,7 @@ class Signer:
         may_issue = self._clock.check(self._journal.last_time).may_issue
         self._caps.seed(self._journal, now=now if may_issue else self._journal.last_time)
         self._record_configuration(now=now)
+        self._orders.resume()
         self._journal.record_start(
             now=now,
             boot_id=self._boot_id,
@@ -237,6 +247,7 @@ class Signer:
         for pool in [*self._retired, self._pool]:
             pool.stop()
         self._examiner.stop()
+        self._bundles.stop()
         self._journal.close()
         self._selector.close()
         _log.info("stopped")
@@ -271,10 +282,11 @@ class Signer:
         self._config, self._authorities, self._missing_lists = config, authorities, new.missing_lists
         self._caps.follow(config.caps)
         mended = {name for name, profile in old.profiles.items() if new.loaded.profiles.get(name) != profile}
-        self._own_faults.follow(unsound_profiles(new.loaded.profiles.values(), authorities.values()), mended=mended)
+        self._own_faults.follow(new.unsound_profiles, mended=mended)
         own_moduli = _own_moduli(authorities.values())
         self._keys.follow(own_moduli)
         self._examiner.remember(own_moduli)
+        self._bundles.follow(config)
         self._orders.follow(
             operators=config.operators,
             quorum=config.quorum,
@@ -304,6 +316,7 @@ class Signer:
         if candidate is not None:
             self._put_in_force(candidate)
         self._examiner.check_time()
+        self._bundles.check_time()
         self._check_clock()
         self._announce()
         if time.monotonic() >= self._next_housekeeping:
@@ -349,7 +362,7 @@ class Signer:
             return 0.0
         until_housekeeping = max(0.0, self._next_housekeeping - time.monotonic())
         deadlines = [each.seconds_to_deadline() for each in (self._pool, *self._retired)]
-        deadlines += [self._examiner.seconds_to_deadline(), self._takeover.seconds_to_deadline()]
+        deadlines += [each.seconds_to_deadline() for each in (self._examiner, self._takeover, self._bundles)]
         return min([until_housekeeping, *(each for each in deadlines if each is not None)])
 
     def _keep_house(self) -> None:
@@ -393,6 +406,8 @@ class Signer:
                 self._journal_desk.entries_requested(session, handle, first, at_most)
             case OrderReceived(handle=handle, order=order):
                 self._orders.requested(session, handle, order)
+            case BundleReceived(handle=handle, bundle=bundle):
+                self._bundles.received(session, handle, bundle)
             case StatusRequested(handle=handle):
                 # What it tells (numbers of CRLs, a halt) must be on the disk before anybody sees it.
                 self._journal.when_durable(
@@ -434,7 +449,7 @@ class Signer:
         return payload.Hello(
             versions=(2,),
             limits=session.limits.as_payload(),
-            capabilities=(payload.DEFLATE_CAPABILITY,),
+            capabilities=(payload.DEFLATE_CAPABILITY, payload.BUNDLE_CAPABILITY),
             signer_id=self._config.signer_id,
             boot_id=self._boot_id,
             present_head=self._journal.signed_head(),
