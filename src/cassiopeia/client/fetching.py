@@ -67,20 +67,24 @@ def _get(parts: SplitResult, raw: socket.socket, octets_at_most: int) -> Fetched
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
             headers={"User-Agent": f"cassiopeia/{__version__}", "Accept": "*/*", "Connection": "close"},
         )
-        response = connection.getresponse()
-        if response.status != _OK:
-            location = response.headers.get("Location", "")
-            to = f" to {location[:_SHOWN]!a}, which few programs follow for a CRL" if location else ""
-            raise Unavailable(f"the server answers {response.status}{to}", code=_CODE)
-        if encoding := response.headers.get("Content-Encoding", ""):
-            raise Unavailable(f"it is sent with the encoding {encoding[:_SHOWN]!a}, which nobody asked for", code=_CODE)
-        octets = response.read(octets_at_most + 1)
-        if len(octets) > octets_at_most:
-            raise Unavailable(f"it has more than {octets_at_most} octets", code=_CODE)
-        if response.length:
-            raise Unavailable(f"it is cut short: {response.length} octets are missing", code=_CODE)
+        with connection.getresponse() as response:
+            return _read(response, octets_at_most)
     finally:
         connection.close()
+
+
+def _read(response: http.client.HTTPResponse, octets_at_most: int) -> Fetched:
+    if response.status != _OK:
+        location = response.headers.get("Location", "")
+        to = f" to {location[:_SHOWN]!a}, which few programs follow for a CRL" if location else ""
+        raise Unavailable(f"the server answers {response.status}{to}", code=_CODE)
+    if encoding := response.headers.get("Content-Encoding", ""):
+        raise Unavailable(f"it is sent with the encoding {encoding[:_SHOWN]!a}, which nobody asked for", code=_CODE)
+    octets = response.read(octets_at_most + 1)
+    if len(octets) > octets_at_most:
+        raise Unavailable(f"it has more than {octets_at_most} octets", code=_CODE)
+    if response.length:
+        raise Unavailable(f"it is cut short: {response.length} octets are missing", code=_CODE)
     return Fetched(octets=octets, media_type=response.headers.get_content_type())
 
 
