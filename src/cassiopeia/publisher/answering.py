@@ -67,8 +67,8 @@ class Answerer:
         self._responder = ocsp.responder_id(public_info(key))
         self._holds = holds
         self._served: Mapping[ocsp.IssuerId, Served] = {}
-        # Answers without a nonce, by sub-CA and what was asked: with them, what changed since and until when to keep.
-        self._kept: dict[tuple[bytes, ...], tuple[tuple[object, ...], dt.datetime, Answer]] = {}
+        # Answers without a nonce by what was asked: what they rest on, when they were made, until when they are given.
+        self._kept: dict[tuple[bytes, ...], tuple[tuple[object, ...], dt.datetime, dt.datetime, Answer]] = {}
 
     def serve(self, served: Sequence[Served]) -> None:
         """From now on answer for these sub-CAs, and no others."""
@@ -97,12 +97,12 @@ class Answerer:
         asked = tuple(each.octets for each in cert_ids)
         state = (served.known.changes, served.delegation, served.is_whole)
         kept = self._kept.get(asked)
-        if kept is not None and kept[0] == state and now < kept[1]:
-            return kept[2]
+        if kept is not None and kept[0] == state and kept[1] <= now < kept[2]:
+            return kept[3]
         answer = self._sign(served, cert_ids, b"", now=now)
         if answer.next_update is not None:
             self._kept.pop(asked, None)
-            self._kept[asked] = state, now + (answer.next_update - now) / 2, answer
+            self._kept[asked] = state, now, now + (answer.next_update - now) / 2, answer
             if len(self._kept) > _KEPT_ANSWERS:
                 del self._kept[next(iter(self._kept))]
         return answer

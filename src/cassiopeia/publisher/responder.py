@@ -88,8 +88,11 @@ class Responder:
     def _go_on(self, authority: Authority, held: Delegation | None, *, now: dt.datetime) -> None:
         """One step towards the next certificate. Which request is the newest for it, the store knows."""
         first = self._request_id(authority, held, 0)
+        # A process that has just begun waits for nothing: what was refused may have been mended.
+        patient = first in self._attempts
+        attempt = self._attempts.get(first, 0)
         while True:
-            attempt = self._attempts.get(first, 0)
+            self._attempts[first] = attempt
             request_id = self._request_id(authority, held, attempt)
             record = self._store.requests.find(request_id)
             if record is None:
@@ -100,9 +103,9 @@ class Responder:
             if record.state == "refused":
                 self._note(authority, record.refusal_message)
                 pause = min(_AFTER_REFUSAL * 2 ** min(attempt, _DOUBLED_AT_MOST), _AFTER_REFUSALS)
-                if first in self._attempts and now < record.updated_at + pause:
+                if patient and now < record.updated_at + pause:
                     return
-            self._attempts[first] = attempt + 1
+            attempt += 1
 
     def _submit(self, authority: Authority, request_id: bytes, *, now: dt.datetime) -> None:
         end = ""
