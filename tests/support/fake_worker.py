@@ -99,7 +99,7 @@ def carry_out(stream: socket.socket, messages: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    stream = socket.socket(fileno=int(sys.argv[2]))
+    stream = socket.socket(fileno=int(sys.argv[-1]))
     how = Path(sys.argv[1]).name
     start(stream, how)
     buffer = b""
