@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -52,3 +53,9 @@ def put_away_split(safe: Safe, directory: Path, *, shares: int = 3, threshold: i
         text = share_document(share, count=shares, made_on=safe.record.made_at.date())
         (directory / share_file_name(share)).write_text(text)
     return bundle, list(made)
+
+
+def shows(share: Share, text: str) -> bool:
+    """Whether two words of a share that follow each other stand in a text; one alone comes up in any."""
+    runs = itertools.pairwise(share.words[2:])
+    return any(f"{one} {other}" in " ".join(text.split()) for one, other in runs)
