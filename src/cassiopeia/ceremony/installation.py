@@ -2,7 +2,7 @@
 
 Owns the layout of the directory:
 
-    offline/   keys of root and structure CAs, their passphrase, the hierarchy: into the safe, away from both machines
+    offline/   the offline bundle, its passphrase, the hierarchy's files: into the safe, away from both machines
     signer/    signer.toml and all that it names: time sub-CA keys, certificates, profiles, link key, journal key
     client/    client.toml and all that it names: certificates, profiles, link key, the store; never a CA key
     validator/ validator.toml and all that it names: its own key, which the signer has pinned, and profiles
@@ -10,11 +10,13 @@ Owns the layout of the directory:
     client/public/   what the publisher serves: NAME.crt (DER) and NAME.pem of every CA, NAME.crl and NAME.crl.pem
     run/       the Unix socket between the two
 
-It decides nothing about certificates (`hierarchy`, `key_ceremony`) and knows no table of the store.
+It decides nothing about certificates (`hierarchy`, `key_ceremony`) and knows no table of the store. The next ceremony
+goes on from what is in offline/.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +26,28 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from cassiopeia import files
-from cassiopeia.ceremony.hierarchy import Hierarchy, check_hierarchy
-from cassiopeia.ceremony.key_ceremony import Ceremony, encrypt_key, hold_ceremony
+from cassiopeia.ceremony.bundling import authority_tables, certificate_files, chain_tables, publication_files
+from cassiopeia.ceremony.conducting import Outcome, begin
+from cassiopeia.ceremony.declaration import Declaration, portable_files
+from cassiopeia.ceremony.hierarchy import ROOT_NAME, Hierarchy, check_hierarchy
+from cassiopeia.ceremony.key_ceremony import encrypt_key
 from cassiopeia.ceremony.operator_key import read_public_pem
-from cassiopeia.ceremony.pins import no_file
+from cassiopeia.ceremony.pins import Pins, no_file
 from cassiopeia.ceremony.profiles import UNPROVED_PREFIX, choose_profiles
+from cassiopeia.ceremony.safe import (
+    BUNDLE_KEY_NAME,
+    OFFLINE_NAME,
+    PASSPHRASE_NAME,
+    Safe,
+    make_secret,
+    offline_bundle,
+    open_safe,
+    read_offline,
+    read_secret,
+    secret_text,
+)
 from cassiopeia.client.machine import ClientFiles, write_client
 from cassiopeia.config import (
     link_address,
@@ -51,8 +67,8 @@ from cassiopeia.publisher.key import load_responder_key
 from cassiopeia.signer.machine import (
     JOURNAL_PUBLIC,
     PASSPHRASE,
+    SEALING_PUBLIC,
     SignerFiles,
-    write_passphrase,
     write_signer_configuration,
     write_signer_keys,
 )
@@ -139,6 +155,12 @@ def initialise(
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
     check_hierarchy(hierarchy, source="hierarchy")
+    if hierarchy.orders.operators or hierarchy.validator or hierarchy.ocsp.responders:
+        raise OperatorError(
+            "this hierarchy pins keys, and here machines are made with keys of their own: leave out [orders], "
+            "[[validator]] and [ocsp], and give --operator-key and --validator-key; or hold its ceremony, with "
+            "`cassiopeia ceremony run`"
+        )
     if len(hierarchy.signer) > 1:
         raise OperatorError(
             "this hierarchy has several signers, and here one machine is made: hold its ceremony instead, with "
@@ -152,11 +174,12 @@ def initialise(
     link_address(directory / "signer" / "signer.toml", addresses.listen, key="link.listen")
     link_address(directory / "client" / "client.toml", addresses.connect, key="link.connect")
     with files.new_tree(directory) as building:
-        ceremony = hold_ceremony(hierarchy, now=now)
+        declaration = Declaration(source="hierarchy", hierarchy=hierarchy, profiles=profiles, pins=Pins())
+        outcome = begin(declaration, now=now)
         plan = _Plan(
             directory=building,
-            hierarchy=hierarchy,
-            ceremony=ceremony,
+            outcome=outcome,
+            now=now,
             profiles=profiles,
             addresses=addresses,
             version_1=version_1,
@@ -164,10 +187,10 @@ def initialise(
             quorum=quorum,
             validators=validators,
         )
-        # 1. The safe.
-        _write_offline(plan)
-        # 2. The machines.
+        # 1. The machines.
         _write_machines(plan)
+        # 2. The safe, which knows the signer's sealing key for later bundles.
+        _write_offline(plan)
         # 3. What everybody may read.
         _write_public(plan)
         # 4. Read everything again, as signer and client will.
@@ -181,12 +204,12 @@ def initialise(
         publisher_config=directory / _PUBLISHER / "publisher.toml",
         public_directory=directory / "client" / "public",
         by_level=(
-            (ceremony.root.name,),
-            tuple(each.name for each in ceremony.structure),
-            tuple(each.authority.name for each in ceremony.time),
+            outcome.safe.record.names("root"),
+            outcome.safe.record.names("structure"),
+            outcome.safe.record.names("time"),
         ),
         profiles=tuple(sorted(profiles)),
-        root_fingerprint=ceremony.root.certificate.fingerprint(hashes.SHA256()).hex(),
+        root_fingerprint=outcome.safe.certificates[ROOT_NAME].fingerprint(hashes.SHA256()).hex(),
         url_base=hierarchy.url_base,
     )
 
@@ -194,8 +217,8 @@ def initialise(
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
     directory: Path
-    hierarchy: Hierarchy
-    ceremony: Ceremony
+    outcome: Outcome
+    now: dt.datetime
     profiles: Mapping[str, str]
     addresses: LinkAddresses
     version_1: bool
@@ -204,8 +227,12 @@ class _Plan:
     validators: Mapping[str, tuple[bytes, tuple[str, ...]]]
 
     @property
+    def safe(self) -> Safe:
+        return self.outcome.safe
+
+    @property
     def signer_id(self) -> int:
-        return self.hierarchy.signer[0].id
+        return self.safe.declaration.hierarchy.signer[0].id
 
     @property
     def unproved(self) -> list[str]:
@@ -242,12 +269,22 @@ def _read_validators(pins: Sequence[ValidatorPin]) -> dict[str, tuple[bytes, tup
 
 
 def _write_offline(plan: _Plan) -> None:
+    """The safe as `cassiopeia ceremony` leaves it, and beside it the hierarchy's files, to be changed for the next."""
     offline = files.make_directory(plan.directory / "offline")
-    passphrase = write_passphrase(offline)
-    for authority in plan.ceremony.offline:
-        files.write_file(offline / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
-        files.write_file(offline / f"{authority.name}.pem", authority.certificate.public_bytes(Encoding.PEM))
-    files.write_file(offline / "hierarchy.toml", toml_document(msgspec.to_builtins(plan.hierarchy)))
+    sealing_key = (plan.directory / "signer" / SEALING_PUBLIC).read_bytes()
+    declaration = dataclasses.replace(plan.safe.declaration, pins=Pins(sealing_keys={plan.signer_id: sealing_key}))
+    for name, octets in portable_files(declaration).items():
+        place = offline / name
+        if not place.parent.exists():
+            files.make_directory(place.parent)
+        files.write_file(place, octets)
+    secret = make_secret()
+    safe = dataclasses.replace(plan.safe, declaration=declaration)
+    files.write_file(offline / OFFLINE_NAME, offline_bundle(safe, secret=secret))
+    files.write_file(offline / BUNDLE_KEY_NAME, safe.bundle_public_pem)
+    files.write_file(offline / PASSPHRASE_NAME, secret_text(secret))
+    _, bundle = read_offline(offline / OFFLINE_NAME)
+    open_safe(bundle, secret=read_secret(offline / PASSPHRASE_NAME), source=OFFLINE_NAME)
 
 
 def _write_machines(plan: _Plan) -> None:
@@ -269,19 +306,27 @@ def _write_machines(plan: _Plan) -> None:
             journal_keys={"journal": journal},
         ),
     )
+    bundle_key = plan.safe.bundle_public_pem
+    files.write_file(validator / BUNDLE_KEY_NAME, bundle_key, mode=files.PUBLIC)
     responder = write_publisher(
         publisher,
         PublisherFiles(
             store_url="sqlite:///../client/store.sqlite",
             public_directory="../client/public",
             journal_keys={"journal": journal},
+            bundle_key=bundle_key,
         ),
     )
     links = ("", "-v1") if plan.version_1 else ("",)
     peers = {f"signer{suffix}": (signer / f"link{suffix}.pem").read_bytes() for suffix in links}
     write_client(
         client,
-        ClientFiles(connect=plan.addresses.connect, version_1=plan.version_1, peers={**peers, "journal": journal}),
+        ClientFiles(
+            connect=plan.addresses.connect,
+            version_1=plan.version_1,
+            peers={**peers, "journal": journal},
+            bundle_key=bundle_key,
+        ),
     )
     write_signer_configuration(
         signer,
@@ -294,6 +339,7 @@ def _write_machines(plan: _Plan) -> None:
             quorum=plan.quorum,
             validators={_VALIDATOR: (own, STATEMENT_KINDS), **plan.validators},
             responders={_PUBLISHER: responder},
+            bundle_key=bundle_key,
         ),
     )
     # 2. What comes from the ceremony.
@@ -308,39 +354,28 @@ def _write_machines(plan: _Plan) -> None:
 
 def _write_signer_authorities(plan: _Plan, signer: Path) -> None:
     passphrase = (signer / PASSPHRASE).read_bytes().strip()
-    for each in plan.ceremony.time:
-        authority = each.authority
-        files.write_file(signer / "keys" / f"{authority.name}.key", encrypt_key(authority.key, passphrase))
-        pem = authority.certificate.public_bytes(Encoding.PEM)
-        files.write_file(signer / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
-    authorities = toml_document({"authority": _authority_tables(plan, with_keys=True)})
-    files.write_file(signer / "authorities.toml", authorities, mode=files.PUBLIC)
+    for name, key in plan.outcome.time_keys.items():
+        files.write_file(signer / "keys" / f"{name}.key", encrypt_key(key, passphrase))
+    time = plan.safe.record.time
+    for name, pem in certificate_files(plan.safe, time).items():
+        files.write_file(signer / name, pem, mode=files.PUBLIC)
+    tables = authority_tables(time, key_uri="file:keys/{}.key")
+    files.write_file(signer / "authorities.toml", toml_document({"authority": tables}), mode=files.PUBLIC)
 
 
 def _write_client_authorities(plan: _Plan, client: Path) -> None:
     """What everybody but the signer knows of the CAs."""
-    for authority in plan.ceremony.authorities:
-        pem = authority.certificate.public_bytes(Encoding.PEM)
-        files.write_file(client / "certificates" / f"{authority.name}.pem", pem, mode=files.PUBLIC)
-    chain = [
-        {"name": each.name, "certificate": f"certificates/{each.name}.pem", "issuer": each.issuer}
-        for each in plan.ceremony.offline
-    ]
-    authorities = toml_document({"authority": _authority_tables(plan, with_keys=False), "ca": chain})
-    files.write_file(client / "authorities.toml", authorities, mode=files.PUBLIC)
+    record = plan.safe.record
+    for name, pem in certificate_files(plan.safe, record.authorities).items():
+        files.write_file(client / name, pem, mode=files.PUBLIC)
+    tables = {"authority": authority_tables(record.time), "ca": chain_tables(record.authorities)}
+    files.write_file(client / "authorities.toml", toml_document(tables), mode=files.PUBLIC)
 
 
 def _write_public(plan: _Plan) -> None:
     public = plan.directory / "client" / "public"
-    for authority in plan.ceremony.authorities:
-        # RFC 5280 4.2.2.1: what caIssuers names is DER. The PEM beside it is for people and openssl.
-        der = authority.certificate.public_bytes(Encoding.DER)
-        files.write_file(public / f"{authority.name}.crt", der, mode=files.PUBLIC)
-        pem = authority.certificate.public_bytes(Encoding.PEM)
-        files.write_file(public / f"{authority.name}.pem", pem, mode=files.PUBLIC)
-    for name, crl in plan.ceremony.crls.items():
-        files.write_file(public / f"{name}.crl", crl.public_bytes(Encoding.DER), mode=files.PUBLIC)
-        files.write_file(public / f"{name}.crl.pem", crl.public_bytes(Encoding.PEM), mode=files.PUBLIC)
+    for name, octets in publication_files(plan.safe, now=plan.now).items():
+        files.write_file(public / name, octets, mode=files.PUBLIC)
 
 
 def _prove(plan: _Plan) -> None:
@@ -361,27 +396,3 @@ def _prove(plan: _Plan) -> None:
     if plan.version_1:
         load_client_config(client / "client-v1.toml")
     upgrade(client_config.store_url)
-
-
-def _authority_tables(plan: _Plan, *, with_keys: bool) -> list[dict[str, object]]:
-    hierarchy = plan.hierarchy
-    tables: list[dict[str, object]] = []
-    for each in plan.ceremony.time:
-        name = each.authority.name
-        table: dict[str, object] = {
-            "name": name,
-            "certificate": f"certificates/{name}.pem",
-            "issuer": each.authority.issuer,
-            "signer_id": each.signer_id,
-            "issues_from": each.issues_from,
-            "issues_until": each.issues_until,
-            "maximum_certificates": hierarchy.time.maximum_certificates,
-            "pss": hierarchy.time.pss,
-            "crl_urls": [hierarchy.crl_url(name)],
-            "issuer_urls": [hierarchy.issuer_url(name)],
-            "ocsp_urls": hierarchy.ocsp_urls,
-        }
-        if with_keys:
-            table["key"] = f"file:keys/{name}.key"
-        tables.append(table)
-    return tables

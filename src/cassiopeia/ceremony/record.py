@@ -111,6 +111,9 @@ class Record(_Part, frozen=True, kw_only=True):
     def time(self) -> tuple[KnownAuthority, ...]:
         return tuple(each for each in self.authorities if each.level == "time")
 
+    def names(self, level: Level) -> tuple[str, ...]:
+        return tuple(each.name for each in self.authorities if each.level == level)
+
     def below(self, name: str) -> tuple[KnownAuthority, ...]:
         """Every CA whose chain leads through this one."""
         direct = [each for each in self.authorities if each.issuer == name != each.name]

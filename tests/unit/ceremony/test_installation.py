@@ -15,9 +15,11 @@ from tests.support.authorities import p256_key
 from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia.ceremony import installation as installing
-from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy
+from cassiopeia.ceremony.declaration import load_declaration
+from cassiopeia.ceremony.hierarchy import Hierarchy
 from cassiopeia.ceremony.installation import Installation, LinkAddresses, initialise
 from cassiopeia.ceremony.profiles import default_profile_texts
+from cassiopeia.ceremony.safe import make_secret, open_safe, read_offline, read_secret
 from cassiopeia.config import (
     load_authorities,
     load_chain,
@@ -70,21 +72,40 @@ def test_the_signers_keys_belong_to_its_sub_cas(installation: Installation) -> N
 
 def test_the_offline_keys_belong_to_root_and_structure_cas(installation: Installation) -> None:
     offline = installation.directory / "offline"
-    passphrase = (offline / "passphrase").read_bytes().strip()
-    names = [*installation.by_level[0], *installation.by_level[1]]
+    _, bundle = read_offline(offline / "offline.bundle")
+    secret = read_secret(offline / "offline.passphrase")
 
-    assert sorted(each.stem for each in offline.glob("*.key")) == sorted(names)
-    for name in names:
-        key = load_pem_private_key((offline / f"{name}.key").read_bytes(), passphrase)
-        certificate = x509.load_pem_x509_certificate((offline / f"{name}.pem").read_bytes())
-        assert key.public_key() == certificate.public_key()
-    assert passphrase != (installation.directory / "signer" / "passphrase").read_bytes().strip()
+    safe = open_safe(bundle, secret=secret, source="offline.bundle")
+
+    assert sorted(safe.keys) == sorted([*installation.by_level[0], *installation.by_level[1]])
+    for name, key in safe.keys.items():
+        assert key.public_key() == safe.certificates[name].public_key()
+    assert [each.name for each in safe.record.time] == list(installation.by_level[2])
+    # Nothing of them is outside of the bundle.
+    assert [each.name for each in offline.rglob("*") if each.is_file() and PRIVATE.search(each.read_bytes())] == [
+        "offline.bundle"
+    ]
+    with pytest.raises(OperatorError, match="does not open"):
+        open_safe(bundle, secret=make_secret(), source="offline.bundle")
 
 
 def test_the_hierarchy_is_kept_as_it_was_used(installation: Installation, hierarchy: Hierarchy) -> None:
-    kept = load_hierarchy(installation.directory / "offline" / "hierarchy.toml")
+    offline = installation.directory / "offline"
 
-    assert kept == msgspec.structs.replace(hierarchy, url_base="http://ca.example.org/")
+    kept = load_declaration(offline / "hierarchy.toml")
+
+    assert kept.hierarchy.url_base == "http://ca.example.org/"
+    assert (kept.hierarchy.root, kept.hierarchy.time) == (hierarchy.root, hierarchy.time)
+    assert tuple(sorted(kept.profiles)) == installation.profiles
+    # The bundles of later ceremonies open in this signer alone.
+    assert kept.pins.sealing_keys == {1: (installation.directory / "signer" / "sealing.pem").read_bytes()}
+
+
+def test_every_machine_knows_who_signs_bundles(installation: Installation) -> None:
+    pinned = (installation.directory / "offline" / "bundle-key.pem").read_bytes()
+
+    for machine in ("signer", "client", "validator", "publisher"):
+        assert (installation.directory / machine / "bundle-key.pem").read_bytes() == pinned
 
 
 def test_the_client_knows_the_signers_journal_by_its_key(installation: Installation) -> None:
@@ -129,15 +150,15 @@ def test_the_client_has_no_ca_key(installation: Installation) -> None:
 def test_each_key_is_in_one_place_only(installation: Installation) -> None:
     contents = [each.read_bytes() for each in installation.directory.rglob("*.key")]
 
-    # CAs offline, sub-CAs, links, journal, validator, OCSP responder, sealing.
-    assert len(contents) == 6 + 5 + 4 + 1 + 1 + 1 + 1
+    # Sub-CAs, links, journal, validator, OCSP responder, sealing; the safe's keys are in its bundle.
+    assert len(contents) == 5 + 4 + 1 + 1 + 1 + 1
     assert len(set(contents)) == len(contents)
 
 
 def test_secrets_are_their_owners_alone(installation: Installation) -> None:
     for path in installation.directory.rglob("*"):
         mode = path.stat().st_mode & 0o7777
-        if path.is_file() and (path.name == "passphrase" or PRIVATE.search(path.read_bytes())):
+        if path.is_file() and (path.name in {"passphrase", "offline.passphrase"} or PRIVATE.search(path.read_bytes())):
             assert mode == 0o600, path
     for name in ("offline", "signer", "signer/keys", "signer/state", "run", "validator"):
         assert (installation.directory / name).stat().st_mode & 0o7777 == 0o700, name
@@ -158,7 +179,7 @@ def test_every_ca_is_published_in_both_forms(installation: Installation) -> None
     crls = {f"{name}.crl{form}" for name in [*root, *structure] for form in ("", ".pem")}
     assert {each.name for each in public.iterdir()} == {
         f"{name}.{form}" for name in names for form in ("crt", "pem")
-    } | crls
+    } | crls | {"fingerprints.txt"}
     for name in names:
         der = x509.load_der_x509_certificate((public / f"{name}.crt").read_bytes())
         assert der == x509.load_pem_x509_certificate((public / f"{name}.pem").read_bytes())
