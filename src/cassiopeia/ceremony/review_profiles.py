@@ -58,7 +58,8 @@ def _usages(plan: Plan, family: Family) -> Iterator[Objection]:
             "server-auth-mixed",
             where,
             f"vouches for servers and for {_usage_text(usages - {_SERVER})}: Mozilla (Root Store Policy 5.3) and "
-            "Chrome (Root Program Policy) take only CAs for servers alone; no matter where people install the root themselves",
+            "Chrome (Root Program Policy) take only CAs for servers alone; where people install the root themselves, "
+            "it does not matter",
         )
     if _CODE in usages and not usages <= _OF_CODE:
         yield warning(
