@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cassiopeia.cli.bundles import print_bundle, print_changes, read_bundle_file
 from cassiopeia.cli.options import (
     ask_passphrase,
     config_option,
@@ -22,6 +24,8 @@ from cassiopeia.cli.order_make import make, print_order
 from cassiopeia.errors import OperatorError
 
 if TYPE_CHECKING:
+    from cassiopeia.client.bundle_review import ReviewedBundle
+    from cassiopeia.config import ClientConfig
     from cassiopeia.journal.order import Arguments, Order
     from cassiopeia.store.database import Store
     from cassiopeia.store.orders import StoredOrder
@@ -30,6 +34,24 @@ _ASK_EVERY_S: Final = 0.2
 _LISTED: Final = 20
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+_bundle_option = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The bundle that the order installs: verified, compared with the order, and shown.",
+)
+_bundle_key_option = click.option(
+    "--bundle-key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="bundle-key.pem of the ceremony, where there is no client.toml.",
+)
+_known_config_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CASSIOPEIA_CONFIG",
+    help="client.toml: with it, --bundle is compared with what the signer has (or set CASSIOPEIA_CONFIG).",
+)
 _passphrase_option = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -71,11 +93,19 @@ order.add_command(make)
 
 @order.command(short_help="Say what an order says, and who has signed it.")
 @_file
-def show(file: Path) -> None:
-    """Say in words what the order in FILE says, and by which keys it is signed."""
+@_bundle_option
+@_bundle_key_option
+@_known_config_option
+def show(file: Path, bundle: Path | None, bundle_key: Path | None, config_path: Path | None) -> None:
+    """Say in words what the order in FILE says, and by which keys it is signed.
+
+    Of an order that installs a bundle, with --bundle, also what that changes.
+    """
     from cassiopeia.client.order_draft import read_order_file  # noqa: PLC0415 - as above
 
-    print_order(read_order_file(file))
+    octets = read_order_file(file)
+    print_order(octets)
+    _show_bundle(octets, bundle, bundle_key, config_path)
 
 
 @order.command(short_help="Add a signature to an order.")
@@ -88,8 +118,19 @@ def show(file: Path) -> None:
     help="The operator's key, made by `cassiopeia order key`.",
 )
 @_passphrase_option
+@_bundle_option
+@_bundle_key_option
+@_known_config_option
 @click.option("--yes", is_flag=True, help="Do not ask whether to sign, for scripts.")
-def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) -> None:
+def sign(
+    file: Path,
+    key_file: Path,
+    passphrase_file: Path | None,
+    bundle: Path | None,
+    bundle_key: Path | None,
+    config_path: Path | None,
+    yes: bool,
+) -> None:
     """Add a signature to the order in FILE, after showing what it says. Needs neither a database nor the line."""
     from cassiopeia.ceremony.operator_key import load_operator_key  # noqa: PLC0415 - as above
     from cassiopeia.client.order_draft import read_order_file, write_order  # noqa: PLC0415 - as above
@@ -97,6 +138,7 @@ def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) ->
 
     octets = read_order_file(file)
     print_order(octets)
+    _show_bundle(octets, bundle, bundle_key, config_path)
     if not yes:
         click.confirm("Sign this?", abort=True)
     signed = sign_order(octets, load_operator_key(key_file, ask_passphrase(passphrase_file, confirm=False)))
@@ -107,21 +149,32 @@ def sign(file: Path, key_file: Path, passphrase_file: Path | None, yes: bool) ->
 @order.command(short_help="Give an order to the signer client.")
 @_file
 @config_option
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The bundle that the order installs: it goes first.",
+)
 @click.option("--wait", is_flag=True, help="Wait until the signer has answered.")
 @timeout_option
-def send(file: Path, config_path: Path, wait: bool, timeout_s: float) -> None:
+def send(file: Path, config_path: Path, bundle: Path | None, wait: bool, timeout_s: float) -> None:
     """Give the order in FILE to the signer client, which takes it over the line at once."""
     from cassiopeia.client.order_draft import read_order_file  # noqa: PLC0415 - as above
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
-    from cassiopeia.journal.order import read_order, read_signed  # noqa: PLC0415 - as above
+    from cassiopeia.journal.order import InstallBundle, read_order, read_signed  # noqa: PLC0415 - as above
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
 
     octets = read_order_file(file)
-    said, _ = read_order(octets)
+    said, arguments = read_order(octets)
     if not read_signed(octets).signatures:
         raise OperatorError(f"{file}: nobody has signed this order yet: cassiopeia order sign {file} --key FILE")
-    with open_store(load_client_config(config_path).store_url) as store:
-        sent = store.orders.put(said.signer_id, said.sequence, octets, now=dt.datetime.now(dt.UTC))
+    config = load_client_config(config_path)
+    carried = None
+    if bundle is not None:
+        carried = _review(arguments, bundle, config.bundles.key_file, source=config.source).octets
+    elif isinstance(arguments, InstallBundle):
+        raise OperatorError(f"{file}: this order installs a bundle, which has to go along: --bundle FILE")
+    with open_store(config.store_url) as store:
+        sent = store.orders.put(said.signer_id, said.sequence, octets, bundle=carried, now=dt.datetime.now(dt.UTC))
         if not wait:
             click.echo(f"order {sent.sequence} waits for signer {sent.signer_id}; see: cassiopeia order list")
             return
@@ -160,6 +213,49 @@ def list_(config_path: Path, as_json: bool) -> None:
             for each in orders
         ],
     )
+
+
+def _show_bundle(order_octets: bytes, bundle: Path | None, bundle_key: Path | None, config_path: Path | None) -> None:
+    """What the bundle of an order changes, as far as it is at hand here."""
+    from cassiopeia.client.bundle_review import changes_in_words, contents_in_words  # noqa: PLC0415 - as above
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+    from cassiopeia.journal.order import InstallBundle  # noqa: PLC0415 - as above
+
+    said, arguments = _read(order_octets)
+    if bundle is None:
+        if isinstance(arguments, InstallBundle):
+            click.echo("What is in the bundle is not known here: give it with --bundle.")
+        return
+    config = None if config_path is None else load_client_config(config_path)
+    key_file, source = bundle_key, bundle
+    if config is not None:
+        key_file, source = bundle_key or config.bundles.key_file, config.source
+    elif bundle_key is None:
+        raise OperatorError(f"{bundle}: nothing says whether this is to be trusted: give --bundle-key, or -c")
+    reviewed = _review(arguments, bundle, key_file, source=source)
+    print_bundle(reviewed.bundle, reviewed.octets)
+    report = None if config is None else _last_report(config, said.signer_id)
+    if config is None or report is None:
+        click.echo("It holds:")
+        print_changes(contents_in_words(reviewed.bundle))
+    else:
+        click.echo("It changes, beside what the signer has said that it has:")
+        print_changes(changes_in_words(reviewed.bundle, config, report))
+
+
+def _review(arguments: Arguments, bundle: Path, key_file: Path | None, *, source: Path) -> ReviewedBundle:
+    from cassiopeia.client.bundle_review import check_ordered, review  # noqa: PLC0415 - as above
+
+    reviewed = review(read_bundle_file(bundle), bundle_key=key_file, source=source)
+    check_ordered(reviewed, arguments)
+    return reviewed
+
+
+def _last_report(config: ClientConfig, signer_id: int) -> Mapping[str, Any] | None:
+    from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
+
+    with open_store(config.store_url) as store:
+        return store.signers.report(signer_id)
 
 
 def _read(octets: bytes) -> tuple[Order, Arguments]:

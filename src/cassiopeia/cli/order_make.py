@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cassiopeia.cli.bundles import bundle_argument, print_changes, read_bundle_file
 from cassiopeia.cli.options import config_option, print_fields, show_time
+from cassiopeia.errors import OperatorError
 
 if TYPE_CHECKING:
     from cassiopeia.client.order_draft import Heard
@@ -164,6 +166,31 @@ def raise_cap(config_path: Path, signer_id: int, cap: str, limit: int, hours: in
     if now is not None:
         click.echo(f"The cap {cap} of signer {signer_id} is {now} now.")
     _say_next(out)
+
+
+@_drafts("install-bundle")
+@bundle_argument
+def install_bundle(config_path: Path, signer_id: int, bundle: Path, reason: str, out: Path) -> None:
+    """Let the signer install BUNDLE, which a ceremony made for it.
+
+    Its keys have to be sealed to this signer. What it changes is shown, as far as the signer has told what it has. The
+    bundle goes along when the order is sent, and the signer works by it without a restart.
+    """
+    from cassiopeia.client.bundle_review import changes_in_words, review  # noqa: PLC0415 - as above
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
+
+    config = load_client_config(config_path)
+    reviewed = review(read_bundle_file(bundle), bundle_key=config.bundles.key_file, source=config.source)
+    if reviewed.bundle.signer_id != signer_id:
+        raise OperatorError(
+            f"{bundle}: is for signer {reviewed.bundle.signer_id}, and the order for signer {signer_id} (--signer)"
+        )
+    heard = _hear(config_path, signer_id)
+    words = changes_in_words(reviewed.bundle, config, heard.report)
+    _draft(heard, reviewed.arguments, reason=reason, out=out)
+    click.echo("The bundle, beside what the signer has said that it has:")
+    print_changes(words)
+    click.echo(f"{out}: written. Now: cassiopeia order sign {out} --key FILE --bundle {bundle}")
 
 
 def print_order(octets: bytes) -> None:
