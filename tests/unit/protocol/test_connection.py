@@ -275,6 +275,21 @@ def test_a_client_that_closes_in_order_leaves_the_serial_line_to_the_next() -> N
     assert line.signer.established
 
 
+def test_the_next_session_of_a_serial_line_begins_with_other_credentials() -> None:
+    line = opened(serial=True)
+    limits = Limits(open_requests=7)
+    line.signer.follow(tls=links.signer(peers=("next_client",)), limits=limits)
+    assert session(line.signer).limits == Limits()  # who is there goes on as before
+    line.client.close()
+    line.client = client_end(serial=True, nonce=b"ABCDEFGH")
+    line.run()
+    assert line.signer.session is None
+    line.client = client_end(serial=True, nonce=b"12345678", tls=links.client(name="next_client"))
+    line.run()
+    greet(line)
+    assert session(line.signer).limits == limits
+
+
 def test_a_serial_client_needs_a_nonce() -> None:
     with pytest.raises(InternalError, match="needs a nonce"):
         Connection(role=Role.CLIENT, tls=links.client(), limits=Limits(), serial=True)
