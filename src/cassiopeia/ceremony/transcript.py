@@ -121,13 +121,13 @@ def as_text(transcript: Transcript) -> str:
         heading = f"{number}. {_visible(step.title)}"
         lines += ["", heading, "-" * len(heading), show_moment(step.at)]
         for sentence in step.sentences:
-            lines += textwrap.wrap(_visible(sentence), _WIDTH)
+            lines += _wrapped(_visible(sentence))
         lines += _facts_as_text(step.facts)
         if step.table is not None:
             lines += ["", *_table_as_text(step.table)]
         for blank in step.to_fill_in:
             lines += ["", f"{_visible(blank)}: {_RULE}"]
-    lines += ["", "Signatures", "----------", *textwrap.wrap(_OATH, _WIDTH)]
+    lines += ["", "Signatures", "----------", *_wrapped(_OATH)]
     for part in transcript.signatories:
         lines += [
             "",
@@ -212,7 +212,16 @@ dd, td { font-family: monospace; overflow-wrap: anywhere; }
 def _facts_as_text(facts: Iterable[tuple[str, str]]) -> list[str]:
     facts = [(_visible(name), _visible(value)) for name, value in facts]
     width = max((len(name) for name, _ in facts), default=0)
-    return [f"{name.ljust(width)}  {value}" for name, value in facts]
+    indent = " " * (width + 2)
+    return [line for name, value in facts for line in _wrapped(value, first=f"{name.ljust(width)}  ", then=indent)]
+
+
+def _wrapped(text: str, *, first: str = "", then: str = "") -> list[str]:
+    """Lines for paper; a file's name stays in one piece, so that it can be looked for."""
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False, break_long_words=False
+    )
+    return lines or [first.rstrip()]
 
 
 def _table_as_text(table: Table) -> list[str]:

@@ -44,7 +44,7 @@ def check(share_files: Sequence[Path], typed: int, offline: Path | None, bundle_
     nothing of what is in it is shown. Words can also be typed.
     """
     if not share_files and not typed:
-        raise click.UsageError("Name files of shares, or ask for words with --typed 1.")
+        raise click.UsageError("Missing shares: name their files, or have words asked for with --typed 1.")
     shares = gather_shares(share_files, typed=typed)
     if offline is None:
         if bundle_key is not None:

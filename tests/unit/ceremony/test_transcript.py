@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import html.parser
 import importlib.metadata
+import re
 
 import pytest
 
@@ -139,6 +140,18 @@ def test_hashes_are_shown_as_people_read_them_out() -> None:
     assert table.rows[0] == ("root.crt", in_groups(digest))
     assert [name for name, _ in table.rows] == ["root.crt", "root.crl"]
     assert bytes.fromhex(table.rows[0][1]) == digest
+
+
+def test_long_facts_go_on_below_themselves() -> None:
+    minutes = Minutes(
+        title="Title", facts={"a note": "so many words " * 20, "empty": "", "name": "bundle-key.pem " * 8}
+    )
+    lines = as_text(minutes.close(signatories=())).splitlines()[3:]
+    assert lines[0].startswith("a note  so many words so many")
+    assert re.fullmatch(r" {8}(so|many|words) .*", lines[1])
+    assert max(map(len, lines)) <= 100
+    assert "empty" in lines
+    assert sum(line.count("bundle-key.pem") for line in lines) == 8, "no name is cut in two"
 
 
 def test_moments_are_shown_in_utc() -> None:

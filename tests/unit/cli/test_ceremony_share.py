@@ -141,7 +141,7 @@ def test_who_stops_typing_stops_it(shares: list[Share]) -> None:
 def test_what_is_missing_is_said(shares: list[Share]) -> None:
     assert shares
     for arguments, said in (
-        (("check",), "Name files of shares, or ask for words with --typed 1."),
+        (("check",), "Missing shares: name their files, or have words asked for with --typed 1."),
         (("check", "share-1.txt", "--bundle-key", "k"), "--bundle-key says something of a bundle: name that with"),
         (("reshare", "--out", "new"), "Missing option '--offline'"),
     ):
