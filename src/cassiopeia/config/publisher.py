@@ -68,7 +68,7 @@ def load_publisher_config(path: Path, *, installation: Path | None = None) -> Pu
         journal_keys=tuple(
             read_ed25519(path, each, key=f"journal.keys[{index}]") for index, each in enumerate(file.journal.keys)
         ),
-        listen=_address(path, file.http.listen),
+        listen=http_address(path, file.http.listen),
         directory=beside(path, file.http.directory),
         key=beside(path, file.ocsp.key),
         certificates=beside(path, file.ocsp.certificates),
@@ -76,6 +76,24 @@ def load_publisher_config(path: Path, *, installation: Path | None = None) -> Pu
         holds=dt.timedelta(hours=file.ocsp.answer_hours),
         cached=dt.timedelta(seconds=file.ocsp.cache_seconds),
     )
+
+
+def http_address(path: Path, text: str) -> HttpAddress:
+    """What http.listen in the file at `path` says; raises ConfigurationError."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port) if port.isascii() and port.isdigit() else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number <= _HIGHEST_PORT:
+        raise ConfigurationError(
+            "write an IP address and a port, as 127.0.0.1:8080 or [::1]:8080",
+            source=str(path),
+            key="http.listen",
+        )
+    return HttpAddress(host=host, port=number)
 
 
 _UrlPath = Annotated[
@@ -118,20 +136,3 @@ class _PublisherFile(Table, frozen=True, kw_only=True):
     authorities: Path = Path("authorities.toml")
     http: _Http = _Http()
     ocsp: _Ocsp = _Ocsp()
-
-
-def _address(path: Path, text: str) -> HttpAddress:
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        ipaddress.ip_address(host)
-        number = int(port) if port.isascii() and port.isdigit() else -1
-    except ValueError:
-        number = -1
-    if not 0 <= number <= _HIGHEST_PORT:
-        raise ConfigurationError(
-            "write an IP address and a port, as 127.0.0.1:8080 or [::1]:8080",
-            source=str(path),
-            key="http.listen",
-        )
-    return HttpAddress(host=host, port=number)

@@ -11,7 +11,8 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import files
-from cassiopeia.config import ClientConfig, read_text
+from cassiopeia.config import ClientConfig, load_authorities, read_text
+from cassiopeia.config.publisher import http_address, load_publisher_config
 from cassiopeia.config.toml_writer import toml_value
 from cassiopeia.core import ed25519
 from cassiopeia.errors import OperatorError
@@ -57,6 +58,7 @@ def write_publisher(directory: Path, given: PublisherFiles) -> bytes:
 
 def make_publisher(directory: Path, client: ClientConfig, *, listen: str, key_algorithm: str) -> bytes:
     """Make a new directory for a publisher of what this client has; return its public key (PEM)."""
+    http_address(directory / CONFIGURATION, listen)
     try:
         keys = {
             "journal" if number == 1 else f"journal-{number}": _pem(each)
@@ -78,7 +80,9 @@ def make_publisher(directory: Path, client: ClientConfig, *, listen: str, key_al
             key_algorithm=key_algorithm,
         )
         with files.new_tree(directory, mode=files.SECRET_DIRECTORY, what="a publisher") as building:
-            return write_publisher(building, given)
+            public = write_publisher(building, given)
+            load_authorities(load_publisher_config(building / CONFIGURATION).authorities)
+            return public
     except OSError as error:
         raise OperatorError(f"{error.filename or directory}: {error.strerror}; nothing was made") from error
 

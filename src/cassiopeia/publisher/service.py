@@ -73,7 +73,11 @@ class PublisherService:
             _log.info("stopping")
             self._watch.stop()
             watching.join()
-            self._socket.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the address back."""
+        self._socket.close()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
