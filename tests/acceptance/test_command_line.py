@@ -14,11 +14,25 @@ from examples.system import System
 from tests.support.acceptance import CLIENT, SERVER, error_line, fails, issue, serial_of, submit
 
 PAGE_WIDTH = 80
-GROUPS = {"signer", "client", "request", "certificate", "crl", "profile", "journal", "order", "store", "validator"}
+GROUPS = {
+    "ceremony",
+    "signer",
+    "client",
+    "request",
+    "certificate",
+    "crl",
+    "profile",
+    "journal",
+    "order",
+    "store",
+    "validator",
+}
 # These read one of several places, and say so themselves.
 OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"]]
 COMMANDS = [
     ["init"],
+    ["ceremony", "share", "check"],
+    ["ceremony", "share", "reshare"],
     ["signer", "run"],
     ["client", "run"],
     ["validator", "init"],
