@@ -141,6 +141,19 @@ def test_a_hollow_or_larger_file_becomes_the_reserve(disk: Disk) -> None:
     assert disk.path.stat().st_blocks * 512 >= RESERVE
 
 
+@pytest.mark.parametrize("octets", [4 * MIB, 32 * MIB])
+def test_the_reserve_can_have_another_size(disk: Disk, octets: int) -> None:
+    reserve = disk.reserve()
+    looks = disk.looks
+    reserve.resize(RESERVE)
+    assert disk.looks == looks  # it has that size
+    reserve.resize(octets)
+    assert (disk.held, reserve.free_octets) == (octets, 100 * MIB - octets)
+    assert checked(disk, reserve) is None
+    disk.free = octets + octets // 4 - 1
+    assert checked(disk, reserve) is not None
+
+
 def test_whoever_removes_the_reserve_gets_it_back(disk: Disk) -> None:
     reserve = disk.reserve()
     disk.path.unlink()

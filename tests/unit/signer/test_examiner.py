@@ -304,3 +304,21 @@ def test_the_real_process_has_a_bound(make: Callable[..., Loop]) -> None:
     limits = Path(f"/proc/{loop.examiner.process_id}/limits").read_text(encoding="ascii")
     (line,) = [each for each in limits.splitlines() if each.startswith("Max address space")]
     assert "unlimited" not in line
+
+
+def test_what_it_learns_later_is_compared_from_then_on(make: Callable[..., Loop]) -> None:
+    loop = make(also=[B])
+    assert loop.ask(C) == [()]
+    loop.examiner.remember([B, D])
+    assert loop.examiner._untold == [D]
+    assert loop.ask(modulus(6, 1)) == [(D,)]
+    assert loop.examiner._untold == []
+
+
+def test_what_it_learns_while_it_is_not_there_is_told_with_all_the_rest(make: Callable[..., Loop]) -> None:
+    loop = make()
+    loop.run_until(lambda: loop.examiner.ready)
+    loop.kill()
+    loop.examiner.remember([D])
+    loop.run_until(lambda: loop.examiner.process_id is None or not loop.examiner.ready)
+    assert loop.ask(modulus(6, 1)) == [(D,)]
