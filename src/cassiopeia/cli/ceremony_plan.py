@@ -56,5 +56,5 @@ def plan(file: Path | None, from_day: dt.datetime | None, *, show_default: bool)
         click.echo(visible(f"  {each}"))
     if errors := sum(each.severity is Severity.ERROR for each in objections):
         raise OperatorError(
-            f"{errors} of these {'is an error' if errors == 1 else 'are errors'}: mend them before the ceremony"
+            f"{errors} of these {'is an error' if errors == 1 else 'are errors'}: mend the hierarchy first"
         )
