@@ -164,6 +164,14 @@ class Work:
         self._signed_crls: list[str] = []
         self._revoked: dict[str, list[x509.RevokedCertificate]] = {}
 
+    @property
+    def has_root_key(self) -> bool:
+        return ROOT_NAME in self._keys
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a CA of this name, or its certificate is awaited."""
+        return name in self._authorities or name in self._awaited
+
     def take_root(self, root: CertificationAuthority) -> None:
         """A root that was made just now."""
         self._keys[ROOT_NAME] = root.key
@@ -194,6 +202,7 @@ class Work:
             issuer=ROOT_NAME,
             key="safe" if key is not None else "elsewhere",
             crl_number=crl_number,
+            adopted=True,
         )
 
     def await_certificate(self, name: str, *, family: str, key: CertificateIssuerPrivateKeyTypes) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from cassiopeia.ceremony import inspection
+from cassiopeia.ceremony.adopting import Adopted, adopt, request_certificates, review_all
 from cassiopeia.ceremony.conducting import Outcome, begin, extend, renew_crls
 from cassiopeia.ceremony.declaration import Declaration
 from cassiopeia.ceremony.objections import Objection, Severity
-from cassiopeia.ceremony.planning import make_plan
+from cassiopeia.ceremony.planning import Stretch, gaps, make_plan
+from cassiopeia.ceremony.record import Record
 from cassiopeia.ceremony.review import review
 from cassiopeia.ceremony.safe import describe
 from cassiopeia.ceremony.shares import check_numbers
@@ -90,7 +92,46 @@ def extend_hierarchy(
             "everything that the hierarchy wants from that period on is there already: name a later --period, or more "
             "--periods; for a spare more, raise spares in the hierarchy file"
         )
+    for each in calendar_gaps(outcome.safe.record, now=clock()):
+        say(f"warning: {each}")
     return _go_on(opened, outcome, out, declaration.source, requests=requests, clock=clock)
+
+
+def adopt_authorities(
+    declaration: Declaration,
+    adopted: Sequence[Adopted],
+    out: Path,
+    *,
+    opened: OpenedSafe | None = None,
+    split_into: Split | None = None,
+    requests: Mapping[str, SubCaRequest] = _NO_REQUESTS,
+    clock: Clock,
+    say: Say,
+) -> Held:
+    """Take CAs in that were made elsewhere, and make what is declared below them; raises OperatorError."""
+    objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
+    safe = None if opened is None else opened.safe
+    outcome = adopt(declaration, adopted, safe=safe, now=clock(), requests=requests)
+    return _write_adoption(
+        out, outcome, opened, split_into, declaration.source, objections, requests=requests, clock=clock
+    )
+
+
+def ask_for_certificates(
+    declaration: Declaration,
+    adopted: Sequence[Adopted],
+    out: Path,
+    *,
+    opened: OpenedSafe | None = None,
+    split_into: Split | None = None,
+    clock: Clock,
+    say: Say,
+) -> Held:
+    """Make keys for structure CAs, and requests that somebody else's root is to answer; raises OperatorError."""
+    objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
+    safe = None if opened is None else opened.safe
+    outcome, asked = request_certificates(declaration, adopted, safe=safe, now=clock())
+    return _write_adoption(out, outcome, opened, split_into, declaration.source, objections, asked=asked, clock=clock)
 
 
 def renew(
@@ -136,6 +177,26 @@ def refuse_errors(declaration: Declaration, *, now: dt.datetime, say: Say) -> tu
     return objections
 
 
+def calendar_gaps(record: Record, *, now: dt.datetime) -> tuple[str, ...]:
+    """When some family and signer will have no sub-CA, between now and the end of their calendar: a sentence each."""
+    stretches = [
+        Stretch(
+            name=each.name,
+            family=each.family,
+            signer_id=each.signer_id,
+            issues_from=each.issues_from,
+            issues_until=each.issues_until,
+        )
+        for each in record.time
+        if not each.retired and each.issues_from is not None and each.issues_until is not None
+    ]
+    return tuple(
+        f"nothing issues for {each.family} on signer {each.signer_id} from {each.issues_from:%Y-%m-%d} until "
+        f"{each.issues_until:%Y-%m-%d}: make sub-CAs for that as well"
+        for each in gaps(stretches, now=now)
+    )
+
+
 def check_clock(opened: OpenedSafe, now: dt.datetime) -> None:
     """Raise OperatorError when the last ceremony was later than now."""
     if now < opened.safe.record.made_at:
@@ -157,6 +218,57 @@ def rehearse(out: Path, hold: Callable[[Path], object]) -> None:
         raise OperatorError(f"the rehearsal failed, and nothing was made: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _ready_to_adopt(
+    declaration: Declaration,
+    adopted: Sequence[Adopted],
+    out: Path,
+    opened: OpenedSafe | None,
+    split_into: Split | None,
+    *,
+    clock: Clock,
+    say: Say,
+) -> tuple[Objection, ...]:
+    check_ready(out, split_into, say=say)
+    if opened is not None:
+        check_clock(opened, clock())
+        if split_into is not None:
+            raise OperatorError(
+                "the safe keeps the secret that it has: leave out --shares, and make other shares afterwards, with "
+                "`cassiopeia ceremony share reshare`"
+            )
+    objections = review_all(declaration, adopted, now=clock())
+    for each in objections:
+        if each.severity is Severity.WARNING:
+            say(str(each))
+    return objections
+
+
+def _write_adoption(
+    out: Path,
+    outcome: Outcome,
+    opened: OpenedSafe | None,
+    split_into: Split | None,
+    source: str,
+    objections: tuple[Objection, ...],
+    *,
+    requests: Mapping[str, SubCaRequest] = _NO_REQUESTS,
+    asked: Mapping[str, bytes] | None = None,
+    clock: Clock,
+) -> Held:
+    minutes = Minutes(
+        title=f"Ceremony {outcome.safe.record.number} of {outcome.safe.declaration.hierarchy.organisation}"
+    )
+    if opened is None:
+        outcome, opening = new_opening(outcome, split_into)
+    else:
+        opening = Opening(secret=opened.secret, is_new=False)
+        minutes.facts["goes on from"] = describe(opened.safe.record)
+    tell_beginning(minutes, outcome, source, requests=requests, at=clock())
+    _tell_objections(minutes, objections, at=clock())
+    tell_outcome(minutes, outcome, at=clock())
+    return write_ceremony(out, outcome, opening, minutes, clock=clock, requests=asked)
 
 
 def _go_on(

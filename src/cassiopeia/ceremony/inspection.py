@@ -81,10 +81,13 @@ def refuse_grave(findings: Iterable[Finding]) -> None:
         raise OperatorError(f"the linter objects to {grave[0]}{more}: mend the hierarchy file, and begin again")
 
 
-def check_chain(certificates: Mapping[str, bytes], issuers: Mapping[str, str]) -> None:
+def check_chain(
+    certificates: Mapping[str, bytes], issuers: Mapping[str, str], *, adopted: Collection[str] = ()
+) -> None:
     """Raise OperatorError unless these CA certificates (DER, by name) are a tree below a root.
 
-    `issuers` gives the name of the CA above each; a root stands above itself. An adopted structure CA may have an
+    `issuers` gives the name of the CA above each; a root stands above itself. Those that were `adopted` need no path
+    length, since somebody else chose what they say. An adopted structure CA may have an
     issuer that is not among them: then it is the top, and what is above it is not looked at.
     """
     read = {name: read_certificate(octets, source=name) for name, octets in certificates.items()}
@@ -94,7 +97,7 @@ def check_chain(certificates: Mapping[str, bytes], issuers: Mapping[str, str]) -
         issuer = issuers[name]
         _check_ca(certificate, name)
         if issuer in read:
-            _check_issued(certificate, name, read[issuer], issuer)
+            _check_issued(certificate, name, read[issuer], issuer, is_adopted=name in adopted)
         # Keys and serial numbers are made at random: two that are the same were not.
         other = by_key.setdefault(_public_octets(certificate.public_key()), name)
         if other != name:
@@ -146,8 +149,8 @@ def check_key(pem: bytes, passphrase: bytes, *, name: str, certificate: bytes) -
     prove_key(key, name=name, certificate=certificate)
 
 
-def unlock_key(pem: bytes, passphrase: bytes, *, name: str) -> CertificateIssuerPrivateKeyTypes:
-    """The key in an encrypted PKCS#8 file; raises OperatorError."""
+def unlock_key(pem: bytes, passphrase: bytes | None, *, name: str) -> CertificateIssuerPrivateKeyTypes:
+    """The key in a PKCS#8 file (PEM), with its passphrase if it is encrypted; raises OperatorError."""
     try:
         key = load_pem_private_key(pem, passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -202,7 +205,9 @@ def _check_ca(certificate: x509.Certificate, name: str) -> None:
     _subject_key_identifier(certificate, name)
 
 
-def _check_issued(certificate: x509.Certificate, name: str, issuer: x509.Certificate, issuer_name: str) -> None:
+def _check_issued(
+    certificate: x509.Certificate, name: str, issuer: x509.Certificate, issuer_name: str, *, is_adopted: bool
+) -> None:
     # 1. The signature, and the names.
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -224,6 +229,8 @@ def _check_issued(certificate: x509.Certificate, name: str, issuer: x509.Certifi
         raise OperatorError(f"{name}: its certificate is valid outside of the dates of {issuer_name}")
     # 4. Path lengths: each is shorter than the one above (RFC 5280 6.1.4, l and m).
     above, own = _path_length(issuer), _path_length(certificate)
+    if own is None and is_adopted:
+        return
     if issuer_name != name and above is not None and (own is None or own >= above):
         raise OperatorError(f"{name}: its path length does not fit below {issuer_name}")
     # 5. What it is for.

@@ -46,6 +46,19 @@ _TIME_PATH_LENGTH: Final = 0
 
 _EVERY_ADDRESS: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
+# RFC 5280 4.2.1.3: a CA signs certificates and CRLs, and nothing else.
+_CA_KEY_USAGE: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 Entropy = Callable[[int], bytes]
 
 
@@ -181,6 +194,20 @@ class Scribe:
             path_length=_STRUCTURE_PATH_LENGTH,
         )
 
+    def request_structure(
+        self, family: Family, key: CertificateIssuerPrivateKeyTypes
+    ) -> x509.CertificateSigningRequest:
+        """What somebody else's root is asked to sign (RFC 2986): a structure CA as ours would be."""
+        usages = [x509.ObjectIdentifier(extended_key_usage_oid(each)) for each in family.extended_key_usage]
+        return (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(self._subject(family.common_name))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=_STRUCTURE_PATH_LENGTH), critical=True)
+            .add_extension(_CA_KEY_USAGE, critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .sign(key, _hash_for(key))
+        )
+
     def certify_time(
         self, planned: PlannedAuthority, above: CertificationAuthority, public_key: CertificateIssuerPublicKeyTypes
     ) -> x509.Certificate:
@@ -284,20 +311,9 @@ def _with_ca_extensions(
     builder: x509.CertificateBuilder, public_key: CertificateIssuerPublicKeyTypes, *, path_length: int
 ) -> x509.CertificateBuilder:
     """What every CA certificate has (RFC 5280 4.2.1.9, 4.2.1.3, 4.2.1.2)."""
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(usage, critical=True)
+        .add_extension(_CA_KEY_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
     )
 

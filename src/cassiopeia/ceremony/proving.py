@@ -119,7 +119,9 @@ def _prove_client(bundle: Bundle) -> None:
 def _prove_published(bundle: Bundle, outcome: Outcome, *, now: dt.datetime) -> None:
     record = outcome.safe.record
     certificates = {each.name.removesuffix(".crt"): each.octets for each in bundle.files if each.name.endswith(".crt")}
-    inspection.check_chain(certificates, {name: record.authority(name).issuer for name in certificates})
+    issuers = {name: record.authority(name).issuer for name in certificates}
+    adopted = [each.name for each in record.authorities if each.adopted]
+    inspection.check_chain(certificates, issuers, adopted=adopted)
     for name in outcome.crls:
         number = record.authority(name).crl_number
         octets = bundle.file(f"{name}.crl")

@@ -38,7 +38,8 @@ class KnownAuthority(_Part, frozen=True, kw_only=True):
     """A CA that was made or adopted. What is said of time sub-CAs alone is 0, empty or None for others.
 
     `generation` counts the structure CAs of a family. `crl_number` is that of an offline CA's last CRL. `retired` ones
-    are trusted no more, or no more needed: they sign no certificate, and their CRLs go on.
+    are trusted no more, or no more needed: they sign no certificate, and their CRLs go on. `adopted` ones have a
+    certificate that no ceremony here made.
     """
 
     name: CaName
@@ -47,6 +48,7 @@ class KnownAuthority(_Part, frozen=True, kw_only=True):
     generation: Annotated[int, msgspec.Meta(ge=1)] = 1
     issuer: CaName
     made_in: Annotated[int, msgspec.Meta(ge=1)]
+    adopted: bool = False
     key: KeyPlace
     not_before: _Moment
     not_after: _Moment
