@@ -120,7 +120,7 @@ def rehearse(bundles: Bundles, bundle: Bundle, octets: bytes, *, complete: Calla
 
 
 def activate(bundles: Bundles, staged: Staged) -> None:
-    """Put what was staged in force, at once and durably; raises OperatorError, and then nothing has changed."""
+    """Put what was staged in force, at once and durably; raises OperatorError, which says so if it is in force yet."""
     with _alone(bundles.directory):
         current = current_installation(bundles.directory)
         if current == staged.directory and _is(current, staged):
@@ -137,11 +137,17 @@ def activate(bundles: Bundles, staged: Staged) -> None:
         try:
             link.symlink_to(staged.directory.name)
             link.replace(bundles.directory / CURRENT)
-            files.sync_directory(bundles.directory)
         except OSError as error:
             raise OperatorError(f"{bundles.directory / CURRENT}: cannot be made: {error.strerror}") from error
         finally:
             link.unlink(missing_ok=True)
+        try:
+            files.sync_directory(bundles.directory)
+        except OSError as error:
+            raise OperatorError(
+                f"{bundles.directory / CURRENT}: bundle {staged.number} is in force, but the disk did not confirm that: "
+                f"{error.strerror}; mend it, and install the bundle again"
+            ) from error
 
 
 def discard(bundles: Bundles, staged: Staged) -> None:
