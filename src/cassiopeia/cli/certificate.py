@@ -21,6 +21,7 @@ from cassiopeia.cli.options import (
     timeout_option,
     write_out,
 )
+from cassiopeia.cli.revocation_options import REASONS, parse_past_day
 from cassiopeia.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -29,30 +30,6 @@ if TYPE_CHECKING:
     from cassiopeia.store.records import CertificateRecord
 
 _POLL_S = 0.1
-
-# RFC 5280 5.3.1; certificateHold and removeFromCRL are left out, because a revocation here is for ever.
-_REASONS = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "privilegeWithdrawn": 9,
-}
-
-
-def _parse_past_day(context: click.Context, parameter: click.Parameter, text: str | None) -> dt.datetime | None:
-    """RFC 5280 5.3.2: the invalidity date may be before the revocation; after it, it says nothing."""
-    del context, parameter
-    if text is None:
-        return None
-    try:
-        day = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no day: write YYYY-MM-DD.") from None
-    if day > dt.datetime.now(dt.UTC):
-        raise click.BadParameter(f"{text} is in the future: leave it out, or say since when the key has been bad.")
-    return day
 
 
 @click.group()
@@ -164,8 +141,8 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
 @certificate.command()
 @config_option
 @click.argument("serial")
-@click.option("--reason", type=click.Choice(list(_REASONS), case_sensitive=False), metavar="REASON",
-              help=f"One of: {', '.join(_REASONS)} (the default is the first).")  # fmt: skip
+@click.option("--reason", type=click.Choice(list(REASONS), case_sensitive=False), metavar="REASON",
+              help=f"One of: {', '.join(REASONS)} (the default is the first).")  # fmt: skip
 @click.option("--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="The certificate's own private key (PEM), which proves that it is compromised: no cap holds this "
               "up. It is neither stored nor sent.")  # fmt: skip
@@ -173,7 +150,7 @@ def get(config_path: Path, serial: str, form: str, out: Path | None) -> None:
               help="The passphrase of that key, instead of asking.")  # fmt: skip
 @click.option("--proof", "proof_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Such a proof, made elsewhere: the signature alone (see the wire specification).")  # fmt: skip
-@click.option("--invalid-since", callback=_parse_past_day, metavar="DATE",
+@click.option("--invalid-since", callback=parse_past_day, metavar="DATE",
               help="Since when the key is known or suspected to be bad, YYYY-MM-DD.")  # fmt: skip
 @click.option("--wait/--no-wait", default=False, help="Wait until the CRL that shows it is published.")
 @timeout_option
@@ -215,7 +192,7 @@ def revoke(
             serial,
             now=now,
             authority=authority,
-            reason=_REASONS[reason or "unspecified"],
+            reason=REASONS[reason or "unspecified"],
             invalidity_date=invalid_since,
             proof=proof,
         )
@@ -287,5 +264,5 @@ def _state(record: CertificateRecord) -> str:
 
 
 def _reason(record: CertificateRecord) -> str:
-    names = {code: name for name, code in _REASONS.items() if code}
+    names = {code: name for name, code in REASONS.items() if code}
     return names.get(record.revocation_reason or 0, "")

@@ -28,6 +28,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "publisher": "Serve CRLs and CA certificates, and answer OCSP.",
     "request": "Submit requests for certificates, and see what became of them.",
     "certificate": "List, show, fetch and revoke certificates.",
+    "revoke": "Revoke many certificates at once: plan, run, see how far it is.",
     "crl": "Show, fetch, renew and watch certificate revocation lists.",
     "profile": "Check profiles, import those of the original, release one that is held.",
     "journal": "Show, verify and export the signer's journal, and prove what is in it.",

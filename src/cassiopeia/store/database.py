@@ -23,6 +23,7 @@ from cassiopeia.store.crls import Crls
 from cassiopeia.store.evidence import Evidence
 from cassiopeia.store.journal_copies import JournalCopies
 from cassiopeia.store.lint_streaks import LintStreaks
+from cassiopeia.store.mass_revocation import MassRevocation
 from cassiopeia.store.models import SCHEMA_REVISION
 from cassiopeia.store.orders import Orders
 from cassiopeia.store.queue import Queue
@@ -47,6 +48,7 @@ class Store:
     queue: Queue
     results: Results
     certificates: Certificates
+    mass_revocation: MassRevocation
     crls: Crls
     served_crls: ServedCrls
     signers: Signers
@@ -86,6 +88,7 @@ def open_store(url: str) -> Store:
         queue=Queue(database),
         results=Results(database),
         certificates=Certificates(database),
+        mass_revocation=MassRevocation(database),
         crls=Crls(database),
         served_crls=ServedCrls(database),
         signers=Signers(database),
