@@ -38,6 +38,7 @@ class System:
     baud: int = 0
     client_config: str = "ca/client/client.toml"
     validator_config: str = "ca/validator/validator.toml"
+    publisher_config: str = "ca/publisher/publisher.toml"
     modem: NullModem | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -113,6 +114,15 @@ class System:
 
     def start_validator(self, *options: str, name: str = "validator") -> subprocess.Popen[bytes]:
         return self._start(name, ["validator", "run", "-c", self.validator_config, *options])
+
+    def start_publisher(self, *options: str) -> str:
+        """At any port that is free; return the URL where it serves."""
+        path = self.directory / self.publisher_config
+        path.write_text(path.read_text().replace('"127.0.0.1:8080"', '"127.0.0.1:0"'))
+        before = self.log("publisher").count("serving at ")
+        self._start("publisher", ["publisher", "run", "-c", self.publisher_config, *options])
+        self.wait_until(lambda: self.log("publisher").count("serving at ") > before, "the publisher serves")
+        return self.log("publisher").rpartition("serving at ")[2].splitlines()[0]
 
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"
