@@ -360,16 +360,17 @@ class Work:
             request.check_algorithm(time.key_algorithm)
             public_key = request.public_key
             where = "signer"
+        certificate = self.scribe.certify_time(planned, above, public_key)
         self._add(
             planned.name,
-            self.scribe.certify_time(planned, above, public_key),
+            certificate,
             level="time",
             family=planned.family.name,
             issuer=above.name,
             key=where,
             signer_id=planned.signer_id,
             spare=planned.spare,
-            issues_from=max(planned.period.start, beginning(self._now)),
+            issues_from=max(planned.period.start, certificate.not_valid_before_utc),
             issues_until=planned.period.end,
             maximum_certificates=time.maximum_certificates,
             pss=time.pss,

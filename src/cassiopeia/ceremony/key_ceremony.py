@@ -156,7 +156,13 @@ class Scribe:
         key = make_key(level.key_algorithm)
         subject = self._subject(level.common_name)
         end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
-        builder = self._builder(key.public_key(), subject=subject, issuer=subject, not_after=end - ONE_SECOND)
+        builder = self._builder(
+            key.public_key(),
+            subject=subject,
+            issuer=subject,
+            not_before=self._not_before,
+            not_after=end - ONE_SECOND,
+        )
         builder = _with_ca_extensions(builder, key.public_key(), path_length=_ROOT_PATH_LENGTH)
         return CertificationAuthority(name=ROOT_NAME, issuer=ROOT_NAME, key=key, certificate=_sign(builder, key))
 
@@ -230,11 +236,12 @@ class Scribe:
         revoked: Iterable[x509.RevokedCertificate] = (),
     ) -> x509.CertificateRevocationList:
         """Version 2, with authority key identifier and CRL number (RFC 5280 5.2.1, 5.2.3)."""
+        this_update = max(self._not_before, authority.certificate.not_valid_before_utc)
         next_update = add_months(self._not_before, self._hierarchy.crl_months) - ONE_SECOND
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(authority.certificate.subject)
-            .last_update(self._not_before)
+            .last_update(this_update)
             .next_update(next_update)
             .add_extension(_authority_key_identifier(authority.certificate), critical=False)
             .add_extension(x509.CRLNumber(number), critical=False)
@@ -254,7 +261,12 @@ class Scribe:
         path_length: int,
     ) -> x509.Certificate:
         builder = self._builder(
-            public_key, subject=self._subject(common_name), issuer=above.certificate.subject, not_after=not_after
+            public_key,
+            subject=self._subject(common_name),
+            issuer=above.certificate.subject,
+            # A CA above that was made elsewhere may be younger than the hour.
+            not_before=max(self._not_before, above.certificate.not_valid_before_utc),
+            not_after=not_after,
         )
         builder = _with_ca_extensions(builder, public_key, path_length=path_length)
         builder = builder.add_extension(_authority_key_identifier(above.certificate), critical=False)
@@ -285,6 +297,7 @@ class Scribe:
         *,
         subject: x509.Name,
         issuer: x509.Name,
+        not_before: dt.datetime,
         not_after: dt.datetime,
     ) -> x509.CertificateBuilder:
         return (
@@ -293,7 +306,7 @@ class Scribe:
             .issuer_name(issuer)
             .public_key(public_key)
             .serial_number(make_serial_number(self._entropy))
-            .not_valid_before(self._not_before)
+            .not_valid_before(not_before)
             .not_valid_after(not_after)
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cassiopeia.cli.ceremony_adopt import adopt
 from cassiopeia.cli.ceremony_hold import crl, extend, run
 from cassiopeia.cli.ceremony_plan import plan
 from cassiopeia.cli.ceremony_share import share
@@ -21,4 +22,5 @@ ceremony.add_command(plan)
 ceremony.add_command(run)
 ceremony.add_command(extend)
 ceremony.add_command(crl)
+ceremony.add_command(adopt)
 ceremony.add_command(share)

@@ -234,6 +234,11 @@ def report(held: Held) -> None:
         )
     if held.outcome.crls:
         lines.append((writing.PUBLICATION_NAME, "CRLs and certificates to publish; the same lies in public/"))
+    if record.awaited:
+        names = ", ".join(each.name for each in record.awaited)
+        lines.append(
+            (f"{writing.REQUESTS_DIRECTORY}/", f"for the holder of the root's key, who has to certify {names}")
+        )
     lines.append(("transcript.txt", "what was done, with lines to sign; transcript.html says the same"))
     click.echo(f"Ceremony {record.number} is in {held.directory}:")
     width = max(len(name) for name, _ in lines)
