@@ -85,7 +85,7 @@ def plan(
     now = dt.datetime.now(dt.UTC)
     template = None if notice_path is None else revocation_plan.read_template(notice_path)
     with _open(config_path) as store:
-        what, found = _select(store, account=account, key=key, family=family, authority=authority, list_path=list_path)
+        what, found = _select(store, **which)
         choice = mass_revocation.choose(found, also_expired=also_expired, now=now)
         if not choice.chosen:
             raise OperatorError(f"there is nothing to revoke of {what}{_left_out(choice)}; no plan was made")
