@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import itertools
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
-from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
+from cassiopeia.ceremony.calendar import PlannedAuthority
 from cassiopeia.ceremony.hierarchy import (
     ROOT_NAME,
     Family,
@@ -70,52 +69,6 @@ class CertificationAuthority:
     issuer: str
     key: CertificateIssuerPrivateKeyTypes = field(compare=False, repr=False)
     certificate: x509.Certificate
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimeAuthority:
-    """A time sub-CA, whose it is, and when it issues."""
-
-    authority: CertificationAuthority
-    signer_id: int
-    issues_from: dt.datetime
-    issues_until: dt.datetime
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ceremony:
-    """What one ceremony made. `crls` holds the first CRL of each offline CA by name."""
-
-    root: CertificationAuthority
-    structure: tuple[CertificationAuthority, ...]
-    time: tuple[TimeAuthority, ...]
-    crls: dict[str, x509.CertificateRevocationList]
-
-    @property
-    def offline(self) -> tuple[CertificationAuthority, ...]:
-        """The CAs whose keys go back into the safe: root and structure CAs."""
-        return (self.root, *self.structure)
-
-    @property
-    def authorities(self) -> tuple[CertificationAuthority, ...]:
-        """Every CA, from the root down."""
-        return (*self.offline, *(each.authority for each in self.time))
-
-
-def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime, entropy: Entropy = secrets.token_bytes) -> Ceremony:
-    """Make every CA of `hierarchy` at the moment `now` (aware). `entropy` gives so many random octets for serials."""
-    scribe = Scribe(hierarchy, not_before=beginning(now), entropy=entropy)
-    # 1. The root, which signs itself.
-    root = scribe.make_root()
-    # 2. A structure CA for each family.
-    structure = tuple(scribe.make_structure(family, root) for family in hierarchy.family)
-    # 3. The time sub-CAs of each family, for the current period and those that follow.
-    above = {each.name: each for each in structure}
-    planned = plan_authorities(hierarchy, first=now)
-    time = tuple(scribe.make_time(each, above[each.family.name]) for each in planned)
-    # 4. The first CRL of root and structure CAs. The signer makes those of the time sub-CAs: it has their keys.
-    crls = {each.name: scribe.make_crl(each) for each in (root, *structure)}
-    return Ceremony(root=root, structure=structure, time=time, crls=crls)
 
 
 def beginning(now: dt.datetime) -> dt.datetime:
@@ -165,21 +118,6 @@ class Scribe:
         )
         builder = _with_ca_extensions(builder, key.public_key(), path_length=_ROOT_PATH_LENGTH)
         return CertificationAuthority(name=ROOT_NAME, issuer=ROOT_NAME, key=key, certificate=_sign(builder, key))
-
-    def make_structure(self, family: Family, root: CertificationAuthority) -> CertificationAuthority:
-        key = make_key(self._hierarchy.structure_of(family).key_algorithm)
-        certificate = self.certify_structure(family, root, key.public_key())
-        return CertificationAuthority(name=family.name, issuer=root.name, key=key, certificate=certificate)
-
-    def make_time(self, planned: PlannedAuthority, above: CertificationAuthority) -> TimeAuthority:
-        key = make_key(self._hierarchy.time_of(planned.family).key_algorithm)
-        certificate = self.certify_time(planned, above, key.public_key())
-        return TimeAuthority(
-            authority=CertificationAuthority(name=planned.name, issuer=above.name, key=key, certificate=certificate),
-            signer_id=planned.signer_id,
-            issues_from=max(planned.period.start, self._not_before),
-            issues_until=planned.period.end,
-        )
 
     def certify_structure(
         self,

@@ -6,10 +6,10 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from tests.support.ceremonies import Ceremony, hold_ceremony
 
 from cassiopeia.ceremony.hierarchy import Hierarchy, load_hierarchy, with_key_algorithm, with_periods
 from cassiopeia.ceremony.installation import Installation, initialise
-from cassiopeia.ceremony.key_ceremony import Ceremony, hold_ceremony
 
 NOW = dt.datetime(2026, 11, 23, 12, 34, 56, 789, tzinfo=dt.UTC)
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.support.ceremonies import Ceremony, hold_ceremony
 
 from cassiopeia.ceremony import inspection
 from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, KeyAlgorithm, load_hierarchy, with_key_algorithm, with_periods
@@ -29,7 +30,7 @@ from cassiopeia.ceremony.inspection import (
     require_linter,
     unlock_key,
 )
-from cassiopeia.ceremony.key_ceremony import Ceremony, CertificationAuthority, encrypt_key, hold_ceremony
+from cassiopeia.ceremony.key_ceremony import CertificationAuthority, encrypt_key
 from cassiopeia.errors import OperatorError
 
 BEGIN = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)

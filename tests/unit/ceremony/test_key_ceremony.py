@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from tests.support.ceremonies import Ceremony, hold_ceremony
 
 from cassiopeia.ceremony.hierarchy import (
     KEY_ALGORITHMS,
@@ -27,14 +28,7 @@ from cassiopeia.ceremony.hierarchy import (
     with_key_algorithm,
     with_periods,
 )
-from cassiopeia.ceremony.key_ceremony import (
-    Ceremony,
-    CertificationAuthority,
-    encrypt_key,
-    hold_ceremony,
-    make_key,
-    make_serial_number,
-)
+from cassiopeia.ceremony.key_ceremony import CertificationAuthority, encrypt_key, make_key, make_serial_number
 from cassiopeia.core.authority import load_authority, parse_authority_name
 
 BEGIN = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
