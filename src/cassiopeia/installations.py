@@ -145,8 +145,8 @@ def activate(bundles: Bundles, staged: Staged) -> None:
             files.sync_directory(bundles.directory)
         except OSError as error:
             raise OperatorError(
-                f"{bundles.directory / CURRENT}: bundle {staged.number} is in force, but the disk did not confirm that: "
-                f"{error.strerror}; mend it, and install the bundle again"
+                f"{bundles.directory / CURRENT}: bundle {staged.number} is in force, but the disk did not confirm it: "
+                f"{error.strerror}; mend that before the machine is switched off"
             ) from error
 
 

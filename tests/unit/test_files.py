@@ -177,3 +177,34 @@ def test_a_tree_gets_the_mode_that_is_asked_for(tmp_path: Path) -> None:
         pass
 
     assert (tmp_path / "tree").stat().st_mode & 0o777 == 0o700
+
+
+def test_files_take_the_place_of_others(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+
+    files.replace_files({tmp_path / "old": b"newer", tmp_path / "new": b"new"})
+
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"old": b"newer", "new": b"new"}
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o644
+
+
+def test_files_are_replaced_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OperatorError, match="cannot be written: No space left on device"):
+        files.replace_files({tmp_path / "a": b"new", tmp_path / "b": b"new"})
+
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a": b"old"}
+
+
+def test_files_in_a_directory_that_is_not_there_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="cannot be written: No such file or directory"):
+        files.replace_files({tmp_path / "gone/a": b"new"})
