@@ -29,9 +29,8 @@ _YEARS = range(2000, 2200)
 def plan(file: Path | None, from_day: dt.datetime | None, *, show_default: bool) -> None:
     """Show what `cassiopeia ceremony run FILE` would make: the tree, the calendar, how much each sub-CA may issue.
 
-    FILE is a hierarchy (TOML); without it, the default one. Then all is said that a reviewer would object to: an
-    error (exit status 1) means that the authority would not work as declared, a warning that somebody will regret it.
-    Nothing is made.
+    FILE is a hierarchy (TOML). Then all is said that a reviewer would object to: an error (exit status 1) means that
+    the authority would not work as declared, a warning that somebody will regret it. Nothing is made.
     """
     # `--help` must not load the crypto library.
     from cassiopeia.ceremony.declaration import load_declaration  # noqa: PLC0415 - as above
@@ -44,6 +43,8 @@ def plan(file: Path | None, from_day: dt.datetime | None, *, show_default: bool)
     if show_default:
         click.echo(default_hierarchy_text(), nl=False)
         return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE'.")
     now = from_day.replace(tzinfo=dt.UTC) if from_day else dt.datetime.now(dt.UTC)
     if now.year not in _YEARS:
         raise click.BadParameter(f"a year from {_YEARS[0]} to {_YEARS[-1]}, please.", param_hint="--from")
