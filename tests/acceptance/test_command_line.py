@@ -31,6 +31,7 @@ GROUPS = {
 OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"]]
 COMMANDS = [
     ["init"],
+    ["ceremony", "plan"],
     ["ceremony", "share", "check"],
     ["ceremony", "share", "reshare"],
     ["signer", "run"],
@@ -40,6 +41,8 @@ COMMANDS = [
     ["validator", "list"],
     ["validator", "attest"],
     ["validator", "run"],
+    ["publisher", "init"],
+    ["publisher", "run"],
     ["request", "submit"],
     ["request", "show"],
     ["request", "wait"],
