@@ -31,7 +31,7 @@ from cassiopeia.ceremony.conducting import Outcome, Work, check_same_root
 from cassiopeia.ceremony.declaration import Declaration
 from cassiopeia.ceremony.hierarchy import ROOT_NAME, Family
 from cassiopeia.ceremony.key_ceremony import Entropy, make_key
-from cassiopeia.ceremony.objections import Objection, Severity
+from cassiopeia.ceremony.objections import Objection
 from cassiopeia.ceremony.review_adopted import review_adopted
 from cassiopeia.ceremony.safe import Safe
 from cassiopeia.ceremony.sub_ca_request import SubCaRequest
@@ -115,7 +115,7 @@ def request_certificates(
 
 
 def review_all(declaration: Declaration, adopted: Iterable[Adopted], *, now: dt.datetime) -> tuple[Objection, ...]:
-    """What there is to object to these CAs, none of it an error; raises OperatorError for that."""
+    """What there is to object to these CAs."""
     adopted = tuple(adopted)
     names = [each.name for each in adopted]
     families = {each.name: each for each in declaration.hierarchy.family}
@@ -131,9 +131,6 @@ def review_all(declaration: Declaration, adopted: Iterable[Adopted], *, now: dt.
             is_root=each.name == ROOT_NAME,
             now=now,
         )
-    for objection in found:
-        if objection.severity is Severity.ERROR:
-            raise OperatorError(f"{objection.where}: {objection.what}; it cannot be adopted")
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from cassiopeia.ceremony.objections import Objection, Severity
 from cassiopeia.ceremony.planning import Stretch, gaps, make_plan
 from cassiopeia.ceremony.record import Record
 from cassiopeia.ceremony.review import review
+from cassiopeia.ceremony.review_profiles import review_profiles
 from cassiopeia.ceremony.safe import describe
 from cassiopeia.ceremony.shares import check_numbers
 from cassiopeia.ceremony.sub_ca_request import SubCaRequest
@@ -54,7 +55,7 @@ def run(
 ) -> Held:
     """Make a hierarchy in the new directory `out`, after rehearsing all of it; raises OperatorError."""
     check_ready(out, split_into, say=say)
-    objections = refuse_errors(declaration, now=clock(), say=say)
+    objections = refuse_errors(declaration, review(make_plan(declaration, now=clock())), say=say)
 
     def hold(place: Path, title: str) -> Held:
         minutes = Minutes(title=title)
@@ -86,6 +87,9 @@ def extend_hierarchy(
     """Add the sub-CAs that are declared from `first` on and are not there yet; raises OperatorError."""
     check_ready(out, None, say=say)
     check_clock(opened, clock())
+    objections: tuple[Objection, ...] = ()
+    if declaration != opened.safe.declaration:
+        objections = refuse_errors(declaration, review_profiles(make_plan(declaration, now=clock())), say=say)
     outcome = extend(opened.safe, declaration, first=first, periods=periods, now=clock(), requests=requests)
     if not outcome.certified and declaration == opened.safe.declaration:
         raise OperatorError(
@@ -94,7 +98,7 @@ def extend_hierarchy(
         )
     for each in calendar_gaps(outcome.safe.record, now=clock()):
         say(f"warning: {each}")
-    return _go_on(opened, outcome, out, declaration.source, requests=requests, clock=clock)
+    return _go_on(opened, outcome, out, declaration.source, objections, requests=requests, clock=clock)
 
 
 def adopt_authorities(
@@ -149,7 +153,7 @@ def renew(
     outcome = renew_crls(opened.safe, now=clock(), revoke=revoke, reason=reason)
     if not outcome.crls:
         raise OperatorError("no CA whose key is in the safe can sign a CRL any more: their certificates have ended")
-    return _go_on(opened, outcome, out, opened.safe.declaration.source, requests=_NO_REQUESTS, clock=clock)
+    return _go_on(opened, outcome, out, opened.safe.declaration.source, (), requests=_NO_REQUESTS, clock=clock)
 
 
 def check_ready(out: Path, split_into: Split | None, *, say: Say) -> None:
@@ -164,9 +168,9 @@ def check_ready(out: Path, split_into: Split | None, *, say: Say) -> None:
         say(f"{left}: was left by a ceremony that was ended by force. Nothing in it is in use: destroy it.")
 
 
-def refuse_errors(declaration: Declaration, *, now: dt.datetime, say: Say) -> tuple[Objection, ...]:
-    """What a reviewer objects to, none of it an error; raises OperatorError for that."""
-    objections = review(make_plan(declaration, now=now))
+def refuse_errors(declaration: Declaration, objections: Iterable[Objection], *, say: Say) -> tuple[Objection, ...]:
+    """These objections, none of which is an error; raises OperatorError for that."""
+    objections = tuple(objections)
     errors = [each for each in objections if each.severity is Severity.ERROR]
     if errors:
         more = f" (and {len(errors) - 1} more: see `cassiopeia ceremony plan`)" if len(errors) > 1 else ""
@@ -238,11 +242,11 @@ def _ready_to_adopt(
                 "the safe keeps the secret that it has: leave out --shares, and make other shares afterwards, with "
                 "`cassiopeia ceremony share reshare`"
             )
-    objections = review_all(declaration, adopted, now=clock())
-    for each in objections:
-        if each.severity is Severity.WARNING:
-            say(str(each))
-    return objections
+    return refuse_errors(
+        declaration,
+        [*review_all(declaration, adopted, now=clock()), *review_profiles(make_plan(declaration, now=clock()))],
+        say=say,
+    )
 
 
 def _write_adoption(
@@ -276,6 +280,7 @@ def _go_on(
     outcome: Outcome,
     out: Path,
     source: str,
+    objections: tuple[Objection, ...],
     *,
     requests: Mapping[str, SubCaRequest],
     clock: Clock,
@@ -284,6 +289,8 @@ def _go_on(
     title = f"Ceremony {record.number + 1} of {opened.safe.declaration.hierarchy.organisation}"
     minutes = Minutes(title=title, facts={"goes on from": describe(record)})
     tell_beginning(minutes, outcome, source, requests=requests, at=clock())
+    if objections:
+        _tell_objections(minutes, objections, at=clock())
     tell_outcome(minutes, outcome, at=clock())
     return write_ceremony(out, outcome, Opening(secret=opened.secret, is_new=False), minutes, clock=clock)
 
