@@ -72,7 +72,7 @@ class WorkerPool:
     The configuration is that of `config_path`, with the `installation` in the place of the installed bundle if there is
     one: so workers that are replaced know what the others do, whatever was installed meanwhile. A pool that is on trial
     calls `unusable` with the reason as soon as a worker cannot work with this configuration; any other waits for what
-    may come, and otherwise raises OperatorError.
+    may come, is `outdated` when there is another one, and otherwise raises OperatorError.
     """
 
     def __init__(
@@ -104,6 +104,8 @@ class WorkerPool:
         self.failure = ""
         self.lacking = ""
         """What the workers wait for, in words: a passphrase on a medium that is not plugged in yet."""
+        self.outdated = False
+        """Whether a new worker found another configuration on the disk than the one of this pool."""
 
     @property
     def unlocked(self) -> bool:
@@ -168,7 +170,7 @@ class WorkerPool:
 
         Decisions are dropped, also those under way: whoever asked for them asks the heir.
         """
-        self._heir, self._count, self.failure = heir, 0, ""
+        self._heir, self._count, self.failure, self.outdated = heir, 0, "", False
         waiting = [each for each in (*self._suspects, *self._signing) if not self._is_dropped(each)]
         for queue in (self._suspects, self._signing, self._deciding):
             queue.clear()
@@ -251,9 +253,10 @@ class WorkerPool:
                         "profiles, sub-CAs, keys or lists have changed on disk: let the signer take them over "
                         "(systemctl reload, or SIGHUP), or put them back"
                     )
+                    self.outdated = True
                     raise PeerError(self.failure)
                 member.ready = True
-                self.failure = self.lacking = ""
+                self.failure, self.lacking, self.outdated = "", "", False
             case [Unusable(message=message, may_come=True)] if not member.ready and self._unusable is None:
                 if message != self.lacking:
                     _log.warning("locked: %s; looks again every %g seconds", message, _LOOK_AGAIN_S)
@@ -299,7 +302,7 @@ class WorkerPool:
         if self.failure and self._unusable is not None:
             self._unusable(self.failure)
             return
-        if self.failure and not self.unlocked:
+        if self.failure and not self.unlocked and not self.outdated:
             raise OperatorError(self.failure)
         for position, batch in enumerate(member.batches):
             for queued in batch:

@@ -23,7 +23,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.key_identity import identify_key
 from cassiopeia.core.rules import Standing
 from cassiopeia.core.sample import unsound_profiles
-from cassiopeia.errors import PeerError
+from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.journal.standing import RaisedCap
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
@@ -315,6 +315,11 @@ class Signer:
         candidate = self._takeover.turn()
         if candidate is not None:
             self._put_in_force(candidate)
+        elif self._pool.outdated and not self._pool.unlocked and not self._takeover.pending:
+            # Nobody is left who knows the old configuration, or it changed while the signer started.
+            if self._takeover.failure:
+                raise OperatorError(self._takeover.failure)
+            self.take_over("no worker knows the old one any more")
         self._examiner.check_time()
         self._bundles.check_time()
         self._check_clock()

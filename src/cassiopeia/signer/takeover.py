@@ -122,6 +122,11 @@ class Takeover:
             return None
         return self._candidate.pool.seconds_to_deadline()
 
+    @property
+    def failure(self) -> str:
+        """Why the last trial came to nothing; empty when it did not."""
+        return self._alarm
+
     def alarms(self) -> Iterator[str]:
         if self._alarm:
             yield self._alarm

@@ -18,6 +18,7 @@ from tests.support.running_signer import RunningSigner
 from tests.support.signer import PROFILE, SIGNING_CA, install, write_key
 
 from cassiopeia.config import load_signer_config
+from cassiopeia.errors import OperatorError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.replay import Replay
@@ -415,3 +416,32 @@ def test_peers_are_those_of_the_new_configuration(running: RunningSigner) -> Non
     take_over(running)
     tls = running.signer._lines._tls
     assert tls.peer_pins[2] == frozenset({certificate_pin(links.certificate("stranger"))})
+
+
+def kill_workers(running: RunningSigner) -> None:
+    for each in [member.worker.pid for member in running.signer._pool._members]:
+        os.kill(each, signal.SIGKILL)
+
+
+def test_a_signer_whose_workers_are_all_gone_takes_over_what_there_is(running: RunningSigner) -> None:
+    add_authority(running.directory)
+    kill_workers(running)
+    running.run_until(lambda: len(status(running).authorities) == 2)
+    assert replayed(running)[0].kinds["configuration"] == 2
+
+
+def test_a_signer_without_workers_ends_when_there_is_nothing_to_take_over(running: RunningSigner) -> None:
+    profile = running.directory / "profiles" / f"{PROFILE}.toml"
+    profile.write_text(profile.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    replace(running.path, "signer.sock", "other.sock")
+    kill_workers(running)
+    with pytest.raises(OperatorError, match="listen cannot change while the signer runs"):
+        running.run_until(lambda: False)
+
+
+def test_files_that_change_while_it_starts_are_taken_over(tmp_path: Path) -> None:
+    running = RunningSigner(tmp_path)
+    add_authority(tmp_path)
+    running.run_until(lambda: running.ready and len(status(running).authorities) == 2)
+    assert replayed(running)[0].kinds["configuration"] == 2
+    running.stop()
