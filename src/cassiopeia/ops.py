@@ -88,6 +88,7 @@ _URGENCY: Final = (
     "clock-distrusted",
     "validator-silent",
     "validator-unknown",
+    "client-bundle",
     "signer-alarm",
     "clock-offset",
     "disk-filling",
@@ -235,6 +236,12 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
             code="validator-unknown",
             what=f"{name} does not take a validator's word: {alarm}",
             remedy='start the signer again behind that; requests wait meanwhile. See docs/runbook.md, "Alarms"',
+        )
+    if alarm := _text(report, "bundle_alarm"):
+        yield Concern(
+            code="client-bundle",
+            what=f"the client of {name} does not work by its newest bundle: {alarm}",
+            remedy="have the bundle made anew, and install it with `cassiopeia client install`",
         )
     for alarm in report.get("alarms", ()):
         yield Concern(code="signer-alarm", what=f"{name}: {alarm}", remedy='see docs/runbook.md, "Alarms"')

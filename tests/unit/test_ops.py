@@ -116,6 +116,12 @@ def test_a_signer_that_does_not_know_a_validator() -> None:
     assert concern.what == "signer 1 does not take a validator's word: no validator has the key 0011"
 
 
+def test_a_client_that_cannot_use_its_bundle() -> None:
+    concern = only(signers=(signer(bundle_alarm="another bundle is in force"),))
+    assert concern.code == "client-bundle"
+    assert concern.what == "the client of signer 1 does not work by its newest bundle: another bundle is in force"
+
+
 # Signers.
 
 

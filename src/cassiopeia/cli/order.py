@@ -143,7 +143,8 @@ def sign(
         click.confirm("Sign this?", abort=True)
     signed = sign_order(octets, load_operator_key(key_file, ask_passphrase(passphrase_file, confirm=False)))
     write_order(file, signed, replace=True)
-    click.echo(f"{file}: signed. When all have signed: cassiopeia order send {file}")
+    carried = "" if bundle is None else f" --bundle {bundle}"
+    click.echo(f"{file}: signed. When all have signed: cassiopeia order send {file}{carried}")
 
 
 @order.command(short_help="Give an order to the signer client.")

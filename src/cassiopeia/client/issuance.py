@@ -557,7 +557,8 @@ class Issuance:
             return self._authorities[name]
         except KeyError:
             raise _UnknownAuthority(
-                f"this client does not know the sub-CA {name}: add it to authorities.toml and start the client again"
+                f"this client does not know the sub-CA {name}: install the client bundle of the same ceremony "
+                "(cassiopeia client install)"
             ) from None
 
 

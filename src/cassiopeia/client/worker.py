@@ -15,21 +15,13 @@ import selectors
 import time
 from typing import Any
 
-from cassiopeia.client.crl_sync import CrlSync
-from cassiopeia.client.evidence import NonceKeeper, say_what_is_demanded
-from cassiopeia.client.issuance import Issuance
-from cassiopeia.client.journal_copy import JournalCopy
-from cassiopeia.client.leases import Leases
-from cassiopeia.client.lint import Lint
-from cassiopeia.client.lint_pool import LintPool, require_linter
-from cassiopeia.client.orders import OrderCourier
-from cassiopeia.client.publish import Publisher
+from cassiopeia.client.composition import Parts, compose
+from cassiopeia.client.evidence import say_what_is_demanded
 from cassiopeia.client.signer_status import capacity, status_document
 from cassiopeia.client.succession import lease_owner, take_back
-from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig, load_authorities, load_chain, load_profiles
-from cassiopeia.core.authority import Authority
+from cassiopeia.client.takeover import Takeover
+from cassiopeia.config import HIGHEST_SIGNER_ID, ClientConfig
 from cassiopeia.errors import OperatorError, PeerError, Unavailable
-from cassiopeia.link.credentials import client_tls
 from cassiopeia.link.line import Line
 from cassiopeia.link.stream import open_link
 from cassiopeia.protocol import payload
@@ -46,6 +38,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.2
 _STATUS_EVERY_S = 30.0
 _STATUS_SOON_S = 1.0  # while the signer is about to begin
+_STATUS_WATCH_S = 15.0  # behind an order
 _ANSWER_TIME_LIMIT_S = 60.0
 # A signer on a serial line answers a reset at once; an answer that got lost is not worth waiting for.
 _RESET_TIME_LIMIT_S = 5.0
@@ -57,88 +50,57 @@ _RECONNECT_LAST_S = 30.0
 # Behind a version 1 session that ended without an answer: what failed has a delay of its own, others shall not wait.
 _RECONNECT_VERSION_1_S = 2.0
 _DRAIN_PATIENCE_S = 30.0
-_CRL_RENEW_AFTER = dt.timedelta(hours=24)
+# For the answers of a session that ends because there is another bundle; what was not answered is sent again.
+_CHANGE_PATIENCE_S = 30.0
 
 
 class SignerClient:
     """One client process for one signer."""
 
     def __init__(self, config: ClientConfig, store: Store) -> None:
-        self._config = config
         self._store = store
         self._owner = lease_owner(config.name)
-        self._authorities: dict[str, Authority] = {
-            each.authority.name: each.authority for each in load_authorities(config.authorities)
-        }
-        self._tls = client_tls(
-            certificate=config.certificate, key=config.key, peers=config.peers, version=config.version
-        )
-        self._publisher = Publisher(config.publish_directory)
-        for authority in self._authorities.values():
-            self._publisher.publish_certificate(authority.name, authority.certificate)
-        for above in load_chain(config.authorities):
-            self._publisher.publish_certificate(above.name, above.certificate)
-        self._crl_sync = CrlSync(
-            authorities=self._authorities.values(),
-            store=store,
-            owner=self._owner,
-            publisher=self._publisher,
-            renew_after=_CRL_RENEW_AFTER,
-        )
         self._selector = selectors.DefaultSelector()
         self._line: Line | None = None
         self._greeted: Session | None = None
         self._session_used = False
         self._signer_id: int | None = None
-        self._window = config.window if config.version > 1 else 1
         self._session_open = False
         self._reconnect_at = 0.0
         self._reconnect_delay = _RECONNECT_FIRST_S
-        self._profiles = load_profiles(config.profiles)
-        self._lint = self._make_lint()
-        self._settled = False
-        # Version 1 shows nothing of it.
-        self._journal = JournalCopy(store=store, pinned=config.journal_keys)
-        self._issuance = Issuance(
-            authorities=self._authorities,
-            store=store,
-            owner=self._owner,
-            version=config.version,
-            profiles=self._profiles,
-            lint=self._lint,
-            journal=self._journal,
-        )
-        self._orders = OrderCourier(store=store)
-        self._nonces = NonceKeeper(store=store, journal_keys=config.journal_keys)
-        self._leases = Leases(
-            queue=store.queue,
-            owner=self._owner,
-            authorities=self._authorities,
-            version=config.version,
-            journal=self._journal,
-            nonces=self._nonces,
-            issuance=self._issuance,
-            crl_sync=self._crl_sync,
-            clock=_now,
-        )
         self._last_word: tuple[Any, ...] | None = None
         self._events: list[Event] = []
         self._session_has_ended = False
         self._next_status = 0.0
+        self._watched_until = 0.0
         self._seeking_since: float | None = None
         self._owes_release = False
         self._idle_since = 0.0
+        self._takeover = Takeover(config)
+        # The parts that take the place of those in use, as soon as these have nothing under way, or at that time.
+        self._next_parts: Parts | None = None
+        self._change_by = 0.0
+        self._adopt(self._compose(config))
 
-    def _make_lint(self) -> Lint | None:
-        """The linter with its workers, which start with the first turn; None where nothing is linted."""
-        if self._version == 1:  # it says what it has signed when it has signed it: there is nothing to veto
-            return None
-        if not self._config.lint_workers:
-            _log.warning("nothing is linted: client.toml says workers = 0 under [lint]")
-            return None
-        require_linter()
-        pool = LintPool(count=self._config.lint_workers, selector=self._selector)
-        return Lint(pool=pool, profiles=self._profiles, streaks=self._store.lint_streaks)
+    def _compose(self, config: ClientConfig) -> Parts:
+        return compose(config, store=self._store, owner=self._owner, selector=self._selector, clock=_now)
+
+    def _adopt(self, parts: Parts) -> None:
+        """Work with these from now on."""
+        self._config = parts.config
+        self._authorities = parts.authorities
+        self._profiles = parts.profiles
+        self._tls = parts.tls
+        self._publisher = parts.publisher
+        self._lint = parts.lint
+        self._journal = parts.journal
+        self._nonces = parts.nonces
+        self._issuance = parts.issuance
+        self._crl_sync = parts.crl_sync
+        self._orders = parts.orders
+        self._leases = parts.leases
+        self._window = parts.config.window if parts.config.version > 1 else 1
+        self._settled = False
 
     def _settle(self) -> None:
         """Tell the store what this client's profiles mean, before the first job; a store that is away may come."""
@@ -180,6 +142,7 @@ class SignerClient:
             for key, mask in self._selector.select(patience_s):
                 key.data(mask)
             self._turn()
+            self._look_for_another_bundle()
         except PeerError as error:
             self._break_off(f"the signer broke the protocol: {error}")
         except Unavailable as error:
@@ -193,6 +156,49 @@ class SignerClient:
             self._lint.stop()
         self._store.queue.release(self._owner, now=_now(), death=death)
         self._selector.close()
+
+    def _look_for_another_bundle(self) -> None:
+        """Work by another bundle that has come into force: read all of it first, then let what is under way end.
+
+        Nobody is refused anything meanwhile: what waits, waits a moment longer.
+        """
+        if self._next_parts is None:
+            found = self._takeover.look()
+            if found is None:
+                return
+            try:
+                self._next_parts = self._compose(found)
+            except OperatorError as error:
+                self._takeover.failed(error)
+                self._next_status = 0.0
+                return
+            _log.info("another bundle is in force: the session ends when all that is under way is answered")
+            self._leases.ended = True
+            self._change_by = time.monotonic() + _CHANGE_PATIENCE_S
+        busy = self._issuance.under_way or self._crl_sync.under_way or self._orders.busy
+        if not busy or time.monotonic() >= self._change_by:
+            self._change_over(self._next_parts)
+
+    def _change_over(self, parts: Parts) -> None:
+        """End the session in good order, give back what is in hand, and begin anew with these."""
+        if self._line is not None:
+            self._line.end()
+            self._line = None
+        if self._lint is not None:
+            self._lint.stop()
+        self._events.clear()
+        self._session_open = self._session_has_ended = False
+        self._greeted = self._next_parts = None
+        self._adopt(parts)
+        self._takeover.done(parts.config)
+        # What was put off for want of a sub-CA goes on with the first word of the signer.
+        self._last_word = ()
+        self._reconnect_at, self._reconnect_delay = 0.0, _RECONNECT_FIRST_S
+        self._owes_release = True
+        number = parts.config.bundles.number
+        _log.info(
+            "works by %s now, with %d sub-CAs", f"bundle {number}" if number else "no bundle", len(self._authorities)
+        )
 
     def _is_drained(self) -> bool:
         """Nothing waits and nothing is under way; raises `OperatorError` when the signer stays away."""
@@ -313,9 +319,10 @@ class SignerClient:
             room = min(self._window - self._issuance.under_way, session.capacity)
             jobs = self._leases.take(room=room, window=self._window, backlog=line.backlog, now=now)
             self._nonces.send(session, now=now)
-            self._send_orders(session, now)
-            # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
-            self._crl_sync.send(session, now=now, alone=self._leases.company.alone)
+            if not self._leases.ended:
+                self._send_orders(session, now)
+                # CRLs first: with a signer that bears few requests at once, certificates would leave them no room.
+                self._crl_sync.send(session, now=now, alone=self._leases.company.alone)
             self._ask_status(session)
             self._journal.send(session)
             self._issuance.send(session, jobs)
@@ -345,8 +352,9 @@ class SignerClient:
             if self._crl_sync.receive(event, now=now):
                 continue
             if self._orders.receive(event, now=now):
-                # An order may have changed how the signer is.
+                # An order may have changed how the signer is, or does so within some seconds.
                 self._next_status = 0.0
+                self._watched_until = time.monotonic() + _STATUS_WATCH_S
                 self._nonces.hurry()
                 continue
             if self._nonces.receive(event, now=now):
@@ -376,9 +384,10 @@ class SignerClient:
         document = status_document(report)
         document["journal"] = self._journal.summary()
         document["evidence_alarm"] = self._issuance.evidence_alarm
+        document["bundle_alarm"] = self._takeover.alarm
         self._note_change(self._signer_id, capacity(document), now)
         self._store.signers.save(self._signer_id, document, now=now)
-        if report.state != "running":
+        if report.state != "running" or time.monotonic() < self._watched_until:
             self._next_status = time.monotonic() + _STATUS_SOON_S
 
     def _note_change(self, signer_id: int, word: tuple[Any, ...], now: dt.datetime) -> None:
