@@ -121,7 +121,7 @@ class MassRevocation:
     def revoked_since(self, moment: dt.datetime) -> Mapping[str, int]:
         """How many certificates of each authority were revoked since then; no cap counts those that were proved."""
         statement = (
-            select(certificate.c.authority, func.count())
+            select(certificate.c.authority, func.count().label("certificates"))
             .where(
                 REVOCATION_ASKED,
                 certificate.c.revocation_state == "revoked",
@@ -131,12 +131,12 @@ class MassRevocation:
             .group_by(certificate.c.authority)
         )
         with self._database.read() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.authority: row.certificates for row in connection.execute(statement)}
 
     def waiting(self) -> Mapping[str, int]:
         """How many revocations of each authority wait, whoever has asked for them."""
         statement = (
-            select(certificate.c.authority, func.count())
+            select(certificate.c.authority, func.count().label("certificates"))
             .where(
                 REVOCATION_ASKED,
                 certificate.c.revocation_state == "requested",
@@ -145,7 +145,7 @@ class MassRevocation:
             .group_by(certificate.c.authority)
         )
         with self._database.read() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.authority: row.certificates for row in connection.execute(statement)}
 
 
 def _ask(
