@@ -92,7 +92,7 @@ def init(directory: Path, client_path: Path, name: str | None, kinds: tuple[str,
     click.echo(public.decode(), nl=False)
     click.echo(
         f"{directory}: made. Now, on the signer: save what was printed above as validators/{name}.pem beside "
-        "signer.toml, add these lines to signer.toml, and start the signer again:\n",
+        "signer.toml, add these lines to signer.toml, and reload the signer (SIGHUP):\n",
         err=True,
     )
     click.echo(pinning_toml(name, kinds), err=True)

@@ -57,8 +57,8 @@ def _missing(paths: Iterable[Path] | None) -> tuple[str, ...]:
     if paths is None:
         return (_NONE_NAMED,)
     return tuple(
-        f"the list of weak keys {path} is not there, so that the keys on it are certified; fetch it again, and start"
-        " the signer anew"
+        f"the list of weak keys {path} is not there, so that the keys on it are certified; fetch it again, and"
+        " reload the signer"
         for path in paths
         if not _is_there(path)
     )
@@ -158,7 +158,7 @@ class _OnDisk:
             reason = "it has been cut off"
         if len(octets) != BADKEYS_RECORD_OCTETS:
             raise Unavailable(
-                f"the list of weak keys {self._path} cannot be read ({reason}); put it back, and start the signer anew",
+                f"the list of weak keys {self._path} cannot be read ({reason}); put it back, and reload the signer",
                 code="weak-keys-unreadable",
                 retry_after_s=60,
             )

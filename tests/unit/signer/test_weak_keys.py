@@ -110,7 +110,7 @@ def test_a_list_that_is_cut_off_later_costs_a_request_and_not_the_worker(tmp_pat
     made = write_badkeys(tmp_path)
     lists = load_weak_keys([made])
     os.truncate(made, 16)
-    with pytest.raises(Unavailable, match=r"it has been cut off.; put it back, and start the signer anew") as failure:
+    with pytest.raises(Unavailable, match=r"it has been cut off.; put it back, and reload the signer") as failure:
         check_not_published(DEBIAN, lists)
     assert failure.value.code == "weak-keys-unreadable"
 
@@ -132,7 +132,7 @@ def test_a_missing_list_is_an_alarm_and_the_others_count(path: Path, caplog: pyt
         (alarm,) = report((missing, path))
     assert alarm == (
         f"the list of weak keys {missing} is not there, so that the keys on it are certified; fetch it again, and"
-        " start the signer anew"
+        " reload the signer"
     )
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert alarm in caplog.text
