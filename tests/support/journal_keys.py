@@ -11,6 +11,7 @@ from cassiopeia.core import ed25519
 
 JOURNAL_KEY = Ed25519PrivateKey.from_private_bytes(b"j" * 32)
 JOURNAL_PUBLIC_KEY = ed25519.public_octets(JOURNAL_KEY)
+JOURNAL_PUBLIC_PEM = JOURNAL_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def write_journal_key(path: Path) -> None:
@@ -19,4 +20,4 @@ def write_journal_key(path: Path) -> None:
 
 
 def write_journal_pem(path: Path) -> None:
-    path.write_bytes(JOURNAL_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    path.write_bytes(JOURNAL_PUBLIC_PEM)

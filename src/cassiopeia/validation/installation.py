@@ -18,17 +18,22 @@ from cassiopeia.errors import OperatorError
 from cassiopeia.validation.key import make_validator_key, public_pem
 
 CONFIGURATION = "validator.toml"
+BUNDLE_KEY = "bundle-key.pem"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidatorFiles:
-    """What a validator is given: TOML of the profiles and PEM of the signers' journal keys, both by their names."""
+    """What a validator is given: TOML of the profiles and PEM of the signers' journal keys, both by their names.
+
+    `bundle_key` (PEM) is that of the ceremony; without it, no bundle can be installed until it is there.
+    """
 
     name: str
     store_url: str
     profiles: Mapping[str, str]
     journal_keys: Mapping[str, bytes]
     kinds: Sequence[str] = STATEMENT_KINDS
+    bundle_key: bytes | None = None
 
 
 def write_validator(directory: Path, given: ValidatorFiles) -> bytes:
@@ -37,6 +42,8 @@ def write_validator(directory: Path, given: ValidatorFiles) -> bytes:
     public = public_pem(key)
     files.write_file(directory / "validator.pem", public, mode=files.PUBLIC)
     files.make_directory(directory / "bundles")
+    if given.bundle_key is not None:
+        files.write_file(directory / BUNDLE_KEY, given.bundle_key, mode=files.PUBLIC)
     profiles = files.make_directory(directory / "profiles")
     for name, text in given.profiles.items():
         files.write_file(profiles / f"{name}.toml", text, mode=files.PUBLIC)
@@ -61,7 +68,15 @@ def make_validator(directory: Path, client: ClientConfig, *, name: str, kinds: S
             raise OperatorError(
                 f"{client.source}: names no journal key; a validator works with version 2 of the protocol alone"
             )
-        given = ValidatorFiles(name=name, store_url=client.store_url, profiles=profiles, journal_keys=keys, kinds=kinds)
+        bundle_key = client.bundles.key_file
+        given = ValidatorFiles(
+            name=name,
+            store_url=client.store_url,
+            profiles=profiles,
+            journal_keys=keys,
+            kinds=kinds,
+            bundle_key=None if bundle_key is None or not bundle_key.exists() else bundle_key.read_bytes(),
+        )
         with files.new_tree(directory, mode=files.SECRET_DIRECTORY, what="a validator") as building:
             return write_validator(building, given)
     except OSError as error:
