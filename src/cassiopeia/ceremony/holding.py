@@ -16,7 +16,7 @@ from typing import Final
 from cassiopeia.ceremony import inspection
 from cassiopeia.ceremony.adopting import Adopted, adopt, request_certificates, review_all
 from cassiopeia.ceremony.conducting import Outcome, begin, extend, renew_crls
-from cassiopeia.ceremony.declaration import Declaration
+from cassiopeia.ceremony.declaration import Declaration, portable_files
 from cassiopeia.ceremony.objections import Objection, Severity
 from cassiopeia.ceremony.planning import Stretch, gaps, make_plan
 from cassiopeia.ceremony.record import Record
@@ -88,10 +88,11 @@ def extend_hierarchy(
     check_ready(out, None, say=say)
     check_clock(opened, clock())
     objections: tuple[Objection, ...] = ()
-    if declaration != opened.safe.declaration:
+    is_changed = portable_files(declaration) != portable_files(opened.safe.declaration)
+    if is_changed:
         objections = refuse_errors(declaration, review_profiles(make_plan(declaration, now=clock())), say=say)
     outcome = extend(opened.safe, declaration, first=first, periods=periods, now=clock(), requests=requests)
-    if not outcome.certified and declaration == opened.safe.declaration:
+    if not outcome.certified and not is_changed:
         raise OperatorError(
             "everything that the hierarchy wants from that period on is there already: name a later --period, or more "
             "--periods; for a spare more, raise spares in the hierarchy file"
