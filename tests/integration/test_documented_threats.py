@@ -29,6 +29,7 @@ ATTACKERS = (
     "The signer, running",
     "The journal's key",
     "The offline directory",
+    "A share of the safe",
     "The directory `public`",
 )
 
