@@ -113,7 +113,13 @@ class Signer:
         self._config_path = config_path
         self._pool = self._make_pool(loaded)
         self._retired: list[WorkerPool] = []
-        self._takeover = Takeover(loaded, config_path=config_path, now=self._clock.now, make_pool=self._make_pool)
+        self._takeover = Takeover(
+            loaded,
+            config_path=config_path,
+            now=self._clock.now,
+            make_pool=self._make_pool,
+            hindrance=self._no_room_to_journal,
+        )
         own_moduli = _own_moduli(self._authorities.values())
         self._keys = KeyHistory(self._journal.index, own=own_moduli)
         self._examiner = Examiner(
@@ -354,6 +360,11 @@ class Signer:
     def _disk_obstacle(self) -> Obstacle | None:
         full = self._disk.check()
         return None if full is None else Obstacle(code=full.code, message=full.message)
+
+    def _no_room_to_journal(self) -> str:
+        """Why a new configuration is not written down now: what room is left is for revocations and CRLs."""
+        full = self._disk.check()
+        return "" if full is None else full.message
 
     def _announce(self) -> None:
         """Log once that the keys are unlocked."""

@@ -48,7 +48,8 @@ class Candidate:
 class Takeover:
     """At most one trial at a time. `make_pool` makes the workers of a configuration, and does not start them.
 
-    It is given what to call when one of them cannot work.
+    It is given what to call when one of them cannot work. `hindrance` says why nothing may come into force at this
+    moment, if anything does.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class Takeover:
         config_path: Path,
         now: Callable[[], dt.datetime],
         make_pool: Callable[[Loaded, Callable[[str], None]], WorkerPool],
+        hindrance: Callable[[], str] = lambda: "",
     ) -> None:
         self._in_force = in_force
         self._config_path = config_path
         self._now = now
         self._make_pool = make_pool
+        self._hindrance = hindrance
         self._candidate: Candidate | None = None
         self._deadline = 0.0
         self._unusable = ""
@@ -112,6 +115,9 @@ class Takeover:
             self._fail(self._unusable)
             return None
         if not candidate.pool.unlocked:
+            return None
+        if hindrance := self._hindrance():
+            self._fail(hindrance)
             return None
         self._candidate, self._in_force = None, candidate.loaded
         candidate.pool.take_office()

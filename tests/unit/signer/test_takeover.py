@@ -18,7 +18,7 @@ from tests.support.running_signer import RunningSigner
 from tests.support.signer import PROFILE, SIGNING_CA, install, write_key
 
 from cassiopeia.config import load_signer_config
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import JournalEntry, Log
 from cassiopeia.journal.replay import Replay
@@ -314,6 +314,18 @@ def test_no_room_for_a_process_is_no_end(running: RunningSigner, monkeypatch: py
     assert [each for each in status(running).alarms if "not in force" in each]
     take_over(running)
     assert not [each for each in status(running).alarms if "not in force" in each]
+
+
+def test_on_a_full_disk_nothing_is_taken_over(running: RunningSigner, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_authority(running.directory)
+    with monkeypatch.context() as full:
+        full.setattr(running.signer._disk, "check", lambda: Unavailable("the disk has no room left"))
+        take_over(running)
+    [alarm] = [each for each in status(running).alarms if "not in force" in each]
+    assert "the disk has no room left" in alarm
+    assert replayed(running)[0].kinds["configuration"] == 1
+    take_over(running)
+    assert len(status(running).authorities) == 2
 
 
 def test_another_takeover_takes_the_place_of_one_under_way(running: RunningSigner) -> None:
