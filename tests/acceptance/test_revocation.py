@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ PUBLIC = "ca/client/public"
 REASONS = {
     "unspecified": "",
     "keyCompromise": "Key Compromise",
+    "cACompromise": "CA Compromise",
     "affiliationChanged": "Affiliation Changed",
     "superseded": "Superseded",
     "cessationOfOperation": "Cessation Of Operation",
     "privilegeWithdrawn": "Privilege Withdrawn",
+    "aACompromise": "AA Compromise",
 }
 
 
@@ -125,6 +128,41 @@ def test_one_of_several_accounts_is_revoked_and_found_again(running: System) -> 
     assert serial in listed["revoked"]
     assert serial_of(running, kept) not in listed["revoked"]
     assert listed["number"] == number(running, ours)
+
+
+def test_a_whole_account_is_revoked_by_a_plan(running: System) -> None:
+    csr = make_request(running, make_key(running, "-algorithm", "ED25519"))
+    options = ["--profile", CLIENT, "--email", "emma@example.org", "--account", "emma", csr]
+    certificates = [issue(running, *options) for _ in range(3)]
+
+    planned = running.ask(
+        "revoke", "plan", options=["--account", "emma", "--reason", "keyCompromise", "--out", "emmas-plan"]
+    )
+    assert (planned["certificates"], planned["notices"]) == (3, 1)
+    assert all(check_revocation(running, each).endswith("OK\n") for each in certificates)
+    running.client("revoke", "run", options=["emmas-plan", "--yes"])
+    for _ in range(300):
+        shown = running.ask("revoke", "show", options=["emmas-plan"])
+        if shown["revoked"] == 3:
+            break
+        time.sleep(0.1)
+
+    assert (shown["revoked"], shown["waiting"], shown["not_asked"], shown["set_aside"]) == (3, 0, 0, 0)
+    for each in certificates:
+        assert "certificate revoked" in check_revocation(running, each, revoked=True)
+        assert "Key Compromise" in entry(crl_text(running, each), serial_of(running, each))
+    assert "0 revocations are queued" in running.client("revoke", "run", options=["emmas-plan"]).stdout
+
+
+def test_a_crl_is_signed_anew_when_somebody_asks(running: System, csr: str) -> None:
+    certificate = issue_one(running, csr)
+    authority, before = running.authority_of(certificate), number(running, certificate)
+
+    line = running.client("crl", "renew", options=[authority, "--wait"]).stdout
+
+    assert re.fullmatch(rf"{authority}: number \d+ is signed, valid until [-0-9: ]+Z\n", line)
+    assert running.ask("crl", "show", options=[authority])["number"] > before
+    assert check_revocation(running, certificate).endswith("OK\n")
 
 
 @pytest.mark.parametrize(
