@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
+from cassiopeia.ceremony.calendar import PlannedAuthority, periods_from, plan_authorities
 from cassiopeia.ceremony.declaration import Declaration
 from cassiopeia.ceremony.hierarchy import Hierarchy, SignerMachine, check_hierarchy, load_hierarchy
 from cassiopeia.ceremony.pins import Pins
@@ -87,10 +87,15 @@ def test_every_family_has_one_that_issues_on_each_of_its_signers_at_every_moment
         (family,) = (each for each in hierarchy.family if each.name == name)
         time = hierarchy.time_of(family)
         assert those[0].period.start <= now < those[0].period.end
-        assert len(those) == time.periods
         for each, following in itertools.pairwise(those):
             assert each.period.end == following.period.start
-        assert those[-1].period.end == add_months(those[0].period.start, time.months * time.periods)
+        # All families go on for as long as [time] does, and not a period longer.
+        until = periods_from(now, hierarchy.time)[-1].end
+        assert those[-1].period.start < until <= those[-1].period.end
+        assert add_months(those[-1].period.start, time.months) == those[-1].period.end
+        assert those[-1].period.end <= add_months(
+            those[0].period.start, hierarchy.calendar_months(family) + time.months
+        )
 
 
 @given(hierarchies(), moments)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from cassiopeia.ceremony.hierarchy import Family, Hierarchy, TimeLevel
 from cassiopeia.core.validity import ONE_SECOND, add_months
 from cassiopeia.errors import OperatorError
@@ -58,6 +60,15 @@ def periods_from(now: dt.datetime, time: TimeLevel) -> tuple[Period, ...]:
     )
 
 
+def periods_of(hierarchy: Hierarchy, family: Family, *, first: dt.datetime) -> tuple[Period, ...]:
+    """The periods of a family, from the one that holds `first` on: as many as `[time]`'s calendar needs to its end."""
+    until = periods_from(first, hierarchy.time)[-1].end
+    time = hierarchy.time_of(family)
+    enough = -(-hierarchy.time.months * hierarchy.time.periods // time.months) + 1
+    periods = periods_from(first, msgspec.structs.replace(time, periods=enough))
+    return tuple(itertools.takewhile(lambda each: each.start < until, periods))
+
+
 def period_start(text: str, time: TimeLevel) -> dt.datetime:
     """When the period of this name, as 2027-1, begins; raises OperatorError."""
     found = _PERIOD.fullmatch(text)
@@ -99,7 +110,7 @@ def _of_family(
 ) -> Iterator[PlannedAuthority]:
     time = hierarchy.time_of(family)
     places = [(signer_id, spare) for signer_id in hierarchy.signers_of(family) for spare in range(time.spares + 1)]
-    for period in periods_from(first, time):
+    for period in periods_of(hierarchy, family, first=first):
         for position, (signer_id, spare) in enumerate(places, start=1):
             if spare < present(family, signer_id, period):
                 continue

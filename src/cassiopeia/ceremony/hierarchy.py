@@ -85,7 +85,8 @@ class StructureLevel(_File, frozen=True, kw_only=True):
 class TimeLevel(_File, frozen=True, kw_only=True):
     """Time sub-CAs issue for `months`, from the current period on for `periods`, and outlive that by whole years.
 
-    For each period and signer there is one that issues, and `spares` more, for when it is full.
+    For each period and signer there is one that issues, and `spares` more, for when it is full. A family with other
+    months has as many periods as it takes to go on for as long.
     """
 
     key_algorithm: KeyAlgorithm
@@ -191,6 +192,12 @@ class Hierarchy(_File, frozen=True, kw_only=True):
             key_algorithm=family.structure_key_algorithm or self.structure.key_algorithm,
             years=family.structure_years or self.structure.years,
         )
+
+    def calendar_months(self, family: Family) -> int:
+        """At most so many months from a ceremony until the last of this family's time sub-CAs has issued."""
+        months = self.time_of(family).months
+        # Periods of another length need not end when those of [time] do: the last one goes beyond.
+        return self.time.months * self.time.periods + (0 if self.time.months % months == 0 else months)
 
     def signers_of(self, family: Family) -> tuple[int, ...]:
         """The ids of the signers that own time sub-CAs of this family."""
@@ -330,7 +337,7 @@ def _check_times(hierarchy: Hierarchy, family: Family, *, source: str, key: str)
     time, structure = hierarchy.time_of(family), hierarchy.structure_of(family)
     structure_key = "structure.years" if family.structure_years is None else f"{key}.structure_years"
     # The last time sub-CA may be made for the far end of the current period, and the CA above must outlive it.
-    time_months = time.months * time.periods + time.outlives_years * _MONTHS_A_YEAR
+    time_months = hierarchy.calendar_months(family) + time.outlives_years * _MONTHS_A_YEAR
     if time_months > structure.years * _MONTHS_A_YEAR:
         raise ConfigurationError(
             f"too short: time sub-CAs of {family.name} may end {time_months} months from now, and none may outlive its "

@@ -172,7 +172,7 @@ class _Review:
                     "years",
                 )
             elif not self._is_root and end < add_months(
-                self._now, time.months * time.periods + time.outlives_years * 12
+                self._now, self._hierarchy.calendar_months(family) + time.outlives_years * 12
             ):
                 yield error(
                     "structure-ca-outlived",

@@ -98,7 +98,7 @@ def _lifetimes(plan: Plan) -> Iterator[Objection]:
                 )
         # 2. The next ceremonies have to find room, too.
         time = hierarchy.time_of(family)
-        calendar = time.months * time.periods
+        calendar = hierarchy.time.months * hierarchy.time.periods
         last_begin = add_months(end, -(time.months + time.outlives_years * 12))
         if own and last_begin < add_months(own[-1].period.end, calendar):
             yield warning(
@@ -121,22 +121,11 @@ def _calendar(plan: Plan) -> Iterator[Objection]:
     for family in hierarchy.family:
         if not hierarchy.signers_of(family):
             yield error("family-without-signer", f"family {family.name}", "no [[signer]] owns its time sub-CAs")
-    # 2. Gaps, and families whose calendar ends before that of others.
+    # 2. When nothing would issue.
     for gap in gaps(plan.stretches, now=plan.begin):
         yield gap_objection(gap.family, gap.signer_id, gap.issues_from, gap.issues_until)
-    ends: dict[str, dt.datetime] = {}
-    for each in plan.stretches:
-        ends[each.family] = max(ends.get(each.family, each.issues_until), each.issues_until)
-    latest = max(ends.values(), default=plan.begin)
-    for family_name, end in ends.items():
-        if end < latest:
-            yield warning(
-                "calendar-uneven",
-                f"family {family_name}",
-                f"issues until {_day(end)}, others until {_day(latest)}: people must come for this one alone",
-            )
     # 3. How soon people must come again.
-    if ends and plan.calendar_end < add_months(plan.begin, _SHORTEST_CALENDAR_MONTHS):
+    if plan.authorities and plan.calendar_end < add_months(plan.begin, _SHORTEST_CALENDAR_MONTHS):
         yield warning(
             "calendar-short",
             "time.periods",

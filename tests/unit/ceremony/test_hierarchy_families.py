@@ -33,9 +33,9 @@ CODE = 'common_name = "Cassiopeia Code Signing"'
         (CODE, f"{CODE}\nmonths = 12\noutlives_years = 5", "", ""),
         (
             CODE,
-            f"{CODE}\nmonths = 12\noutlives_years = 5\nstructure_years = 8",
+            f"{CODE}\nmonths = 12\noutlives_years = 5\nstructure_years = 7",
             "family[2].structure_years",
-            "108 months",
+            "96 months",
         ),
         (CODE, f"{CODE}\nstructure_years = 21", "root.years", "that of codesign lives for 21 years"),
         (CODE, f"{CODE}\nmonths = 5", "family[2].months", "5 is none of the values"),

@@ -77,7 +77,7 @@ def test_the_tree_shows_each_ca_and_what_it_is_for() -> None:
         "      3 time sub-CAs, P-256: each issues for 12 months, and is valid for 1 year more",
         "      profiles: 0002-mail (365 days)",
         "    code: Turtle Code, P-384, until 2036-11-23, for codeSigning",
-        "      2 time sub-CAs, P-256: each issues for 1 month, and is valid for 2 years more",
+        "      4 time sub-CAs, P-256: each issues for 1 month, and is valid for 2 years more",
         "      profiles: 0009-code-a (365 days)",
     ]
 
@@ -89,6 +89,9 @@ def test_the_calendar_shows_who_issues_when_for_each_signer() -> None:
             ("2026-11-23", "2027-01-01", "mail", "1", "mail_2026_1 +2 +3", "2027-12-31"),
             ("2026-11-23", "2026-12-01", "code", "1", "code_2026_21", "2028-11-30"),
             ("2026-11-23", "2026-12-01", "code", "2", "code_2026_22", "2028-11-30"),
+            # Its periods are shorter: it goes on for as long as the others.
+            ("2026-12-01", "2027-01-01", "code", "1", "code_2026_23", "2028-12-31"),
+            ("2026-12-01", "2027-01-01", "code", "2", "code_2026_24", "2028-12-31"),
         ),
     )
 
@@ -126,7 +129,7 @@ def test_everything_together() -> None:
     lines = list(overview(make_plan(small(), now=NOW)))
 
     assert lines[0] == (
-        "Turtle Trust: a root, 2 structure CAs and 5 time sub-CAs, made on 2026-11-23 and issuing until 2026-12-01"
+        "Turtle Trust: a root, 2 structure CAs and 7 time sub-CAs, made on 2026-11-23 and issuing until 2027-01-01"
     )
     for heading in ("The tree", "How many certificates they may issue"):
         assert heading in lines

@@ -151,12 +151,6 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
         ),
         # Calendar.
         (ERROR, "family-without-signer", "family code", [("id = 1", 'id = 1\nfamilies = ["unassured", "assured"]')]),
-        (
-            WARNING,
-            "calendar-uneven",
-            "family code",
-            [('"Turtle Code"', '"Turtle Code"\nmonths = 3')],
-        ),
         (WARNING, "calendar-short", "time.periods", [("periods = 2", "periods = 1")]),
         # Numbers.
         (NOTE, "volume-unknown", "family code", [("expected_a_month = 100", "expected_a_month = 0")]),
