@@ -31,6 +31,8 @@ from cassiopeia.config import load_client_config, load_signer_config
 from cassiopeia.link.credentials import client_tls, signer_tls
 from cassiopeia.signer.keystore.ca_key import CA_KEY_ALGORITHMS
 
+GIVEN = ["--signer", "bundle-key.pem", "--journal", "bundle-key.pem"]
+
 
 @pytest.fixture(autouse=True)
 def _in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
