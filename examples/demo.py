@@ -19,6 +19,8 @@ from pathlib import Path
 from examples.system import CommandFailed, System
 
 WIDTH = 112
+POLL_S = 0.1
+RESPONDER_TIME_LIMIT_S = 30.0
 
 # What subscribers bring: a name, and how openssl makes the key.
 KEYS = {
@@ -74,6 +76,7 @@ class Demo:
         self._system = system
         self._certificates: dict[str, Path] = {}
         self._first_request = ""
+        self._url = ""
 
     def run(self) -> None:
         self._make_authority()
@@ -101,19 +104,22 @@ class Demo:
     def _start(self) -> None:
         over = "a serial line (two pseudo-terminals)" if self._system.link == "serial" else "a Unix socket"
         heading(
-            "2. Signer, signer client and validator start, as separate processes",
+            "2. Signer, signer client, validator and publisher start, as separate processes",
             f"Between signer and client: {over}, mutual TLS with pinned keys, and the signer protocol. The signer "
             "listens to nothing else, and nobody can log in to it. The validator has a key of its own, which the "
-            "signer knows.",
+            "signer knows; so has the publisher, which answers OCSP and gets its certificates by itself.",
         )
         self._system.start_signer("--verbose")
         self._system.start_client("--verbose")
         self._system.start_validator("--verbose")
+        self._url = self._system.start_publisher()
         begun = [
             ("signer", "locked"),
             ("signer", "running"),
             ("client", "session open"),
             ("validator", "is heard: its requests are attested"),
+            ("publisher", "serving at"),
+            ("publisher", "certified until"),
         ]
         for name, words in begun:
             self._system.wait_for_log(name, words)
@@ -255,6 +261,7 @@ class Demo:
         )
         revoked = self._certificates["rsa-2048"]
         serial = self._system.openssl("x509", "-in", revoked.name, "-noout", "-serial").stdout.strip().split("=")[1]
+        self._ask_responder(revoked, "good")
         options = [serial, "--reason", "superseded", "--wait"]
         print(f"    $ cassiopeia certificate revoke -c ca/client/client.toml {' '.join(options)}")
         show(self._system.client("certificate", "revoke", options=options).stdout)
@@ -265,6 +272,29 @@ class Demo:
         print("    $ openssl verify -crl_check -CRLfile ..., the rest as before")
         for certificate in self._certificates.values():
             self._check_revocation(certificate, revoked=certificate == revoked)
+        print("  Within a second, the publisher says so to whoever asks:")
+        self._ask_responder(revoked, "revoked")
+
+    def _ask_responder(self, certificate: Path, expected: str) -> None:
+        """OCSP (RFC 6960): answers are made from CRLs and journal entries, and the responder has verified both."""
+        issuer = f"ca/client/public/{self._system.authority_of(certificate)}.pem"
+        options = ["-issuer", issuer, "-CAfile", issuer, "-partial_chain", "-cert", certificate.name]
+        print(f"    $ openssl ocsp -url {self._url}/ocsp {' '.join(options)}")
+        deadline = time.monotonic() + RESPONDER_TIME_LIMIT_S
+        while True:
+            try:
+                said = self._system.openssl("ocsp", "-url", f"{self._url}/ocsp", *options)
+            except CommandFailed:
+                # Until it knows enough it says "trylater", and openssl ends with 1.
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if f"{certificate.name}: {expected}\n" in said.stdout:
+                    break
+                if time.monotonic() > deadline:
+                    raise CommandFailed(f"OCSP does not call {certificate.name} {expected}:\n{said.stdout}")
+            time.sleep(POLL_S)
+        show(said.stderr + said.stdout)
 
     def _check_revocation(self, certificate: Path, *, revoked: bool) -> None:
         crl = ["-crl_check", "-CRLfile", self._system.crl_of(certificate)]
@@ -279,7 +309,7 @@ class Demo:
         heading("10. Everything stops cleanly", "")
         status = json.loads(self._system.client("status", options=["--json"]).stdout)
         print(f"    certificates in the last hour: {status['queue']['issued_last_hour']}, none waiting")
-        for name in ("validator", "client", "signer"):
+        for name in ("publisher", "validator", "client", "signer"):
             self._system.stop(name)
             print(f"    {name} ended with status 0")
         if self._system.modem is not None:

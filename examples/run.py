@@ -1,4 +1,4 @@
-"""A CA that stays: made once under ./var, kept across restarts; signer, client and validator run until Ctrl-C.
+"""A CA that stays: made once under ./var, kept across restarts; its four processes run until Ctrl-C.
 
 Run by `make run`.
 """
@@ -6,6 +6,7 @@ Run by `make run`.
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import shutil
 import signal
@@ -39,7 +40,11 @@ How it all fares:
 
     {command} status -c {directory}/client/client.toml
 
-CA certificates and CRLs, for a web server to serve: {directory}/client/public
+CA certificates and CRLs, which the publisher serves at {url}: {directory}/client/public
+Whether a certificate is revoked, it says at {url}/ocsp:
+
+    openssl ocsp -url {url}/ocsp -partial_chain -cert example.pem \\
+        -issuer {directory}/client/public/SUB-CA.pem -CAfile {directory}/client/public/SUB-CA.pem
 
 A signer that stood still for more than three days issues nothing until an operator has confirmed its clock:
 
@@ -54,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a CA under a directory if it is not there, and run it.")
     parser.add_argument("--directory", type=Path, default=Path("var"))
     parser.add_argument("--key-algorithm", default="RSA-4096", help="of every CA key, when the CA is made")
+    parser.add_argument("--http-port", type=int, default=8080, help="of the publisher; 0: any, see its log")
     arguments = parser.parse_args()
     directory = arguments.directory
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -66,7 +72,7 @@ def main() -> None:
     received: list[int] = []
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda number, _: received.append(number))
-    running = start(directory)
+    running = start(directory, http_port=arguments.http_port)
     while not received and all(process.poll() is None for process in running.values()):
         time.sleep(POLL_S)
     if received:
@@ -111,24 +117,33 @@ def client_config(directory: Path) -> Path:
     return directory / "client" / "client.toml"
 
 
-def start(directory: Path) -> dict[str, subprocess.Popen[bytes]]:
+def publisher_config(directory: Path, *, http_port: int) -> Path:
+    """With this port in it."""
+    path = directory / "publisher" / "publisher.toml"
+    path.write_text(re.sub(r'(?m)^listen = "[^"]*"', f'listen = "127.0.0.1:{http_port}"', path.read_text()))
+    return path
+
+
+def start(directory: Path, *, http_port: int) -> dict[str, subprocess.Popen[bytes]]:
     commands = {
         "signer": ["signer", "run", "-c", str(directory / "signer" / "signer.toml")],
         "client": ["client", "run", "-c", str(client_config(directory))],
         "validator": ["validator", "run", "-c", str(directory / "validator" / "validator.toml")],
+        "publisher": ["publisher", "run", "-c", str(publisher_config(directory, http_port=http_port))],
     }
     # A session of its own for each, so that Ctrl-C reaches this program alone, which stops them in order.
     running = {
         name: subprocess.Popen([*CASSIOPEIA, *command], start_new_session=True) for name, command in commands.items()
     }
-    print(TRY_IT.format(command=Path(sys.executable).parent / "cassiopeia", directory=directory), flush=True)
+    command, url = Path(sys.executable).parent / "cassiopeia", f"http://127.0.0.1:{http_port}"
+    print(TRY_IT.format(command=command, directory=directory, url=url), flush=True)
     return running
 
 
 def stop(running: dict[str, subprocess.Popen[bytes]]) -> int:
     """End them, the signer last; return 1 when one of them had ended by itself or did not end well."""
     failed = 0
-    for name in ("validator", "client", "signer"):
+    for name in ("publisher", "validator", "client", "signer"):
         process = running.get(name)
         if process is None:
             continue

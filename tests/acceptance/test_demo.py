@@ -34,8 +34,13 @@ def test_the_demo_shows_the_main_job(link: str) -> None:
     assert re.findall(r"^    (\S+)\.crt: OK$", revocation, re.MULTILINE) == SUBSCRIBERS[1:]
     assert "error 23 at 0 depth lookup: certificate revoked\n    error rsa-2048.crt" in revocation
     assert "Superseded" in revocation
-    assert "validator ended with status 0\n    client ended with status 0\n    signer ended with status 0" in revocation
-    assert "the proofs of 2 certificates suffice; 6 are of profiles that demand none" in revocation
+    before, _, after = revocation.partition("cassiopeia certificate revoke")
+    assert "Response verify OK\n    rsa-2048.crt: good" in before
+    assert "Response verify OK\n    rsa-2048.crt: revoked" in after
+    ended = [f"{name} ended with status 0\n" for name in ("publisher", "validator", "client", "signer")]
+    assert "    ".join(ended) in revocation
+    # Two for the names that were proved, and one for the responder under each sub-CA.
+    assert "the proofs of 7 certificates suffice; 6 are of profiles that demand none" in revocation
 
     cycle = verified.split("the issuance cycle\n")[1].split("5. What is proved")[0]
     assert re.findall(r"^    (client|signer)  request [0-9a-f]{8}: (\w+)", cycle, re.MULTILINE) == CYCLE

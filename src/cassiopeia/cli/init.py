@@ -104,7 +104,7 @@ def init(  # noqa: PLR0917 - click passes every option by itself
     """Make a new authority in DIRECTORY, which must be new or empty.
 
     That is: a root, a structure CA for each kind of certificate, their first CRLs, the time sub-CAs that issue, link
-    keys, a validator's key, and ready configurations for signer, client and validator. After an error nothing is left.
+    keys, the keys of a validator and an OCSP responder, and a configuration for each. After an error nothing is left.
     """
     from cassiopeia.ceremony.installation import initialise  # noqa: PLC0415 - `--help` must not load the crypto library
 
@@ -169,8 +169,9 @@ def _report(made: Installation) -> None:
     click.echo(f"Made a new authority in {_shown(made.directory)}:")
     click.echo(f"  offline/    keys of {root[0]}, {', '.join(structure)}: take this directory away, into a safe")
     click.echo(f"  signer/     keys of {', '.join(time)}: for the signer's machine")
-    click.echo("  client/     configuration and store, no CA key; public/ is for a web server")
+    click.echo("  client/     configuration and store, no CA key; public/ is what the publisher serves")
     click.echo("  validator/  the key that says what is proved: best on a machine of its own")
+    click.echo("  publisher/  for the world: CRLs, CA certificates, and OCSP with a key of its own")
     click.echo(f"SHA-256 of the root certificate: {made.root_fingerprint}")
     if made.is_unreachable:
         click.echo(
@@ -181,10 +182,11 @@ def _report(made: Installation) -> None:
             "Every profile asks for evidence, which `cassiopeia validator observe` states; to try the authority out "
             "without, start over with --unproved-profiles."
         )
-    click.echo("Now start the three, each in a terminal of its own:")
+    click.echo("Now start the four, each in a terminal of its own:")
     click.echo(f"  cassiopeia signer run -c {shlex.quote(_shown(made.signer_config))}")
     click.echo(f"  cassiopeia client run -c {shlex.quote(_shown(made.client_config))}")
     click.echo(f"  cassiopeia validator run -c {shlex.quote(_shown(made.validator_config))}")
+    click.echo(f"  cassiopeia publisher run -c {shlex.quote(_shown(made.publisher_config))}")
 
 
 def _shown(path: Path) -> str:
