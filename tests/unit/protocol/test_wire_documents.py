@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cassiopeia.core import compromise, evidence, structure
+from cassiopeia.core import bundle, compromise, evidence, structure
 from cassiopeia.core import request as core_request
 from cassiopeia.core.request import Revocation, SubjectAltName, SubjectAttribute
 from cassiopeia.journal import entry, head, order
@@ -81,7 +81,10 @@ JOURNAL_STRUCTURES: dict[str, type[Any]] = {
         *order.ARGUMENTS.values(),
     )
 }
-STRUCTURES = PROTOCOL_STRUCTURES | JOURNAL_STRUCTURES
+BUNDLE_STRUCTURES: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (bundle.SignedBundle, bundle.Bundle, bundle.BundleFile)
+}
+STRUCTURES = PROTOCOL_STRUCTURES | JOURNAL_STRUCTURES | BUNDLE_STRUCTURES
 NAMES = {kind: name for name, kind in STRUCTURES.items()}
 
 
