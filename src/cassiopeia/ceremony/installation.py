@@ -34,7 +34,7 @@ from cassiopeia.ceremony.declaration import Declaration, portable_files
 from cassiopeia.ceremony.hierarchy import ROOT_NAME, Hierarchy, check_hierarchy
 from cassiopeia.ceremony.key_ceremony import encrypt_key
 from cassiopeia.ceremony.operator_key import read_public_pem
-from cassiopeia.ceremony.pins import Pins, no_file
+from cassiopeia.ceremony.pins import Pins, ReadFile, no_file
 from cassiopeia.ceremony.profiles import UNPROVED_PREFIX, choose_profiles
 from cassiopeia.ceremony.safe import (
     BUNDLE_KEY_NAME,
@@ -144,13 +144,14 @@ def initialise(
     operator_keys: Sequence[Path] = (),
     quorum: int = 1,
     validator_keys: Sequence[ValidatorPin] = (),
+    read: ReadFile = no_file,
 ) -> Installation:
     """Make a new authority in `directory`, or nothing at all; raises OperatorError.
 
     `url_base`, if given, replaces the hierarchy's. `demo_profiles` adds the profiles that ask for no evidence.
     `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
     orders that `quorum` of the `operator_keys` (public, PEM) have signed, and believe the validators of
-    `validator_keys` beside the one that is made.
+    `validator_keys` beside the one that is made. `read` gives the profiles that the hierarchy names by file.
     """
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
@@ -166,7 +167,7 @@ def initialise(
             "this hierarchy has several signers, and here one machine is made: hold its ceremony instead, with "
             "`cassiopeia ceremony run`, and make each machine with `cassiopeia signer init`"
         )
-    profiles = choose_profiles(hierarchy, read=no_file, source="hierarchy", unproved=demo_profiles)
+    profiles = choose_profiles(hierarchy, read=read, source="hierarchy", unproved=demo_profiles)
     operators = _read_operators(operator_keys, quorum=quorum)
     validators = _read_validators(validator_keys)
     addresses = link_addresses or LinkAddresses()

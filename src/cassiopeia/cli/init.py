@@ -107,6 +107,7 @@ def init(  # noqa: PLR0917 - click passes every option by itself
     keys, the keys of a validator and an OCSP responder, and a configuration for each. After an error nothing is left.
     """
     from cassiopeia.ceremony.installation import initialise  # noqa: PLC0415 - `--help` must not load the crypto library
+    from cassiopeia.ceremony.pins import files_beside, no_file  # noqa: PLC0415 - as above
 
     installation = initialise(
         directory,
@@ -119,6 +120,7 @@ def init(  # noqa: PLR0917 - click passes every option by itself
         operator_keys=operator_keys,
         quorum=quorum,
         validator_keys=[_validator_pin(each) for each in validator_keys],
+        read=no_file if hierarchy_path is None else files_beside(hierarchy_path),
     )
     _report(installation)
 

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, default_hierarchy_text, load_hierarchy
+from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.cli import init as module
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_authorities, load_client_config, load_signer_config
@@ -190,3 +191,17 @@ def test_validators_that_cannot_be_are_refused(small: str, name: str, copy: str,
 def test_the_choices_are_those_of_the_hierarchy_and_of_evidence() -> None:
     assert module._KEY_ALGORITHMS == KEY_ALGORITHMS
     assert module._KINDS == STATEMENT_KINDS
+
+
+def test_profiles_of_ones_own_are_found_beside_the_hierarchy(small: str) -> None:
+    Path("deep").mkdir()
+    text = default_profile_texts()["0004-server"].replace('title = "Server (unassured)"', 'title = "Mine"')
+    Path("deep/0020-mine.toml").write_text(text, encoding="utf-8")
+    hierarchy = Path(small).read_text(encoding="utf-8").replace('"0004-server"', '"0020-mine.toml"')
+    Path("deep/hierarchy.toml").write_text(hierarchy, encoding="utf-8")
+
+    result = run("ca", "--hierarchy", "deep/hierarchy.toml")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert Path("ca/signer/profiles/0020-mine.toml").read_text(encoding="utf-8") == text
+    assert not Path("ca/signer/profiles/0004-server.toml").exists()
