@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from cassiopeia.ceremony.conducting import Outcome
-from cassiopeia.ceremony.holding import check_clock
+from cassiopeia.ceremony.holding import Say, check_clock, check_ready
 from cassiopeia.ceremony.safe import describe, make_secret
-from cassiopeia.ceremony.shares import check_numbers, share_set, split
+from cassiopeia.ceremony.shares import share_set, split
 from cassiopeia.ceremony.transcript import Minutes, tool_versions
 from cassiopeia.ceremony.unlocking import OpenedSafe, as_kept
 from cassiopeia.ceremony.writing import Clock, Held, Opening, Split, write_ceremony
@@ -32,13 +32,13 @@ new shares help nothing: revoke what those keys have signed, and make a new hier
 """What people must know, and do, when a safe has a new secret."""
 
 
-def reshare(opened: OpenedSafe, out: Path, *, split_into: Split, clock: Clock) -> Held:
+def reshare(opened: OpenedSafe, out: Path, *, split_into: Split, clock: Clock, say: Say) -> Held:
     """Write the new directory `out`: the offline bundle under a new secret, and the shares of that secret.
 
     It is a ceremony of its own, with the next number, so that people see which bundle is the newest. Nothing is there
     before the safe was opened again with what was written. Raises OperatorError.
     """
-    check_numbers(shares=split_into.shares, threshold=split_into.threshold)
+    check_ready(out, split_into, say=say)
     check_clock(opened, clock())
     # 1. A new secret, and a set of shares that looks like no other.
     old = opened.safe.record

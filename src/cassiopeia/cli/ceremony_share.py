@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cassiopeia.cli.ceremony_hold import ended_by_signals, now
 from cassiopeia.cli.ceremony_safe import (
     gather_shares,
     open_offline,
@@ -82,10 +82,11 @@ def reshare(
     from cassiopeia.ceremony import resharing, safe  # noqa: PLC0415 - `--help` must be quick
     from cassiopeia.ceremony.writing import Split  # noqa: PLC0415 - as above
 
-    opened = open_offline(offline, passphrase_file=passphrase_file, share_files=share_files, typed=typed)
-    held = resharing.reshare(
-        opened, out, split_into=Split(shares=shares, threshold=threshold), clock=lambda: dt.datetime.now(dt.UTC)
-    )
+    with ended_by_signals():
+        opened = open_offline(offline, passphrase_file=passphrase_file, share_files=share_files, typed=typed)
+        held = resharing.reshare(
+            opened, out, split_into=Split(shares=shares, threshold=threshold), clock=now, say=click.echo
+        )
     record = held.outcome.safe.record
     click.echo(f"Made in {out}, in place of {safe.describe(opened.safe.record)}:")
     click.echo(f"  {safe.OFFLINE_NAME}: the safe, as ceremony {record.number}, which is the newest one now")

@@ -36,7 +36,7 @@ def opened(safe: Safe, tmp_path: Path) -> OpenedSafe:
 
 
 def make_new(opened: OpenedSafe, out: Path, *, shares: int = 3, threshold: int = 2, now: dt.datetime = LATER) -> Held:
-    return reshare(opened, out, split_into=Split(shares=shares, threshold=threshold), clock=lambda: now)
+    return reshare(opened, out, split_into=Split(shares=shares, threshold=threshold), clock=lambda: now, say=print)
 
 
 def named(shares: Sequence[Share]) -> list[tuple[str, Share]]:
@@ -166,9 +166,17 @@ def test_a_clock_before_the_last_ceremony_is_wrong(opened: OpenedSafe, tmp_path:
 def test_nothing_is_overwritten(opened: OpenedSafe, tmp_path: Path) -> None:
     make_new(opened, tmp_path / "new")
     before = {path: path.read_bytes() for path in (tmp_path / "new").rglob("*") if path.is_file()}
-    with pytest.raises(OperatorError, match="is there already, and what a ceremony made is never overwritten"):
+    with pytest.raises(OperatorError, match="is there already, and a ceremony is never overwritten"):
         make_new(opened, tmp_path / "new")
     assert {path: path.read_bytes() for path in (tmp_path / "new").rglob("*") if path.is_file()} == before
+
+
+def test_what_a_killed_one_left_is_named(
+    opened: OpenedSafe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".new.abcdef").mkdir()
+    make_new(opened, tmp_path / "new")
+    assert ".new.abcdef: was left by a ceremony that was ended by force" in capsys.readouterr().out
 
 
 # offline.bundle, bundle-key.pem, three shares, two transcripts.
