@@ -210,7 +210,7 @@ class WorkerPool:
         worker = WorkerProcess(
             [*self._command, str(self._config_path), *installation],
             selector=self._selector,
-            hear=lambda body: self._take(member, read_outcomes(body)),
+            hear=lambda body: self._hear(member, body),
             lost=lambda fault: self._bury(member, fault),
         )
         member = _Member(worker=worker, deadline=time.monotonic() + _START_TIME_LIMIT_S)
@@ -244,6 +244,11 @@ class WorkerPool:
         queue = self._signing or self._deciding
         share = max(1, min(_BATCH_TASKS, len(queue) // max(1, self._count)))
         return [queue.popleft() for _ in range(min(share, len(queue)))]
+
+    def _hear(self, member: _Member, body: bytes) -> None:
+        # One that was released may have said more in the same breath: what nobody waits for.
+        if member in self._members:
+            self._take(member, read_outcomes(body))
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
         match outcomes:
@@ -289,7 +294,7 @@ class WorkerPool:
     def _bury(self, member: _Member, fault: PeerError | None = None) -> None:
         """Forget a dead worker; what it held is tried again alone, or deferred the second time."""
         if member not in self._members:
-            return  # one that was released has still said something
+            return  # as in `_hear`
         if fault is not None:
             _log.error("a worker broke the rules between us, and is replaced: %s", fault)
         self._members.remove(member)

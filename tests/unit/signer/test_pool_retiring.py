@@ -13,6 +13,7 @@ from tests.support import fake_worker
 from tests.unit.signer.test_pool import Front
 
 from cassiopeia import worker_process
+from cassiopeia.errors import PeerError
 from cassiopeia.signer import pool as pool_module
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.tasks import Deferred, Signed
@@ -174,6 +175,15 @@ def test_a_worker_that_says_more_than_it_was_asked_ends_nobody(front: Changing, 
     gate.touch()
     last = front.sign()
     front.run_until(lambda: {first, last} <= {each.task for each in front.outcomes} and front.retired[0].finished)
+
+
+def test_what_a_released_worker_says_in_the_same_breath_is_for_nobody(front: Changing) -> None:
+    [member] = front.pool._members
+    front.change()
+    assert finished(front)
+    front.retired[0]._hear(member, b"\xc1")
+    front.retired[0]._bury(member, PeerError("it said what is none"))
+    assert finished(front)
 
 
 @pytest.mark.parametrize(("how", "words"), [("unusable", "passphrase is wrong"), ("lacking", "is not there")])
