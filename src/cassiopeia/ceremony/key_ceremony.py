@@ -93,6 +93,17 @@ def make_serial_number(entropy: Entropy) -> int:
     return int.from_bytes(bytes([OFFLINE_SIGNER_ID]) + entropy(_SERIAL_ENTROPY_OCTETS), "big")
 
 
+def subject_of(hierarchy: Hierarchy, common_name: str) -> x509.Name:
+    """The name of a CA of this hierarchy."""
+    attributes = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, hierarchy.organisation),
+        x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+    ]
+    if hierarchy.country:
+        attributes.insert(0, x509.NameAttribute(NameOID.COUNTRY_NAME, hierarchy.country))
+    return x509.Name(attributes)
+
+
 class Scribe:
     """Writes the certificates and CRLs of one ceremony: same hierarchy, same beginning for all.
 
@@ -107,7 +118,7 @@ class Scribe:
     def make_root(self) -> CertificationAuthority:
         level = self._hierarchy.root
         key = make_key(level.key_algorithm)
-        subject = self._subject(level.common_name)
+        subject = subject_of(self._hierarchy, level.common_name)
         end = add_months(self._not_before, level.years * _MONTHS_A_YEAR)
         builder = self._builder(
             key.public_key(),
@@ -145,7 +156,7 @@ class Scribe:
         usages = [x509.ObjectIdentifier(extended_key_usage_oid(each)) for each in family.extended_key_usage]
         return (
             x509.CertificateSigningRequestBuilder()
-            .subject_name(self._subject(family.common_name))
+            .subject_name(subject_of(self._hierarchy, family.common_name))
             .add_extension(x509.BasicConstraints(ca=True, path_length=_STRUCTURE_PATH_LENGTH), critical=True)
             .add_extension(_CA_KEY_USAGE, critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -200,7 +211,7 @@ class Scribe:
     ) -> x509.Certificate:
         builder = self._builder(
             public_key,
-            subject=self._subject(common_name),
+            subject=subject_of(self._hierarchy, common_name),
             issuer=above.certificate.subject,
             # A CA above that was made elsewhere may be younger than the hour.
             not_before=max(self._not_before, above.certificate.not_valid_before_utc),
@@ -247,15 +258,6 @@ class Scribe:
             .not_valid_before(not_before)
             .not_valid_after(not_after)
         )
-
-    def _subject(self, common_name: str) -> x509.Name:
-        attributes = [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, self._hierarchy.organisation),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-        if self._hierarchy.country:
-            attributes.insert(0, x509.NameAttribute(NameOID.COUNTRY_NAME, self._hierarchy.country))
-        return x509.Name(attributes)
 
 
 def _with_ca_extensions(

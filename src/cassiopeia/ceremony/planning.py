@@ -6,17 +6,26 @@ Owns the values that the overview, the objections and the calendar's checks have
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
 from cassiopeia.ceremony.declaration import Declaration
-from cassiopeia.ceremony.hierarchy import Family
-from cassiopeia.ceremony.key_ceremony import beginning
+from cassiopeia.ceremony.hierarchy import Family, Hierarchy, KeyAlgorithm
+from cassiopeia.ceremony.key_ceremony import beginning, subject_of
+from cassiopeia.core.authority import MAXIMUM_CERTIFICATES
+from cassiopeia.core.crl_size import RESPONDERS, crl_room
 from cassiopeia.core.profile import Profile, parse_profile
+from cassiopeia.core.sample import sample_key
 from cassiopeia.core.validity import ONE_SECOND, add_months
 
-_MONTHS_A_YEAR = 12
+_MONTHS_A_YEAR: Final = 12
+_KEY_IDENTIFIER_OCTETS: Final = 20  # SHA-1, RFC 5280 4.2.1.2, method 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,16 +103,17 @@ def make_plan(declaration: Declaration, *, now: dt.datetime) -> Plan:
     """What the first ceremony, held at `now` (aware), would make."""
     hierarchy = declaration.hierarchy
     begin = beginning(now)
+    planned = plan_authorities(hierarchy, first=now)
     return Plan(
         declaration=declaration,
         begin=begin,
         root_end=_end(begin, hierarchy.root.years),
         structure_ends={each.name: _end(begin, hierarchy.structure_of(each).years) for each in hierarchy.family},
-        authorities=plan_authorities(hierarchy, first=now),
+        authorities=planned,
         profiles={
             name: parse_profile(text, name=name, source=f"{name}.toml") for name, text in declaration.profiles.items()
         },
-        volumes=tuple(_volume(declaration, family) for family in hierarchy.family),
+        volumes=tuple(_volume(declaration, family, planned) for family in hierarchy.family),
     )
 
 
@@ -137,13 +147,36 @@ def _end(begin: dt.datetime, years: int) -> dt.datetime:
     return add_months(begin, years * _MONTHS_A_YEAR) - ONE_SECOND
 
 
-def _volume(declaration: Declaration, family: Family) -> Volume:
+def _volume(declaration: Declaration, family: Family, planned: Iterable[PlannedAuthority]) -> Volume:
     hierarchy = declaration.hierarchy
     time = hierarchy.time_of(family)
     signers = max(1, len(hierarchy.signers_of(family)))
+    fitting = (_most(hierarchy, each) for each in planned if each.family.name == family.name)
     return Volume(
         family=family,
         a_period=-(-family.expected_a_month * time.months // signers),
-        maximum=time.maximum_certificates,
+        maximum=min(time.maximum_certificates, *fitting, MAXIMUM_CERTIFICATES),
         spares=time.spares,
     )
+
+
+def _most(hierarchy: Hierarchy, planned: PlannedAuthority) -> int:
+    """How many certificates of subscribers the CRL of a sub-CA could list: it issues no more, whatever is declared."""
+    time = hierarchy.time_of(planned.family)
+    room = crl_room(
+        _sample_key(time.key_algorithm),
+        subject=subject_of(hierarchy, planned.name).public_bytes(),
+        key_identifier=bytes(_KEY_IDENTIFIER_OCTETS),
+        pss=time.pss,
+        not_after=planned.not_after,
+    )
+    return room.entries - RESPONDERS
+
+
+@functools.cache
+def _sample_key(algorithm: KeyAlgorithm) -> PublicKeyTypes:
+    """A public key of this kind that is nobody's: only its kind and size are looked at."""
+    kind, _, size = algorithm.partition("-")
+    if kind == "RSA":
+        return rsa.RSAPublicNumbers(65537, (1 << (int(size) - 1)) + 1).public_key()
+    return sample_key(algorithm).public_key

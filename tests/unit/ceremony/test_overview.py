@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.support.ceremonies import hold_ceremony
+
 from cassiopeia.ceremony.declaration import Declaration, load_declaration, read_declaration
+from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, KeyAlgorithm
 from cassiopeia.ceremony.overview import Rows, calendar_rows, overview, tree, volume_rows
 from cassiopeia.ceremony.pins import no_file
 from cassiopeia.ceremony.planning import make_plan
+from cassiopeia.core.authority import load_authority
 
 NOW = dt.datetime(2026, 11, 23, 12, 34, 56, tzinfo=dt.UTC)
 
@@ -117,6 +125,21 @@ def test_the_numbers_say_how_many_spares_are_needed() -> None:
         # Two signers share 12,000 a month: 6,000 each, which is one sub-CA and a spare.
         ("code", "5,000", "12,000", "6,000", "1", "0"),
     )
+
+
+@pytest.mark.parametrize("algorithm", KEY_ALGORITHMS)
+def test_a_sub_ca_holds_what_the_signer_will_let_it(algorithm: KeyAlgorithm) -> None:
+    """The signer counts by the certificate itself: whatever is declared, its CRL stays under 1 MiB."""
+    text = SMALL.replace('"P-256"', f'"{algorithm}"').replace("= 5000", "= 21000")
+    declaration = read_declaration(text, read=no_file, source="small.toml")
+    greatest = msgspec.structs.replace(
+        declaration.hierarchy, time=msgspec.structs.replace(declaration.hierarchy.time, maximum_certificates=21_300)
+    )
+    plan = make_plan(dataclasses.replace(declaration, hierarchy=greatest), now=NOW)
+    (made, *_) = (each for each in hold_ceremony(greatest, now=NOW).time if each.authority.name == "mail_2026_1")
+
+    authority = load_authority(made.authority.certificate.public_bytes(Encoding.DER), name="mail_2026_1", signer_id=1)
+    assert plan.volumes[0].maximum == authority.maximum_certificates
 
 
 def test_a_table_is_as_wide_as_it_must_be() -> None:
