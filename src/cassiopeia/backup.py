@@ -27,7 +27,14 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from cassiopeia import __version__, files
-from cassiopeia.config import load_authorities, load_client_config, load_signer_config
+from cassiopeia.config import (
+    CURRENT,
+    Bundles,
+    SignerConfig,
+    load_authorities,
+    load_client_config,
+    load_signer_config,
+)
 from cassiopeia.errors import OperatorError
 from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_reader import open_read_only
@@ -39,6 +46,7 @@ MANIFEST: Final = "manifest.json"
 MAXIMUM_MANIFEST_OCTETS: Final = 16 * 1024 * 1024
 
 _SQLITE: Final = "sqlite:///"
+_KEYS: Final = "keys"
 _CHUNK: Final = 1024 * 1024
 
 
@@ -51,9 +59,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mode: int
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is in a backup. `configuration` is the name of signer.toml or client.toml below `tree`.
 
+    `installed` is the directory below `tree` in which the bundle lies that is in force (empty: none, or elsewhere).
     `directories` have modes, by their name below `tree` ("" for itself); `secrets` and `left_out` are for people.
     """
 
@@ -67,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     directories: dict[str, int]
     secrets: tuple[str, ...]
     left_out: tuple[str, ...]
+    installed: str = ""
 
 
 @dataclass(kw_only=True)
@@ -75,6 +85,7 @@ class _Collection:
 
     side: str
     configuration: Path
+    installed: Path | None = None
     paths: dict[Path, None] = field(default_factory=dict)
     databases: set[Path] = field(default_factory=set)
     secrets: list[str] = field(default_factory=list)
@@ -110,7 +121,9 @@ def _collect_signer(config_path: Path, *, without_keys: bool) -> _Collection:
     collection = _Collection(side="signer", configuration=config_path)
     document = tomllib.loads(config_path.read_text(encoding="utf-8"))
     collection.add(config_path, config_path.name)
+    _add_bundles(collection, config.bundles)
     _add_authorities(collection, config.authorities, without_keys=without_keys)
+    _add_keys(collection, config, without_keys=without_keys)
     _add_directory(collection, config.profiles, "*.toml")
     if config.passphrase_file is not None:
         collection.add_secret(
@@ -141,6 +154,7 @@ def _collect_client(config_path: Path, *, without_keys: bool) -> _Collection:
     collection = _Collection(side="client", configuration=config_path)
     document = tomllib.loads(config_path.read_text(encoding="utf-8"))
     collection.add(config_path, config_path.name)
+    _add_bundles(collection, config.bundles)
     _add_authorities(collection, config.authorities, without_keys=without_keys)
     _add_directory(collection, config.profiles, "*.toml")
     _add_link(collection, document["link"], without_keys=without_keys)
@@ -158,6 +172,36 @@ def _collect_client(config_path: Path, *, without_keys: bool) -> _Collection:
     return collection
 
 
+def _add_bundles(collection: _Collection, bundles: Bundles) -> None:
+    """The key that signs bundles, and the one that is in force but for its keys; the ones before it count no more."""
+    if bundles.key_file is not None and bundles.key_file.exists():
+        collection.add(bundles.key_file, bundles.key_file.name)
+    if bundles.installed is None:
+        return
+    for path in sorted(bundles.installed.rglob("*")):
+        if path.is_file() and path.parent.name != _KEYS:
+            collection.add(path, path.name)
+    collection.installed = Path(os.path.normpath(bundles.installed))
+    if not collection.installed.is_relative_to(collection.configuration.parent):
+        collection.left_out.append(f"the link {bundles.directory / CURRENT}, which names {bundles.installed.name}")
+
+
+def _add_keys(collection: _Collection, config: SignerConfig, *, without_keys: bool) -> None:
+    """Keys that no certificate names yet, and those that are not for CAs."""
+    named = {each.authority.name for each in load_authorities(config.authorities)}
+    base = config.source
+    for path in sorted((base.parent / _KEYS).glob("*.key")):
+        if config.bundles.installed is not None or path.stem not in named:
+            collection.add_secret(path, path.name, f"the key of {path.stem}", leave_out=without_keys)
+    if config.sealing_key.exists():
+        collection.add_secret(
+            base, str(config.sealing_key), "the key that bundles are sealed to", leave_out=without_keys
+        )
+    for public in (config.sealing_key.with_suffix(".pem"), config.journal_key.with_suffix(".pem")):
+        if public.exists():
+            collection.add(public, public.name)
+
+
 def _add_authorities(collection: _Collection, path: Path, *, without_keys: bool) -> None:
     load_authorities(path)
     collection.add(path, path.name)
@@ -165,6 +209,8 @@ def _add_authorities(collection: _Collection, path: Path, *, without_keys: bool)
     for each in [*document.get("authority", []), *document.get("ca", [])]:
         collection.add(path, each["certificate"])
         uri: str = each.get("key", "")
+        if not uri and (path.parent / _KEYS / f"{each['name']}.key").exists():
+            uri = f"file:{_KEYS}/{each['name']}.key"  # as the signer looks for it
         if uri.startswith("file:"):
             collection.add_secret(path, uri.removeprefix("file:"), f"the key of {each['name']}", leave_out=without_keys)
         elif uri:
@@ -215,6 +261,7 @@ def _write(collection: _Collection, stream: BinaryIO, scratch: Path, *, now: dt.
         directories=directories,
         secrets=tuple(dict.fromkeys(collection.secrets)),
         left_out=tuple(collection.left_out),
+        installed=_installed(collection, root),
     )
     # 2. The archive.
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -224,6 +271,11 @@ def _write(collection: _Collection, stream: BinaryIO, scratch: Path, *, now: dt.
             with _opened(source) as content:
                 _append(archive, member.name, content, member.octets, mode=member.mode, now=now)
     return manifest
+
+
+def _installed(collection: _Collection, root: Path) -> str:
+    path = collection.installed
+    return path.relative_to(root).as_posix() if path is not None and path.is_relative_to(root) else ""
 
 
 def _append(

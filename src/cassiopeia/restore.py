@@ -7,6 +7,7 @@ archive leaves nothing. What lay elsewhere when the backup was made is put below
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
@@ -15,11 +16,12 @@ import msgspec
 
 from cassiopeia import files
 from cassiopeia.backup import FORMAT, MANIFEST, MAXIMUM_MANIFEST_OCTETS, VERSION, Manifest, Member
-from cassiopeia.config import load_client_config, load_signer_config
+from cassiopeia.config import CURRENT, load_client_config, load_signer_config
 from cassiopeia.core.decoding import explain
 from cassiopeia.errors import OperatorError
 
 _CHUNK: Final = 1024 * 1024
+_INSTALLATION: Final = re.compile(r"[0-9]{4}")
 _TREE: Final = "tree"
 _ELSEWHERE: Final = "elsewhere"
 
@@ -31,6 +33,7 @@ def restore(file: Path, directory: Path) -> Manifest:
             manifest = _read_manifest(archive)
             with files.new_tree(directory, mode=_mode(manifest, "")) as building:
                 _extract(archive, manifest, building)
+                _put_in_force(manifest, building)
                 _prove(manifest, building)
     except tarfile.TarError as error:
         raise OperatorError(f"{file}: this is not a backup, or it is damaged: {error}") from error
@@ -106,6 +109,17 @@ def _write(content: BinaryIO, member: Member, path: Path) -> None:
             stream.write(octets)
         if digest.hexdigest() != member.sha256:
             raise _Damaged(f"{member.name[:80]!a} is not as it was backed up")
+
+
+def _put_in_force(manifest: Manifest, building: Path) -> None:
+    """Make the link that names the installed bundle."""
+    if not manifest.installed:
+        return
+    parts = PurePosixPath(manifest.installed).parts
+    directory = building.joinpath(*parts)
+    if ".." in parts or not _INSTALLATION.fullmatch(parts[-1]) or not directory.is_dir():
+        raise _Damaged(f"its manifest names {manifest.installed[:80]!a} as the installed bundle, which is none")
+    (directory.parent / CURRENT).symlink_to(directory.name)
 
 
 def _prove(manifest: Manifest, building: Path) -> None:

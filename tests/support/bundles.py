@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from tests.support import links
 from tests.support.authorities import PROFILES, TestCa, make_ca
 from tests.support.operators import public_pem
 
@@ -239,5 +240,7 @@ class SignerMachine:
 
 
 def make_signer_machine(directory: Path) -> SignerMachine:
-    make_signer(directory, SignerFiles(signer_id=1, listen="unix:signer.sock", bundle_key=bundle_key_pem()))
+    client = links.certificate("client").read_bytes()
+    given = SignerFiles(signer_id=1, listen="unix:signer.sock", bundle_key=bundle_key_pem(), peers={"client": client})
+    make_signer(directory, given)
     return SignerMachine(directory=directory)

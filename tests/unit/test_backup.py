@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from tests.support.bundles import BUNDLE_PASSPHRASE, FIRST, encrypted, make_signer_machine, signed, signer_bundle
 from tests.support.journal_maker import JournalMaker, journal_key
 from tests.support.journal_sites import signer_site
 
@@ -21,10 +22,13 @@ from cassiopeia.backup import back_up
 from cassiopeia.ceremony.hierarchy import load_hierarchy, with_key_algorithm, with_periods
 from cassiopeia.ceremony.installation import initialise
 from cassiopeia.cli.main import cassiopeia
+from cassiopeia.config import load_signer_config
 from cassiopeia.errors import OperatorError
 from cassiopeia.restore import restore
+from cassiopeia.signer.installing import activate, stage
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_file import FILE_NAME
+from cassiopeia.signer.worker import make_worker
 
 NOW = dt.datetime(2026, 11, 23, 12, 0, tzinfo=dt.UTC)
 
@@ -104,6 +108,63 @@ def test_the_clients_side_comes_back_as_it_was(ca: Path, tmp_path: Path) -> None
     # What only the other configuration of this client names.
     others = {"client-v1.toml", "link-v1.key", "link-v1.pem", "peers/signer-v1.pem"}
     assert contents(again) == {name: found for name, found in expected.items() if name not in others}
+
+
+def test_an_installed_bundle_comes_back_in_force(tmp_path: Path) -> None:
+    machine = make_signer_machine(tmp_path / "signer")
+    staged = stage(machine.config, signed(signer_bundle(machine.hierarchy)), passphrase=BUNDLE_PASSPHRASE, now=NOW)
+    activate(machine.config, staged)
+    (machine.directory / "keys/born_2027_1.key").write_bytes(encrypted(machine.hierarchy.root.key))
+
+    made = run("backup", "-c", machine.directory / "signer.toml", tmp_path / "out")
+    back = run("restore", tmp_path / "out", tmp_path / "again")
+
+    assert (made.exit_code, back.exit_code) == (0, 0), made.output + back.output
+    for name in ("the key of born_2027_1", f"the key of {FIRST}", "the key that bundles are sealed to"):
+        assert f"it holds {name}" in made.stdout
+    again = load_signer_config(tmp_path / "again/signer.toml")
+    assert again.bundles.number == 1
+    make_worker(again)
+    empty = {"certificates", "state", "validators"}
+    expected = contents(machine.directory)
+    assert contents(tmp_path / "again") == {name: found for name, found in expected.items() if name not in empty}
+    assert (tmp_path / "again/bundles/current").readlink() == Path("0001")
+
+
+def test_keys_of_an_installed_bundle_may_stay_out(tmp_path: Path) -> None:
+    machine = make_signer_machine(tmp_path / "signer")
+    staged = stage(machine.config, signed(signer_bundle(machine.hierarchy)), passphrase=BUNDLE_PASSPHRASE, now=NOW)
+    activate(machine.config, staged)
+
+    made = run("backup", "-c", machine.directory / "signer.toml", tmp_path / "out", "--without-keys")
+
+    assert f"not in it: the key of {FIRST}: {machine.directory}/bundles/0001/keys/{FIRST}.key" in made.stdout
+    assert b"PRIVATE KEY" not in (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize("installed", ["../0001", "bundles/0002", "bundles", "bundles/0001/.."])
+def test_a_manifest_that_puts_anything_else_in_force_is_refused(tmp_path: Path, installed: str) -> None:
+    machine = make_signer_machine(tmp_path / "signer")
+    staged = stage(machine.config, signed(signer_bundle(machine.hierarchy)), passphrase=BUNDLE_PASSPHRASE, now=NOW)
+    activate(machine.config, staged)
+    run("backup", "-c", machine.directory / "signer.toml", tmp_path / "out")
+    forge(tmp_path / "out", installed)
+
+    back = run("restore", tmp_path / "out", tmp_path / "again")
+
+    assert "as the installed bundle, which is none" in back.stderr
+    assert not (tmp_path / "again").exists()
+
+
+def forge(path: Path, installed: str) -> None:
+    """The same archive, with a manifest that names another directory."""
+    with tarfile.open(path) as archive:
+        members = [(each, archive.extractfile(each).read()) for each in archive]  # type: ignore[union-attr] # plain files
+    with tarfile.open(path, "w") as archive:
+        for header, octets in members:
+            forged = octets.replace(b'"installed": "bundles/0001"', f'"installed": "{installed}"'.encode())
+            header.size = len(forged)
+            archive.addfile(header, io.BytesIO(forged))
 
 
 def test_keys_may_stay_out(ca: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class ClientFiles:
 
 def write_client(directory: Path, given: ClientFiles) -> None:
     """Fill an empty directory."""
-    for name in ("peers", "certificates", "bundles"):
+    for name in ("peers", "certificates"):
         files.make_directory(directory / name)
     files.make_directory(directory / "public", mode=files.PUBLIC_DIRECTORY)
     for name, pem in given.peers.items():

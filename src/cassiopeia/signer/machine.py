@@ -57,7 +57,7 @@ class SignerFiles:
 
 def write_signer_keys(directory: Path, *, version_1: bool = False) -> None:
     """Fill an empty directory with what this signer alone knows: its keys, and the passphrase of its CA keys."""
-    for name in ("state", "keys", "certificates", "bundles"):
+    for name in ("state", "keys", "certificates"):
         files.make_directory(directory / name)
     for version in (1, 2) if version_1 else (2,):
         suffix = "-v1" if version == 1 else ""

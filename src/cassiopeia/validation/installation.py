@@ -41,7 +41,6 @@ def write_validator(directory: Path, given: ValidatorFiles) -> bytes:
     key = make_validator_key(directory / "validator.key")
     public = public_pem(key)
     files.write_file(directory / "validator.pem", public, mode=files.PUBLIC)
-    files.make_directory(directory / "bundles")
     if given.bundle_key is not None:
         files.write_file(directory / BUNDLE_KEY, given.bundle_key, mode=files.PUBLIC)
     profiles = files.make_directory(directory / "profiles")
