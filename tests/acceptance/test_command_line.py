@@ -43,6 +43,7 @@ COMMANDS = [
     ["validator", "attest"],
     ["validator", "run"],
     ["publisher", "init"],
+    ["publisher", "install"],
     ["publisher", "run"],
     ["request", "submit"],
     ["request", "show"],

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle, read_bundle_file
 from cassiopeia.cli.options import log_format_option, set_up_logging, verbose_option
 from cassiopeia.errors import OperatorError
 
@@ -15,6 +16,16 @@ from cassiopeia.errors import OperatorError
 _KEY_ALGORITHMS: Final = ("P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519")
 # It names a file, too.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_publisher_option = click.option(
+    "-c",
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CASSIOPEIA_PUBLISHER",
+    required=True,
+    help="publisher.toml (or set CASSIOPEIA_PUBLISHER).",
+)
 
 
 @click.group()
@@ -63,16 +74,30 @@ def init(directory: Path, client_path: Path, listen: str, key_algorithm: str) ->
     click.echo(f"Then: cassiopeia publisher run -c {directory / 'publisher.toml'}", err=True)
 
 
+@publisher.command(short_help="Install the CAs that a ceremony gives to clients.")
+@_publisher_option
+@bundle_argument
+@dry_run_option
+def install(config_path: Path, bundle: Path, dry_run: bool) -> None:
+    """Verify BUNDLE, which is the one for clients, show what it changes, and put it in force at once.
+
+    After any error nothing has changed. A publisher that runs takes it over by itself.
+    """
+    from cassiopeia.cli.client_machine import install_on  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.client import installing  # noqa: PLC0415 - as above
+    from cassiopeia.config.publisher import load_publisher_config  # noqa: PLC0415 - as above
+    from cassiopeia.core.bundle import CLIENT  # noqa: PLC0415 - as above
+    from cassiopeia.publisher.installation import publisher_machine  # noqa: PLC0415 - as above
+
+    machine = publisher_machine(load_publisher_config(config_path))
+    octets = read_bundle_file(bundle)
+    opened = installing.open_public_bundle(machine, octets, kinds=(CLIENT,))
+    print_bundle(opened, octets)
+    install_on(machine, opened, octets, dry_run=dry_run)
+
+
 @publisher.command(short_help="Serve until SIGTERM or Ctrl-C.")
-@click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CASSIOPEIA_PUBLISHER",
-    required=True,
-    help="publisher.toml (or set CASSIOPEIA_PUBLISHER).",
-)
+@_publisher_option
 @verbose_option
 @log_format_option
 def run(config_path: Path, verbose: bool, log_format: str) -> None:
@@ -81,11 +106,13 @@ def run(config_path: Path, verbose: bool, log_format: str) -> None:
     It asks for its own certificates by itself, and renews them. What it says comes from CRLs and journal entries that
     it has verified.
     """
-    from cassiopeia.config.publisher import load_publisher_config  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.config import check_installed  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.config.publisher import load_publisher_config  # noqa: PLC0415 - as above
     from cassiopeia.publisher.service import PublisherService  # noqa: PLC0415 - as above
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
 
     set_up_logging(verbose=verbose, log_format=log_format)
     config = load_publisher_config(config_path)
+    check_installed(config.bundles, config.authorities, command="publisher install")
     with open_store(config.store_url) as store:
         PublisherService(config, store).run()

@@ -11,8 +11,9 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import files
+from cassiopeia.client.installing import Machine
 from cassiopeia.config import ClientConfig, load_authorities, read_text
-from cassiopeia.config.publisher import http_address, load_publisher_config
+from cassiopeia.config.publisher import PublisherConfig, http_address, load_publisher_config
 from cassiopeia.config.toml_writer import toml_value
 from cassiopeia.core import ed25519
 from cassiopeia.errors import OperatorError
@@ -28,14 +29,15 @@ class PublisherFiles:
 
     `public_directory` is what it serves, as seen from its own directory. `journal_keys` are the public halves (PEM) of
     what the signers' journals are known by, and `authorities` the files beside authorities.toml and that file itself,
-    each by its name; `bundle_key` is what signs bundles (PEM; empty: none is installed here).
+    each by its name; none where a bundle brings them. `bundle_key` (PEM) is that of the ceremony; without it, no bundle
+    can be installed until it is there.
     """
 
     store_url: str
     public_directory: str
     journal_keys: Mapping[str, bytes]
     authorities: Mapping[str, bytes] = field(default_factory=dict)
-    bundle_key: bytes = b""
+    bundle_key: bytes | None = None
     listen: str = "127.0.0.1:8080"
     key_algorithm: str = "P-256"
 
@@ -50,7 +52,7 @@ def write_publisher(directory: Path, given: PublisherFiles) -> bytes:
         files.write_file(directory / "peers" / f"{name}.pem", pem, mode=files.PUBLIC)
     for name, octets in given.authorities.items():
         files.write_file(directory / name, octets, mode=files.PUBLIC)
-    if given.bundle_key:
+    if given.bundle_key is not None:
         files.write_file(directory / "bundle-key.pem", given.bundle_key, mode=files.PUBLIC)
     files.write_file(directory / CONFIGURATION, _publisher_toml(given), mode=files.PUBLIC)
     return public
@@ -75,16 +77,30 @@ def make_publisher(directory: Path, client: ClientConfig, *, listen: str, key_al
             public_directory=str(client.publish_directory),
             journal_keys=keys,
             authorities=_authority_files(client),
-            bundle_key=bundle_key.read_bytes() if bundle_key else b"",
+            bundle_key=None if bundle_key is None or not bundle_key.exists() else bundle_key.read_bytes(),
             listen=listen,
             key_algorithm=key_algorithm,
         )
         with files.new_tree(directory, mode=files.SECRET_DIRECTORY, what="a publisher") as building:
             public = write_publisher(building, given)
-            load_authorities(load_publisher_config(building / CONFIGURATION).authorities)
+            config = load_publisher_config(building / CONFIGURATION)
+            if given.authorities:
+                load_authorities(config.authorities)
             return public
     except OSError as error:
         raise OperatorError(f"{error.filename or directory}: {error.strerror}; nothing was made") from error
+
+
+def publisher_machine(config: PublisherConfig) -> Machine:
+    """Where client bundles are installed for this publisher, which has no use for their profiles."""
+    profiles = (config.bundles.installed or config.source.parent) / "profiles"
+    return Machine(
+        source=config.source,
+        bundles=config.bundles,
+        authorities=config.authorities,
+        profiles=profiles,
+        load=lambda installation: load_publisher_config(config.source, installation=installation),
+    )
 
 
 def pinning_toml(name: str) -> str:
@@ -93,7 +109,12 @@ def pinning_toml(name: str) -> str:
 
 
 def _authority_files(client: ClientConfig) -> dict[str, bytes]:
-    """authorities.toml and the certificates beside it, as the ceremony lays them out."""
+    """authorities.toml and the certificates beside it, as the ceremony lays them out.
+
+    None before the first bundle: the publisher's key has to be known to the ceremony that makes it.
+    """
+    if not client.authorities.exists():
+        return {}
     beside = client.authorities.parent
     found = {"authorities.toml": read_text(client.authorities).encode()}
     for path in sorted((beside / "certificates").glob("*.pem")):
@@ -107,7 +128,6 @@ def _pem(public_key: bytes) -> bytes:
 
 def _publisher_toml(given: PublisherFiles) -> str:
     keys = [f"peers/{name}.pem" for name in given.journal_keys]
-    bundles = 'bundle_key = "bundle-key.pem"      # what signs the bundles that are installed here'
     return textwrap.dedent(
         f"""\
         # The publisher: serves CRLs and CA certificates, and answers OCSP. Relative paths are relative to this file.
@@ -116,7 +136,8 @@ def _publisher_toml(given: PublisherFiles) -> str:
 
         [publisher]
         name = "publisher"
-        {bundles if given.bundle_key else f"# {bundles}"}
+        bundles = "bundles"                # where one is installed, its CAs take the place of those above
+        bundle_key = "bundle-key.pem"      # who signs them: the ceremony
 
         [store]
         url = {toml_value(given.store_url)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from tests.support.bundles import FIRST, SECOND, bundle_key_pem, client_bundle, make_hierarchy, signed
 from tests.support.client_loop import write_authorities
 from tests.support.client_store import opened_client_store, run
 from tests.support.journal_keys import JOURNAL_PUBLIC_KEY
@@ -129,3 +130,46 @@ def test_the_journal_key_is_the_clients(client: Path) -> None:
 
     key = load_pem_public_key(Path("web/peers/journal.pem").read_bytes())
     assert ed25519.public_octets(key) == JOURNAL_PUBLIC_KEY  # type: ignore[arg-type] # another one would be unequal
+
+
+def test_a_publisher_may_be_there_before_its_first_bundle(client: Path) -> None:
+    """Its key has to be pinned by the ceremony that makes the bundle."""
+    Path("authorities.toml").unlink()
+    Path("bundle-key.pem").write_bytes(bundle_key_pem())
+    text = client.read_text(encoding="utf-8")
+    client.write_text(text.replace("[client]\n", '[client]\nbundle_key = "bundle-key.pem"\n'), encoding="utf-8")
+    assert run("publisher", "init", "web", "--client", "client.toml").exit_code == 0
+    waits = run("publisher", "run", "-c", "web/publisher.toml")
+    assert "for no bundle is installed yet: cassiopeia publisher install BUNDLE" in waits.stderr
+
+    hierarchy = make_hierarchy()
+    for number in (1, 2):
+        bundle = client_bundle(hierarchy, names=[FIRST] if number == 1 else [FIRST, SECOND], number=number)
+        Path("client.bundle").write_bytes(signed(bundle))
+        looked = run("publisher", "install", "-c", "web/publisher.toml", "client.bundle", "--dry-run")
+        assert (looked.exit_code, load_publisher_config(Path("web/publisher.toml")).bundles.number) == (0, number - 1)
+        done = run("publisher", "install", "-c", "web/publisher.toml", "client.bundle")
+        assert done.exit_code == 0
+        config = load_publisher_config(Path("web/publisher.toml"))
+        assert config.bundles.number == number
+        assert len(load_authorities(config.authorities)) == number
+    again = run("publisher", "install", "-c", "web/publisher.toml", "client.bundle")
+    assert "It is installed already; nothing was changed." in again.stdout
+
+
+@pytest.mark.parametrize("at", [10, 200, -10])
+def test_a_bundle_with_a_flipped_bit_changes_nothing(client: Path, at: int) -> None:
+    Path("bundle-key.pem").write_bytes(bundle_key_pem())
+    text = client.read_text(encoding="utf-8")
+    client.write_text(text.replace("[client]\n", '[client]\nbundle_key = "bundle-key.pem"\n'), encoding="utf-8")
+    run("publisher", "init", "web", "--client", "client.toml")
+    octets = bytearray(signed(client_bundle(make_hierarchy())))
+    octets[at] ^= 1
+    Path("client.bundle").write_bytes(octets)
+    there = {path: path.read_bytes() for path in Path("web").rglob("*") if path.is_file()}
+
+    done = run("publisher", "install", "-c", "web/publisher.toml", "client.bundle")
+
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert {path: path.read_bytes() for path in Path("web").rglob("*") if path.is_file()} == there
