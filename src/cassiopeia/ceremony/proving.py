@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cassiopeia import files
@@ -22,7 +21,7 @@ from cassiopeia.ceremony import inspection
 from cassiopeia.ceremony.bundling import AUTHORITIES_NAME, SignerBundle
 from cassiopeia.ceremony.conducting import Outcome
 from cassiopeia.ceremony.inspection import Finding
-from cassiopeia.ceremony.safe import BUNDLE_KEY_NAME, OFFLINE_NAME, open_safe, read_offline
+from cassiopeia.ceremony.safe import BUNDLE_KEY_NAME, OFFLINE_NAME, Safe, open_safe, read_offline
 from cassiopeia.config import PINS, load_authorities, load_chain, load_pins, load_profiles
 from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, BundleFile, read_bundle
 from cassiopeia.errors import OperatorError, PeerError
@@ -38,7 +37,7 @@ def prove(
     # 1. The safe opens, and has every key.
     _prove_offline(directory / OFFLINE_NAME, outcome, secret)
     # 2. Each bundle verifies with the key that machines will have, and can be read as they will.
-    reader = _Reader(directory)
+    reader = _Reader(directory, outcome.safe)
     for each in signers:
         _prove_signer(reader.bundle(f"signer-{each.signer_id}.bundle", kind=SIGNER, outcome=outcome), each, outcome)
     if outcome.for_machines:
@@ -60,13 +59,12 @@ def prove(
 class _Reader:
     """Reads bundles with the public key that lies beside them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, safe: Safe) -> None:
         self._directory = directory
-        try:
-            public = load_pem_public_key((directory / BUNDLE_KEY_NAME).read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise OperatorError(f"{BUNDLE_KEY_NAME}: was not written as it should be: {error}") from error
-        self._public_key = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        pem = (directory / BUNDLE_KEY_NAME).read_bytes()
+        if pem != safe.bundle_public_pem:
+            raise OperatorError(f"{BUNDLE_KEY_NAME}: was not written as it should be")
+        self._public_key = load_pem_public_key(pem).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def bundle(self, name: str, *, kind: str, outcome: Outcome) -> Bundle:
         try:
