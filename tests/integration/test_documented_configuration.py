@@ -14,7 +14,7 @@ from tests.support.journal_keys import write_journal_pem
 from tests.support.operators import public_pem
 
 from cassiopeia import config
-from cassiopeia.config import authorities, client, signer, validator
+from cassiopeia.config import authorities, client, pins, signer, validator
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 SHAPES = {
@@ -22,6 +22,7 @@ SHAPES = {
     "client.toml": client._ClientFile,
     "validator.toml": validator._ValidatorFile,
     "authorities.toml": authorities._AuthoritiesFile,
+    "pins.toml": pins._PinsFile,
     "further table of signer.toml": None,
 }
 # `passphrase_credential` is the alternative to `passphrase_file`: one file cannot show both.
@@ -85,7 +86,19 @@ def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
     assert [each.name for each in file.authority] == ["assured_2026_2"]
 
 
-@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "validator.toml", "authorities.toml"])
+def test_the_pins_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "pins.toml"
+    path.write_text(examples()["pins.toml"], encoding="utf-8")
+    for number, name in enumerate(["operators/anna", "operators/ben", "validators/front", "responders/1"]):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.pem").write_bytes(public_pem(number))
+
+    loaded = config.load_pins(path)
+
+    assert (len(loaded.operators), len(loaded.validators), len(loaded.responders)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "validator.toml", "authorities.toml", "pins.toml"])
 def test_every_key_is_shown_and_every_default_is_true(name: str) -> None:
     shown = tomllib.loads(examples()[name])
     shape = SHAPES[name]
