@@ -7,7 +7,7 @@ writes into the database can hold entries back, and can invent none. Reads on fr
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +25,17 @@ _log = logging.getLogger(__name__)
 
 
 class SignerJournal:
-    """The journal of one signer; `pinned` are the keys that its heads may be signed with (`journal.chain.Link`)."""
+    """The journal of one signer; `pinned` are the keys that its heads may be signed with (`journal.chain.Link`).
 
-    def __init__(self, signer_id: int, pinned: Collection[bytes]) -> None:
+    A long journal takes half a minute to read: `is_stopping` is asked now and then whether nobody wants that any more.
+    """
+
+    def __init__(
+        self, signer_id: int, pinned: Collection[bytes], *, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self.signer_id = signer_id
         self._pinned = pinned
+        self._is_stopping = is_stopping
         self._link: Link = no_entries(signer_id)
         self._pending: dict[int, tuple[str, int]] = {}
         self.alarm = ""
@@ -61,6 +67,8 @@ class SignerJournal:
         chain = Chain(self._link, self._pinned)
         found = _Found(pending=dict(self._pending))
         while chain.size < proof.size:
+            if self._is_stopping():
+                return
             row = copies.stored(self.signer_id, chain.size + 1)
             if row is None:
                 raise Inconsistent(chain.size + 1, "it ends before the head that it was proved with")

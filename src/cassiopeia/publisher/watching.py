@@ -54,6 +54,7 @@ class Watch:
         self._responder = responder
         self._answerer = answerer
         self._clock = clock
+        self._stopping = threading.Event()
         self._authorities: tuple[Authority, ...] = ()
         self._known: dict[str, KnownCertificates] = {}
         self._journals: dict[int, SignerJournal] = {}
@@ -63,7 +64,6 @@ class Watch:
         self._looked_at = clock()
         self._renew_at = self._authorities_at = 0.0
         self._authorities_reason = ""
-        self._stopping = threading.Event()
         self._take_authorities()
         self._serve()
 
@@ -127,7 +127,9 @@ class Watch:
         for authority in authorities:
             self._known.setdefault(authority.name, KnownCertificates())
             if authority.signer_id not in self._journals:
-                self._journals[authority.signer_id] = SignerJournal(authority.signer_id, self._config.journal_keys)
+                self._journals[authority.signer_id] = SignerJournal(
+                    authority.signer_id, self._config.journal_keys, is_stopping=self._stopping.is_set
+                )
 
     def _take_crls(self) -> None:
         headers = {each.authority: (each.number, each.this_update) for each in self._store.crls.headers()}

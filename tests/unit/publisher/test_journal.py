@@ -155,6 +155,17 @@ def test_a_head_over_other_entries_proves_nothing(publishing: Publishing, caplog
     assert publishing.said(serial) == "TRY_LATER"
 
 
+def test_whoever_stops_does_not_read_to_the_end(publishing: Publishing) -> None:
+    publishing.issue()
+    publishing.copy()
+    journal = SignerJournal(1, [ed25519.public_octets(journal_key())], is_stopping=lambda: True)
+    known: dict[str, KnownCertificates] = {}
+
+    journal.read_on(publishing.store.journal_copies, known)
+
+    assert (journal.size, journal.is_whole, journal.alarm, known) == (0, False, "", {})
+
+
 def test_missing_rows_are_said(publishing: Publishing) -> None:
     publishing.issue()
     publishing.copy()
