@@ -142,7 +142,7 @@ def renew(config_path: Path, authority: str, wait: bool, timeout_s: float) -> No
     click.echo(f"{authority}: {'a new signature is queued' if queued else 'a new signature is under way already'}")
 
 
-@crl.command()
+@crl.command(short_help="Fetch every CRL as a stranger would, and compare.")
 @config_option
 @click.option("--once", is_flag=True, help="Look once, and exit with status 1 if something is not as it should be.")
 @click.option("--every", "every_m", default=15, show_default=True, type=click.IntRange(1, 1440), metavar="MINUTES",

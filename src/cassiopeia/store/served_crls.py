@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from cassiopeia.store.connection import Database
+from cassiopeia.store.dialects import insert_or
 from cassiopeia.store.models import served_crl
 from cassiopeia.store.records import ServedCrl, storable
 
@@ -21,13 +22,18 @@ class ServedCrls:
 
     def record(self, seen: Iterable[ServedCrl]) -> None:
         """Replace what was seen before: URLs that are not among these are not watched any more."""
-        found = tuple(seen)
+        # In the same order by everybody, so that two who look at once never wait for each other.
+        found = {(each.authority, each.url): each for each in seen}
         with self._database.write() as connection:
             rows = connection.execute(select(served_crl)).all()
             before = {(row.authority, row.url): (row.state, row.since) for row in rows}
-            connection.execute(delete(served_crl))
-            if found:
-                connection.execute(insert(served_crl), [_values(each, before) for each in found])
+            for key in sorted({*before} - {*found}):
+                of_key = (served_crl.c.authority == key[0]) & (served_crl.c.url == key[1])
+                connection.execute(delete(served_crl).where(of_key))
+            for _, each in sorted(found.items()):
+                values = _values(each, before)
+                statement = insert_or(connection.dialect.name, served_crl).values(values)
+                connection.execute(statement.on_conflict_do_update(index_elements=["authority", "url"], set_=values))
 
     def list(self) -> tuple[ServedCrl, ...]:
         """Return what the last look has found, by authority."""
