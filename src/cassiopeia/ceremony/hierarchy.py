@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -260,7 +261,14 @@ def check_hierarchy(hierarchy: Hierarchy, *, source: str) -> Hierarchy:
                     key=f"validator[{index}].kinds",
                 )
         _check_distinct(validator.kinds, source=source, key=f"validator[{index}].kinds")
+    # 4. The places that certificates name.
     _check_distinct(hierarchy.ocsp_urls, source=source, key="ocsp_urls")
+    _check_url(hierarchy.url_base, source=source, key="url_base")
+    for index, url in enumerate(hierarchy.ocsp_urls):
+        _check_url(url, source=source, key=f"ocsp_urls[{index}]")
+    for index, family in enumerate(hierarchy.family):
+        if family.cps_url:
+            _check_url(family.cps_url, source=source, key=f"family[{index}].cps_url")
     return hierarchy
 
 
@@ -415,6 +423,16 @@ def _check_extended_key_usage(family: Family, *, source: str, key: str) -> None:
     if _ANY_EXTENDED_KEY_USAGE in identifiers:
         raise ConfigurationError("anyExtendedKeyUsage allows every use: name them", source=source, key=key)
     _check_distinct(identifiers, source=source, key=key)
+
+
+def _check_url(url: str, *, source: str, key: str) -> None:
+    try:
+        parts = urlsplit(url)
+        reached = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that hold no IPv6 address, or a port that is no number
+        reached = False
+    if not reached:
+        raise ConfigurationError(f"{url[:80]!a} leads to no host", source=source, key=key)
 
 
 def _check_distinct(values: Sequence[str], *, source: str, key: str) -> None:

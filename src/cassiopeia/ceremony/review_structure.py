@@ -291,7 +291,7 @@ def _place(where: str, url: str, *, plain: str) -> Iterator[Objection]:
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     if is_nowhere(host):
-        yield warning("url-nowhere", where, f"nobody outside can reach {host or url!a}: give a name of your own")
+        yield warning("url-nowhere", where, f"nobody outside can reach {host!a}: give a name of your own")
     if plain and parts.scheme == "https":
         yield warning("url-https", where, f"is https, and {plain}: use http; what is there is signed anyway")
 

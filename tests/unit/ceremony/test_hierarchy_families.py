@@ -113,6 +113,16 @@ CODE = 'common_name = "Cassiopeia Code Signing"'
         ("[[family]]", "[orders]\nquorum = 0\n[[family]]", "orders.quorum", "expected int >= 1"),
         ("[[family]]", "[ocsp]\nresponder = []\n[[family]]", "ocsp.responder", "this key is not known here"),
         ("ocsp_urls = []", 'ocsp_urls = ["http://a.org", "http://a.org"]', "ocsp_urls", "twice"),
+        ("ocsp_urls = []", 'ocsp_urls = ["http:///ocsp"]', "ocsp_urls[0]", "'http:///ocsp' leads to no host"),
+        ("http://pki.example.org", "http://[::1", "url_base", "leads to no host"),
+        ("http://pki.example.org", "http://pki:http/", "url_base", "leads to no host"),
+        ("http://pki.example.org", "http://pki:99999/", "url_base", "leads to no host"),
+        (
+            CODE,
+            f'{CODE}\npolicy_identifiers = ["1.2.3"]\ncps_url = "http://:80/"',
+            "family[2].cps_url",
+            "leads to no host",
+        ),
     ],
 )
 def test_values_that_cannot_be(tmp_path: Path, old: str, new: str, key: str, reason: str) -> None:

@@ -188,7 +188,6 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
         (NOTE, "no-country", "country", [('country = "NL"', 'country = ""')]),
         (WARNING, "url-nowhere", "url_base", [("http://pki.turtles.nl", "http://pki.turtles.example")]),
         (WARNING, "url-nowhere", "url_base", [("http://pki.turtles.nl", "http://10.1.2.3/pki")]),
-        (WARNING, "url-nowhere", "url_base", [("http://pki.turtles.nl", "http:///pki")]),
         (WARNING, "url-nowhere", "ocsp_urls", [("http://ocsp.turtles.nl", "http://ocsp")]),
         (
             WARNING,
