@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from cassiopeia.duties import Duty
     from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
     from cassiopeia.store.records import CrlHeader, QueueStatistics, ServedCrl, SignerStatus
@@ -47,6 +48,7 @@ class Situation:
 
     `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
     last word of each. `served`: what `cassiopeia crl watch` has seen last; nothing where it never ran.
+    `duties`: what the calendar asks for.
     """
 
     now: dt.datetime
@@ -58,6 +60,7 @@ class Situation:
     hears_signers: bool
     validators: tuple[ValidatorStatus, ...] = ()
     served: tuple[ServedCrl, ...] = ()
+    duties: tuple[Duty, ...] = ()
 
 
 def concerns(situation: Situation) -> tuple[Concern, ...]:
@@ -65,6 +68,7 @@ def concerns(situation: Situation) -> tuple[Concern, ...]:
     found = [
         *_of_crls(situation),
         *_of_served(situation),
+        *(Concern(code=each.code, what=each.what, remedy=each.remedy) for each in situation.duties),
         *_of_signers(situation),
         *_of_queue(situation),
         *_of_validators(situation),
@@ -80,12 +84,18 @@ _URGENCY: Final = (
     "signer-halted",
     "signer-never-heard",
     "signer-silent",
+    "calendar-gap",
     "crl-unpublished",
     "crl-unreachable",
     "crl-late",
     "crl-missing",
     "signer-locked",
     "clock-distrusted",
+    "offline-crl-ends",
+    "calendar-ends",
+    "authority-fills",
+    "not-on-signer",
+    "not-on-client",
     "validator-silent",
     "validator-unknown",
     "client-bundle",
@@ -96,6 +106,7 @@ _URGENCY: Final = (
     "set-aside",
     "oldest-waits",
     "crl-unwatched",
+    "successor-needed",
 )
 
 

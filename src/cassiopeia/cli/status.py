@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cassiopeia import ops
+from cassiopeia import duties, ops
 from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time, visible
 from cassiopeia.cli.profile import holds_document, print_holds
 
@@ -33,7 +33,8 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
 
     With --check it is for cron or a monitor: silent, with exit status 0, as long as all is well.
     """
-    from cassiopeia.config import load_client_config  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.client.calendar import read_calendar  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
 
     config = load_client_config(config_path)
@@ -51,6 +52,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
             hears_signers=config.version > 1,
             validators=store.evidence.validators(),
             served=store.served_crls.list(),
+            duties=duties.duties(read_calendar(config, store, now=now)),
         )
     concerns = ops.concerns(situation)
     if as_json:

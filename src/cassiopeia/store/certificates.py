@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from cassiopeia.core.compromise import KEY_COMPROMISE
 from cassiopeia.errors import Refused
@@ -77,6 +77,16 @@ class Certificates:
             rows = connection.execute(statement).all()
         items = tuple(_record(row) for row in rows[:limit])
         return Page(items=items, next_page=items[-1].number if len(rows) > limit else None)
+
+    def issued_since(self, moment: dt.datetime) -> dict[str, int]:
+        """How many certificates each sub-CA has issued since then; those that have issued none are left out."""
+        statement = (
+            select(certificate.c.authority, func.count())
+            .where(certificate.c.issued_at >= moment)
+            .group_by(certificate.c.authority)
+        )
+        with self._database.read() as connection:
+            return {authority: count for authority, count in connection.execute(statement)}  # noqa: C416 - rows
 
     def request_revocation(
         self,
