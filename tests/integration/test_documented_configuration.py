@@ -14,13 +14,14 @@ from tests.support.journal_keys import write_journal_pem
 from tests.support.operators import public_pem
 
 from cassiopeia import config
-from cassiopeia.config import authorities, client, pins, signer, validator
+from cassiopeia.config import authorities, client, pins, publisher, signer, validator
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 SHAPES = {
     "signer.toml": signer._SignerFile,
     "client.toml": client._ClientFile,
     "validator.toml": validator._ValidatorFile,
+    "publisher.toml": publisher._PublisherFile,
     "authorities.toml": authorities._AuthoritiesFile,
     "pins.toml": pins._PinsFile,
     "further table of signer.toml": None,
@@ -77,6 +78,17 @@ def test_the_validators_file_is_accepted(tmp_path: Path) -> None:
     assert loaded.check_for("caa-permits") == loaded.checks[0]
 
 
+def test_the_publishers_file_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "publisher.toml"
+    path.write_text(examples()["publisher.toml"], encoding="utf-8")
+    (tmp_path / "peers").mkdir()
+    write_journal_pem(tmp_path / "peers" / "journal.pem")
+
+    loaded = publisher.load_publisher_config(path)
+
+    assert (loaded.listen.host, loaded.listen.port, loaded.path) == ("127.0.0.1", 8080, "/ocsp")
+
+
 def test_the_authorities_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "authorities.toml"
     path.write_text(examples()["authorities.toml"], encoding="utf-8")
@@ -98,7 +110,9 @@ def test_the_pins_file_is_accepted(tmp_path: Path) -> None:
     assert (len(loaded.operators), len(loaded.validators), len(loaded.responders)) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("name", ["signer.toml", "client.toml", "validator.toml", "authorities.toml", "pins.toml"])
+@pytest.mark.parametrize(
+    "name", ["signer.toml", "client.toml", "validator.toml", "publisher.toml", "authorities.toml", "pins.toml"]
+)
 def test_every_key_is_shown_and_every_default_is_true(name: str) -> None:
     shown = tomllib.loads(examples()[name])
     shape = SHAPES[name]

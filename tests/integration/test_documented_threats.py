@@ -31,6 +31,7 @@ ATTACKERS = (
     "The offline directory",
     "A share of the safe",
     "The directory `public`",
+    "The publisher",
 )
 
 
