@@ -264,8 +264,11 @@ def _is(directory: Path, staged: Staged) -> bool:
 def _alone(directory: Path) -> Iterator[None]:
     """Nobody else installs meanwhile; what an installation left that was killed is removed."""
     _check_owner(directory)
+    is_new = not directory.exists()
     try:
-        directory.mkdir(mode=files.SECRET_DIRECTORY, exist_ok=True)
+        if is_new:
+            directory.mkdir(mode=files.SECRET_DIRECTORY, exist_ok=True)
+            files.sync_directory(directory.parent)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise OperatorError(f"{directory}: cannot be used for bundles: {error.strerror}") from error
@@ -280,6 +283,8 @@ def _alone(directory: Path) -> Iterator[None]:
             _remove(each)
         yield
     finally:
+        if is_new and not any(directory.iterdir()):
+            directory.rmdir()
         os.close(descriptor)
 
 

@@ -15,17 +15,16 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from cassiopeia.config import AuthorityEntry, SignerConfig, load_signer_config
+from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.core import algorithms, certificate, compromise, lint, policy
 from cassiopeia.core.rules import Rules, Standing
-from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Refused, SignatureInvalid, Unavailable
+from cassiopeia.errors import CassiopeiaError, InternalError, Refused, Unavailable
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.configuration import configuration_hash, load_rules, own_entries
 from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
 from cassiopeia.signer.keystore.passphrase import read_passphrase
+from cassiopeia.signer.keystore.proof import prove_key
 from cassiopeia.signer.tasks import (
     CheckProofs,
     Decide,
@@ -45,7 +44,6 @@ from cassiopeia.signer.tasks import (
 from cassiopeia.worker_process import bound_memory, forbid_core_dumps
 
 _SERIAL_ENTROPY_OCTETS = 15
-_POSSESSION_CHALLENGE = b"cassiopeia: proof of possession at start"
 
 
 class Worker:
@@ -145,24 +143,8 @@ def make_worker(config: SignerConfig) -> Worker:
         directory=config.authorities.parent,
     )
     for entry in entries:
-        _prove(keys, entry)
+        prove_key(keys, entry.authority, entry.key)
     return Worker(rules=load_rules(config), keys=keys)
-
-
-def _prove(keys: OpenSslKeyStore, entry: AuthorityEntry) -> None:
-    authority = entry.authority
-    keys.add(authority.name, entry.key)
-    expected = authority.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if keys.subject_public_key_info(authority.name) != expected:
-        raise OperatorError(f"{authority.name}: the key {entry.key} does not belong to this sub-CA's certificate")
-    algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
-    try:
-        signature = keys.sign(authority.name, algorithm, _POSSESSION_CHALLENGE)
-        algorithms.verify(authority.public_key, algorithm, signature, _POSSESSION_CHALLENGE)
-    except SignatureInvalid as error:
-        raise OperatorError(
-            f"{authority.name}: the key {entry.key} makes wrong signatures: it is damaged, restore it from its backup"
-        ) from error
 
 
 def serve(worker: Worker, stream: socket.socket) -> None:
