@@ -8,6 +8,7 @@ appear.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ SECRET_DIRECTORY: Final = 0o700
 PASSAGE_DIRECTORY: Final = 0o711
 PUBLIC_DIRECTORY: Final = 0o755
 
+_NAME_OCTETS: Final = 8
+
 
 @contextmanager
 def new_tree(directory: Path, *, mode: int = PUBLIC_DIRECTORY, what: str = "an authority") -> Iterator[Path]:
@@ -33,13 +36,10 @@ def new_tree(directory: Path, *, mode: int = PUBLIC_DIRECTORY, what: str = "an a
     """
     directory = directory.absolute()
     _check_vacant(directory, what)
+    # A name of our own, so that there is no moment at which the directory is there and we would not remove it.
+    building = directory.with_name(f".{directory.name}.{secrets.token_hex(_NAME_OCTETS)}")
     try:
-        building = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    except OSError as error:
-        raise OperatorError(
-            f"{directory.parent}: cannot make a directory here: {error.strerror}; make it first, or choose another"
-        ) from error
-    try:
+        _make_secret_directory(building)
         yield building
         for path in [building, *building.rglob("*")]:
             if path.is_dir():
@@ -85,6 +85,15 @@ def new_file(path: Path, *, mode: int = SECRET) -> Iterator[BinaryIO]:
         ) from error
     finally:
         building.unlink(missing_ok=True)
+
+
+def _make_secret_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=SECRET_DIRECTORY)
+    except OSError as error:
+        raise OperatorError(
+            f"{path.parent}: cannot make a directory here: {error.strerror}; make it first, or choose another"
+        ) from error
 
 
 def make_directory(path: Path, *, mode: int = SECRET_DIRECTORY) -> Path:

@@ -33,6 +33,10 @@ OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"
 COMMANDS = [
     ["init"],
     ["ceremony", "plan"],
+    ["ceremony", "run"],
+    ["ceremony", "extend"],
+    ["ceremony", "crl"],
+    ["ceremony", "adopt"],
     ["ceremony", "share", "check"],
     ["ceremony", "share", "reshare"],
     ["signer", "init"],

@@ -7,12 +7,13 @@ in `conducting`, how it is written in `writing`.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from cassiopeia import files
 from cassiopeia.ceremony import inspection
 from cassiopeia.ceremony.adopting import Adopted, adopt, request_certificates, review_all
 from cassiopeia.ceremony.conducting import Outcome, begin, extend, renew_crls
@@ -213,16 +214,24 @@ def check_clock(opened: OpenedSafe, now: dt.datetime) -> None:
 
 def rehearse(out: Path, hold: Callable[[Path], object]) -> None:
     """Hold a ceremony in a directory beside `out`, on the same disk, and leave nothing of it."""
+    out = out.absolute()
+    scratch = out.with_name(f".{out.name}.rehearsal.{os.getpid()}")
     try:
-        scratch = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.rehearsal."))
-    except OSError as error:
-        raise OperatorError(f"{out.parent}: cannot make a directory here: {error.strerror}; make it first") from error
-    try:
+        _make_scratch(scratch)
         hold(scratch / "rehearsal")
     except OperatorError as error:
         raise OperatorError(f"the rehearsal failed, and nothing was made: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _make_scratch(scratch: Path) -> None:
+    try:
+        scratch.mkdir(mode=files.SECRET_DIRECTORY)
+    except OSError as error:
+        raise OperatorError(
+            f"{scratch.parent}: cannot make a directory here: {error.strerror}; make it first"
+        ) from error
 
 
 def _ready_to_adopt(

@@ -207,7 +207,10 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def _end(number: int, _: object) -> NoReturn:
-    raise OperatorError(f"ended by {signal.Signals(number).name}: nothing was made; run the same command again")
+    raise OperatorError(
+        f"ended by {signal.Signals(number).name}: nothing was made, unless the whole directory is there; run the same "
+        "command again"
+    )
 
 
 def report(held: Held) -> None:
