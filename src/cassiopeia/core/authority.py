@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from cassiopeia.core import der
 from cassiopeia.core.algorithms import algorithms_for
+from cassiopeia.core.constraints import UNCONSTRAINED, NameConstraints, read_constraints
 from cassiopeia.core.crl_size import RESPONDERS, CrlRoom, crl_room
 from cassiopeia.errors import OperatorError, Refused, Unavailable
 
@@ -56,6 +57,7 @@ class Authority:
     maximum_certificates: int = MAXIMUM_CERTIFICATES
     pss: bool = False
     retired: bool = False
+    constraints: NameConstraints = UNCONSTRAINED
     crl_urls: tuple[str, ...] = ()
     issuer_urls: tuple[str, ...] = ()
     ocsp_urls: tuple[str, ...] = ()
@@ -110,6 +112,7 @@ def load_authority(
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        name_constraints = read_constraints(certificate.extensions)
         # The octets as they are: an issuer name that was encoded anew need not be the same one.
         tbs = der.elements(der.content(certificate.tbs_certificate_bytes, der.SEQUENCE), at_most=10)
     except x509.ExtensionNotFound as error:
@@ -149,6 +152,7 @@ def load_authority(
         maximum_certificates=maximum_certificates,
         pss=pss,
         retired=retired,
+        constraints=name_constraints,
         crl_urls=crl_urls,
         issuer_urls=issuer_urls,
         ocsp_urls=ocsp_urls,

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
 from cassiopeia.core.authority import Authority, choose_authority, has_room_for_responder
+from cassiopeia.core.constraints import UNCONSTRAINED, check_constraints
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
 from cassiopeia.core.judgement import judge
 from cassiopeia.core.keycheck import check_strength
@@ -129,7 +130,9 @@ def approve_sample(
 
     For certificates that are looked at and never signed (`sample`). Raises Refused or Unavailable, as `decide` does.
     """
-    rules = Rules(signer_id=authority.signer_id, profiles={}, authorities=(authority,))
+    # Samples carry names of their own choice, wherever the sub-CA's certificates may be for.
+    free = dataclasses.replace(authority, constraints=UNCONSTRAINED)
+    rules = Rules(signer_id=authority.signer_id, profiles={}, authorities=(free,))
     return _approve(
         request,
         profile=dataclasses.replace(profile, evidence=()),
@@ -190,7 +193,11 @@ def _approve(
             issued=issued,
             halted=standing.halted_authorities,
         )
+        check_constraints(
+            authority.constraints, authority=authority.name, attributes=attributes, alt_names=request.alt_names
+        )
     else:
+        # An OCSP responder has no name that is constrained: nobody reaches it by its certificate.
         authority = _named_authority(
             request.ocsp_target_ca,
             rules.authorities,

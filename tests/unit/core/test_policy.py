@@ -28,10 +28,12 @@ from tests.support.authorities import (
 
 from cassiopeia.core.algorithms import algorithms_for
 from cassiopeia.core.authority import Authority
-from cassiopeia.core.policy import ApprovedRequest, decide, make_serial_number
+from cassiopeia.core.constraints import NameConstraints
+from cassiopeia.core.policy import ApprovedRequest, approve_sample, decide, make_serial_number
 from cassiopeia.core.profile import Presence, Profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
+from cassiopeia.core.sample import sample_key
 from cassiopeia.errors import InternalError, Refused, Unavailable
 
 NAMES = ("9004-unproved-server", "9002-unproved-mail", "9001-unproved-client", "0004-server", "0100-ocsp")
@@ -296,6 +298,24 @@ def test_what_is_refused_is_refused_although_it_would_have_to_wait() -> None:
     for faulty in (server_request(signature_hash="md5"), server_request(wish_to="never")):
         with pytest.raises(Refused):
             judge(faulty, authorities=())
+
+
+def test_refuses_a_name_beyond_the_constraints_of_its_sub_ca() -> None:
+    constraints = NameConstraints(permitted_domains=("example.net",))
+    constrained = dataclasses.replace(default_authority(), constraints=constraints)
+    with pytest.raises(Refused) as refusal:
+        judge(server_request(), authorities=(constrained,))
+    assert (refusal.value.code, refusal.value.field) == ("name-not-permitted", "DNS")
+    # What is looked at and never signed may have any name.
+    sample = approve_sample(
+        server_request(),
+        profile=PROFILES["9004-unproved-server"],
+        key=sample_key("P-256"),
+        authority=constrained,
+        now=NOW,
+        serial_entropy=bytes(15),
+    )
+    assert sample.alt_names == server_request().alt_names
 
 
 # OCSP responders.
