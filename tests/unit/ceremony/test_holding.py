@@ -271,6 +271,18 @@ def test_a_revocation_reaches_every_machine(held: Held, tmp_path: Path) -> None:
     assert "superseded" in (then.directory / "transcript.txt").read_text()
 
 
+def test_an_older_safe_shows_by_its_number(held: Held, tmp_path: Path) -> None:
+    """Two ceremonies that begin from the same bundle: their number is the same, and no machine takes both."""
+    older = opened(held)
+
+    made = [holding.renew(older, tmp_path / place, clock=clock, say=lambda _: None) for place in ("one", "other")]
+
+    assert [each.outcome.safe.record.number for each in made] == [2, 2]
+    assert bundle(made[0].directory, "publication.bundle").number == bundle(made[1].directory, "offline.bundle").number
+    for each in made:
+        assert re.search(r"goes on from +ceremony 1 of 2", (each.directory / "transcript.txt").read_text())
+
+
 def test_an_extension_says_when_nothing_would_issue(held: Held, tmp_path: Path) -> None:
     said: list[str] = []
     start = dt.datetime(NOW.year + 2, 1, 1, tzinfo=dt.UTC)
