@@ -30,6 +30,8 @@ ATTACKERS = (
     "The journal's key",
     "The offline directory",
     "A share of the safe",
+    "A bundle on its way",
+    "The bundle key",
     "The directory `public`",
     "The publisher",
 )

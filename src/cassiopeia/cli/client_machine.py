@@ -107,6 +107,8 @@ def install_on(machine: Machine, bundle: Bundle, octets: bytes, *, dry_run: bool
         return
     click.echo("Everything in it is in order. It changes:")
     print_changes(installing.differences(machine, bundle))
-    if staged is not None:
+    if staged is None:
+        click.echo("Nothing was changed: this was a dry run.")
+    else:
         installing.activate(machine, staged)
         click.echo(f"Installed in {staged.directory}.")

@@ -103,7 +103,9 @@ def install(config_path: Path, bundle: Path, passphrase_file: Path | None, dry_r
     click.echo("Everything in it is in order. It changes:")
     print_changes(installing.differences(config, opened))
     # 3. The switch.
-    if staged is not None:
+    if staged is None:
+        click.echo("Nothing was changed: this was a dry run.")
+    else:
         installing.activate(config, staged)
         click.echo(f"Installed in {staged.directory}; a signer that runs takes it over.")
         if passphrase_file is not None:

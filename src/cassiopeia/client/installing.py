@@ -54,9 +54,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Where client bundles are installed. `authorities` and `profiles` are those in force, if there are any yet.
+    """Where client bundles are installed. `profiles` and `authorities` are those in force, if there are any yet.
 
-    `load` reads the machine's configuration with an installation in the place of the one in force.
+    A machine that works with profiles alone has no `authorities` (None). `load` reads the machine's configuration with
+    an installation in the place of the one in force.
     """
 
     source: Path
@@ -77,11 +78,10 @@ def client_machine(config: ClientConfig) -> Machine:
 
 
 def validator_machine(config: ValidatorConfig) -> Machine:
-    installed = config.bundles.installed
     return Machine(
         source=config.source,
         bundles=config.bundles,
-        authorities=None if installed is None else installed / _AUTHORITIES,
+        authorities=None,
         profiles=config.profiles,
         load=lambda installation: load_validator_config(config.source, installation=installation),
     )
@@ -125,12 +125,15 @@ def activate(machine: Machine, staged: Staged) -> None:
 
 def differences(machine: Machine, bundle: Bundle) -> list[str]:
     """What a client bundle would change on this machine, a sentence for each; raises OperatorError."""
-    authorities = {}
-    if machine.authorities is not None and machine.authorities.exists():
-        authorities = {each.authority.name: each.authority for each in load_authorities(machine.authorities)}
     profiles = load_profiles(machine.profiles) if machine.profiles.is_dir() else {}
     with installations.unpacked(bundle) as directory:
-        return changes(Contents(authorities=authorities, profiles=profiles), read_contents(directory))
+        after = read_contents(directory)
+    if machine.authorities is None:
+        return changes(Contents(profiles=profiles), Contents(profiles=after.profiles))
+    authorities = {}
+    if machine.authorities.exists():
+        authorities = {each.authority.name: each.authority for each in load_authorities(machine.authorities)}
+    return changes(Contents(authorities=authorities, profiles=profiles), after)
 
 
 def _check(machine: Machine, bundle: Bundle, building: Path, *, now: dt.datetime) -> None:
