@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cassiopeia.core.authority import Authority, has_room
@@ -21,6 +21,9 @@ _SOON: Final = dt.timedelta(days=14)
 # New structure CAs and roots have to reach everybody who trusts the old ones.
 _SUCCESSION_NOTICE: Final = dt.timedelta(days=365)
 _RATE_WINDOW_DAYS: Final = 30
+_RESPONDER_NOTICE: Final = dt.timedelta(days=7)
+_RESPONDER_GIVEN_UP: Final = dt.timedelta(days=60)
+_ONE_DAY: Final = dt.timedelta(days=1)
 
 CALENDAR_GAP: Final = "calendar-gap"
 CALENDAR_ENDS: Final = "calendar-ends"
@@ -29,9 +32,11 @@ OFFLINE_CRL_ENDS: Final = "offline-crl-ends"
 SUCCESSOR_NEEDED: Final = "successor-needed"
 NOT_ON_SIGNER: Final = "not-on-signer"
 NOT_ON_CLIENT: Final = "not-on-client"
+RESPONDER_ENDS: Final = "responder-ends"
 CODES: Final = (
     CALENDAR_GAP,
     OFFLINE_CRL_ENDS,
+    RESPONDER_ENDS,
     CALENDAR_ENDS,
     AUTHORITY_FILLS,
     NOT_ON_SIGNER,
@@ -67,7 +72,8 @@ class Calendar:
     """What there is to judge. `issuers` are the structure CAs of sub-CAs by the sub-CA's name.
 
     `issued` counts certificates by sub-CA, `recently` those of the last 30 days. `on_signers` are the sub-CAs that each
-    signer has told of, as far as it was heard lately; None says that signers do not tell (version 1).
+    signer has told of, as far as it was heard lately; None says that signers do not tell (version 1). `responders` say
+    when the newest certificate of an OCSP responder ends, by sub-CA.
     """
 
     now: dt.datetime
@@ -77,6 +83,7 @@ class Calendar:
     issued: Mapping[str, int]
     recently: Mapping[str, int]
     on_signers: Mapping[int, frozenset[str]] | None
+    responders: Mapping[str, dt.datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +104,7 @@ def duties(calendar: Calendar) -> tuple[Duty, ...]:
         *_of_offline_crls(calendar),
         *_of_successors(calendar),
         *_of_machines(calendar),
+        *_of_responders(calendar),
     ]
     return tuple(sorted(found, key=lambda each: (each.due, CODES.index(each.code), each.what)))
 
@@ -268,6 +276,25 @@ def _of_machines(calendar: Calendar) -> Iterator[Duty]:
                 now=now,
                 what=f"signer {signer_id} has {_list(surplus)}, which the client does not know",
                 remedy="install the client's bundle of the last ceremony (`cassiopeia client install`)",
+            )
+
+
+def _of_responders(calendar: Calendar) -> Iterator[Duty]:
+    """They renew themselves when a third of 30 days is left: what has less left has not been renewed."""
+    now = calendar.now
+    authorities = {each.name: each for each in calendar.authorities}
+    for name, end in sorted(calendar.responders.items()):
+        # One that ended long ago was given up, and none outlives its sub-CA.
+        is_late = -_RESPONDER_GIVEN_UP <= end - now <= _RESPONDER_NOTICE
+        if name in authorities and is_late and end + _ONE_DAY < authorities[name].not_after:
+            yield _duty(
+                RESPONDER_ENDS,
+                end,
+                now=now,
+                what=f"the OCSP responder's certificate under {name} {'ended' if end <= now else 'ends'} on {end:%F}, "
+                "and was not renewed: without one, nothing is said of that sub-CA's certificates",
+                remedy="do `cassiopeia publisher run`, a validator and the client run? is the responder's key still "
+                "pinned? see the publisher's log, and docs/ocsp.md",
             )
 
 

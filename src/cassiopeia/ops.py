@@ -92,6 +92,7 @@ _URGENCY: Final = (
     "signer-locked",
     "clock-distrusted",
     "offline-crl-ends",
+    "responder-ends",
     "calendar-ends",
     "authority-fills",
     "not-on-signer",

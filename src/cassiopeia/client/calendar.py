@@ -11,6 +11,7 @@ from cryptography import x509
 
 from cassiopeia.config import ClientConfig, load_authorities, load_chain
 from cassiopeia.core import crl
+from cassiopeia.core.ocsp import RESPONDER_ACCOUNT
 from cassiopeia.duties import Calendar, OfflineCa
 from cassiopeia.errors import PeerError
 from cassiopeia.store.database import Store
@@ -41,6 +42,7 @@ def read_calendar(config: ClientConfig, store: Store, *, now: dt.datetime) -> Ca
         issued=_issued(signers),
         recently=store.certificates.issued_since(now - _RECENT),
         on_signers=_on_signers(signers, now=now) if config.version > 1 else None,
+        responders=store.certificates.last_ends(RESPONDER_ACCOUNT),
     )
 
 

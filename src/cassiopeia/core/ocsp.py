@@ -40,6 +40,9 @@ _NULL: Final = b"\x05\x00"
 _OCSP_BASIC: Final = bytes.fromhex("06092b0601050507300101")  # 1.3.6.1.5.5.7.48.1.1
 _NONCE: Final = bytes.fromhex("06092b0601050507300102")  # 1.3.6.1.5.5.7.48.1.2
 
+RESPONDER_ACCOUNT: Final = "ocsp-responder"
+"""Whose requests those for the responders' own certificates are, in the queue and in the journal."""
+
 HASHES: Final = ("sha1", "sha256", "sha384", "sha512")
 """What a CertID may be made with. SHA-1 proves nothing there, it only names an issuer, and RFC 5019 demands it."""
 _IDENTIFIERS: Final = (

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cassiopeia import files
 from cassiopeia.core import certificate
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.ocsp import RESPONDER_ACCOUNT
 from cassiopeia.core.profile import OCSP_SIGNING
 from cassiopeia.core.request import CertificateRequest, SubjectAttribute
 from cassiopeia.errors import OperatorError, PeerError, Refused
@@ -32,8 +33,6 @@ from cassiopeia.store.submission import submit
 
 _log = logging.getLogger(__name__)
 
-ACCOUNT: Final = "ocsp-responder"
-"""Whose requests these are, in the queue and in the journal."""
 _TAG: Final = b"cassiopeia ocsp responder\0"
 _COMMON_NAME: Final = "OCSP responder"
 _LIFE: Final = dt.timedelta(days=30)  # wire specification, "Proofs"
@@ -114,7 +113,7 @@ class Responder:
         wanted = CertificateRequest(
             key_kind="csr",
             key_proof=self._csr(),
-            account=ACCOUNT,
+            account=RESPONDER_ACCOUNT,
             ocsp_target_ca=authority.name,
             wish_to=end,
             attributes=(SubjectAttribute(type="CN", value=_COMMON_NAME),),

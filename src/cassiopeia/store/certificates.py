@@ -78,6 +78,16 @@ class Certificates:
         items = tuple(_record(row) for row in rows[:limit])
         return Page(items=items, next_page=items[-1].number if len(rows) > limit else None)
 
+    def last_ends(self, account: str) -> dict[str, dt.datetime]:
+        """When the last of this account's certificates ends, by sub-CA."""
+        statement = (
+            select(certificate.c.authority, func.max(certificate.c.not_after))
+            .where(certificate.c.account == account)
+            .group_by(certificate.c.authority)
+        )
+        with self._database.read() as connection:
+            return {authority: end for authority, end in connection.execute(statement)}  # noqa: C416 - rows
+
     def issued_since(self, moment: dt.datetime) -> dict[str, int]:
         """How many certificates each sub-CA has issued since then; those that have issued none are left out."""
         statement = (

@@ -11,9 +11,10 @@ from tests.support.authorities import NOW, alt_names, attributes, make_authority
 from tests.support.publishing import LATER, Publishing, responder_certificate
 from tests.support.store import issued, lease_sign
 
+from cassiopeia.core.ocsp import RESPONDER_ACCOUNT
 from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.publisher.key import make_responder_key, public_info
-from cassiopeia.publisher.responder import ACCOUNT, Responder, read_delegation
+from cassiopeia.publisher.responder import Responder, read_delegation
 from cassiopeia.store.records import Refusal, RequestRecord
 
 DAY = dt.timedelta(days=1)
@@ -21,7 +22,7 @@ DAY = dt.timedelta(days=1)
 
 def requests(publishing: Publishing) -> list[RequestRecord]:
     """The oldest first."""
-    return list(reversed(publishing.store.requests.page(account=ACCOUNT).items))
+    return list(reversed(publishing.store.requests.page(account=RESPONDER_ACCOUNT).items))
 
 
 def renew(publishing: Publishing, now: dt.datetime = LATER) -> None:
@@ -48,7 +49,11 @@ def test_it_asks_once_by_a_csr_that_names_the_sub_ca(publishing: Publishing) -> 
 
     [record] = requests(publishing)
     request = record.request
-    assert (request.ocsp_target_ca, request.profile, request.account) == (publishing.authority.name, "", ACCOUNT)
+    assert (request.ocsp_target_ca, request.profile, request.account) == (
+        publishing.authority.name,
+        "",
+        RESPONDER_ACCOUNT,
+    )
     assert request.attributes == attributes(CN="OCSP responder")
     assert request.wish_to == ""
 
