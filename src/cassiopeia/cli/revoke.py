@@ -232,7 +232,7 @@ def _print_paces(paces: tuple[Pace, ...], deadline: dt.datetime | None) -> None:
     for each in paces:
         click.echo(
             f"signer {each.signer_id}: {each.waiting} revocations, {each.limit} an hour, {each.room} now: "
-            f"done by {show_time(each.done_at)}"
+            f"done by {show_time(each.done_at)}, or a little later"
         )
         if deadline is not None and each.done_at > deadline:
             click.echo(

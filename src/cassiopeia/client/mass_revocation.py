@@ -40,6 +40,8 @@ _PAGE: Final = 1_000
 _LARGEST_KEY_FILE: Final = 1 << 20
 _LARGEST_LIST: Final = 64 << 20
 _SHOWN: Final = 5
+_HOUR: Final = dt.timedelta(hours=1)
+_STEP: Final = dt.timedelta(minutes=1)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 Matches = Callable[[CertificateRecord], bool]
@@ -192,15 +194,19 @@ def paces(store: Store, additional: Mapping[str, int], *, now: dt.datetime) -> t
                 waiting=count,
                 limit=limit,
                 room=room,
-                done_at=now + dt.timedelta(hours=hours(count, limit=limit, room=room)),
+                done_at=now + takes(count, limit=limit, room=room),
             )
         )
     return tuple(found)
 
 
-def hours(count: int, *, limit: int, room: int) -> int:
-    """In how many hours so many are through, at the latest, when there is `room` now and `limit` an hour."""
-    return math.ceil(max(0, count - room) / limit)
+def takes(count: int, *, limit: int, room: int) -> dt.timedelta:
+    """How long it takes until so many are through, when there is `room` now and `limit` an hour.
+
+    An hour of the signer is up to a minute longer, and who has to wait is told to come again at a place in a line.
+    """
+    hours = math.ceil(max(0, count - room) / limit)
+    return hours * (_HOUR + _STEP + 2 * _HOUR / limit)
 
 
 def _cap(signer: SignerStatus) -> int | None:

@@ -15,7 +15,7 @@ from tests.support.certified import SERIAL, certificate, certify
 from tests.support.store import NOW, after, issue, lease_revoke
 
 from cassiopeia.client import mass_revocation
-from cassiopeia.client.mass_revocation import Pace, choose, hours, of_account, of_authority, of_family, of_key, of_list
+from cassiopeia.client.mass_revocation import Pace, choose, of_account, of_authority, of_family, of_key, of_list, takes
 from cassiopeia.errors import OperatorError
 from cassiopeia.store.database import Store
 from cassiopeia.store.records import CertificateRecord, serial_text
@@ -168,8 +168,8 @@ def test_each_signer_at_its_own_pace(filled: Store) -> None:
     now = after(60)
     paces = mass_revocation.paces(filled, {"unassured_2026_1": 25, "assured_2026_2": 2}, now=now)
     assert paces == (
-        Pace(signer_id=1, waiting=25, limit=10, room=9, done_at=now + dt.timedelta(hours=2)),
-        Pace(signer_id=2, waiting=3, limit=2, room=2, done_at=now + dt.timedelta(hours=1)),
+        Pace(signer_id=1, waiting=25, limit=10, room=9, done_at=now + takes(25, limit=10, room=9)),
+        Pace(signer_id=2, waiting=3, limit=2, room=2, done_at=now + takes(3, limit=2, room=2)),
     )
     # An hour later what was revoked takes no room any more.
     (pace, _) = mass_revocation.paces(filled, {"unassured_2026_1": 25}, now=after(3_700))
@@ -191,7 +191,8 @@ def test_of_a_signer_that_does_not_tell_nothing_is_said(filled: Store, told: dic
 
 
 @pytest.mark.parametrize(
-    ("count", "room", "expected"), [(0, 0, 0), (5, 5, 0), (6, 5, 1), (15, 5, 1), (16, 5, 2), (1, 0, 1)]
+    ("count", "room", "hours"), [(0, 0, 0), (5, 5, 0), (6, 5, 1), (15, 5, 1), (16, 5, 2), (1, 0, 1)]
 )
-def test_hours(count: int, room: int, expected: int) -> None:
-    assert hours(count, limit=10, room=room) == expected
+def test_how_long_it_takes(count: int, room: int, hours: int) -> None:
+    # A minute for the signer's steps, and two places in the line of ten an hour.
+    assert takes(count, limit=10, room=room) == hours * dt.timedelta(minutes=73)
