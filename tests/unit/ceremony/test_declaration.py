@@ -257,6 +257,13 @@ def test_a_profile_that_is_none_is_named_itself(path: Path) -> None:
     assert caught.value.source == "0020-mine.toml"
 
 
+def test_what_has_no_place_on_a_disk_has_no_files_beside_it() -> None:
+    text = default_hierarchy_text().replace('"0004-server"', '"0020-mine.toml"')
+
+    with pytest.raises(ConfigurationError, match=r"profiles\[3\]: cannot read '0020-mine.toml': No such file"):
+        read_declaration(text, read=no_file, source="x")
+
+
 def test_the_shipped_profiles_can_serve_families_of_other_names() -> None:
     text = default_hierarchy_text().replace('name = "unassured"', 'name = "everybody"')
     declaration = read_declaration(text, read=no_file, source="x")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cassiopeia.ceremony.calendar import Period, periods_from
+from cassiopeia.ceremony.calendar import Period, period_start, periods_from
 from cassiopeia.ceremony.hierarchy import (
     KEY_ALGORITHMS,
     Hierarchy,
@@ -23,7 +23,7 @@ from cassiopeia.ceremony.hierarchy import (
 from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.config.toml_writer import toml_document
 from cassiopeia.core.profile import parse_profile
-from cassiopeia.errors import ConfigurationError
+from cassiopeia.errors import ConfigurationError, OperatorError
 
 
 def time_level(*, months: int, periods: int = 1) -> TimeLevel:
@@ -193,6 +193,14 @@ def test_half_years_are_numbered_within_the_year() -> None:
             end=dt.datetime(2027, 7, 1, tzinfo=dt.UTC),
         ),
     )
+
+
+def test_a_period_is_known_by_its_year_and_number() -> None:
+    assert period_start("2027-1", time_level(months=6)) == dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+    assert period_start("2027-4", time_level(months=3)) == dt.datetime(2027, 10, 1, tzinfo=dt.UTC)
+    for text in ("2027-0", "2027-3", "2027", "27-1", "2027-1 ", "2027-01"):
+        with pytest.raises(OperatorError, match="a number from 1 to 2, as 2027-1"):
+            period_start(text, time_level(months=6))
 
 
 def test_the_period_is_that_of_utc() -> None:
