@@ -39,6 +39,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "Say how signer, queue and CRLs are.",
 }
 _PACKAGE: Final = "cassiopeia"
+_OF_THE_PUBLISHER: Final = ("starlette", "uvicorn")
 
 
 class OneLineError(click.ClickException):
@@ -118,7 +119,8 @@ def _one_line() -> Iterator[None]:
         if package == _PACKAGE:
             raise
         # The signer's machine: it has only what the signer needs.
-        raise OneLineError(f"this needs the package {package!r}; run: pip install '{_PACKAGE}-ca[client]'") from error
+        extra = "publisher" if package in _OF_THE_PUBLISHER else "client"
+        raise OneLineError(f"this needs the package {package!r}; run: pip install '{_PACKAGE}-ca[{extra}]'") from error
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise OneLineError(f"{name}{error.strerror or error}") from error

@@ -29,7 +29,6 @@ from cassiopeia.errors import OperatorError, PeerError, Refused
 from cassiopeia.publisher.answering import Delegation
 from cassiopeia.publisher.key import ResponderKey, certification_request, public_info
 from cassiopeia.store.database import Store
-from cassiopeia.store.submission import submit
 
 _log = logging.getLogger(__name__)
 
@@ -113,13 +112,14 @@ class Responder:
         wanted = CertificateRequest(
             key_kind="csr",
             key_proof=self._csr(),
+            request_id=request_id,
             account=RESPONDER_ACCOUNT,
             ocsp_target_ca=authority.name,
             wish_to=end,
             attributes=(SubjectAttribute(type="CN", value=_COMMON_NAME),),
         )
         try:
-            submit(self._store, wanted, request_id=request_id, now=now)
+            self._store.requests.submit(wanted, request_id=request_id, now=now)
         except Refused as error:
             self._note(authority, error.message)
             return

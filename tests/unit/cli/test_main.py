@@ -109,6 +109,10 @@ def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], line: str)
             ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy.orm"),
             "this needs the package 'sqlalchemy'; run: pip install 'cassiopeia-ca[client]'",
         ),
+        (
+            ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"),
+            "this needs the package 'uvicorn'; run: pip install 'cassiopeia-ca[publisher]'",
+        ),
     ],
 )
 def test_every_foreseen_error_is_one_line(
