@@ -46,10 +46,14 @@ class WorkerProcess:
         self._closed = False
         self.outgoing = bytearray()
         self.stream, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                )
+        except OSError:
+            self.stream.close()
+            raise
         self.stream.setblocking(False)
         selector.register(self.stream, selectors.EVENT_READ, self._on_event)
 

@@ -12,7 +12,7 @@ import selectors
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -226,8 +226,14 @@ class BundleDesk:
             case Unfit(reason=reason):
                 self._end(Refused(reason, code="order-bundle"))
             case Unpacked(directory=directory, is_in_force=is_in_force):
-                staged = Staged(directory=Path(directory), number=unpacked.number, bundle_hash=unpacked.bundle_hash)
-                self._end(replace(staged, is_in_force=is_in_force))
+                self._end(
+                    Staged(
+                        directory=Path(directory),
+                        number=unpacked.number,
+                        bundle_hash=unpacked.bundle_hash,
+                        is_in_force=is_in_force,
+                    )
+                )
 
     def _lost(self, fault: PeerError | None) -> None:
         """It died amid its work, or broke the rules: a bundle that does that is not tried for ever."""
