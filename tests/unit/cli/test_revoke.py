@@ -111,7 +111,7 @@ def test_a_cap_says_when_it_will_be_done(store: Store, now: dt.datetime) -> None
     (signer,) = ask(*ALL[:-1], "other")["signers"]
     assert signer["waiting"] == 5
     done_at = dt.datetime.fromisoformat(signer["done_at"])
-    assert dt.timedelta(hours=2) < done_at - now < dt.timedelta(hours=4)
+    assert dt.timedelta(hours=2) < done_at - now < dt.timedelta(hours=5)
 
 
 def test_a_deadline_that_will_be_missed(store: Store, now: dt.datetime) -> None:
