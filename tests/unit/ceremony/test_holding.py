@@ -14,12 +14,13 @@ import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from tests.support.authorities import p256_key
 from tests.support.ceremonies import declare
 from tests.support.operators import public_pem
 
 from cassiopeia import files, sealing
 from cassiopeia.ceremony import holding, inspection, proving
-from cassiopeia.ceremony.conducting import renew_crls
+from cassiopeia.ceremony.conducting import planned_sub_cas, renew_crls
 from cassiopeia.ceremony.declaration import Declaration
 from cassiopeia.ceremony.hierarchy import (
     Ocsp,
@@ -33,6 +34,7 @@ from cassiopeia.ceremony.hierarchy import (
 from cassiopeia.ceremony.pins import read_pins
 from cassiopeia.ceremony.record import KnownAuthority
 from cassiopeia.ceremony.shares import read_share_file
+from cassiopeia.ceremony.sub_ca_request import SubCaRequest
 from cassiopeia.ceremony.unlocking import OpenedSafe, unlock
 from cassiopeia.ceremony.writing import Held, Split
 from cassiopeia.config import load_authorities, load_chain, load_pins, load_profiles
@@ -295,6 +297,21 @@ def test_an_extension_says_when_nothing_would_issue(held: Held, tmp_path: Path) 
     warnings = [each for each in said if each.startswith("warning: nothing issues for ")]
     assert len(warnings) == 3
     assert all(f"until {NOW.year + 2}-01-01: make sub-CAs for that as well" in each for each in warnings)
+
+
+def test_a_key_that_was_born_in_a_signer_is_in_no_bundle(tmp_path: Path) -> None:
+    first = planned_sub_cas(declared().hierarchy, None, first=NOW, now=NOW)[0].name
+    asked = SubCaRequest(source="born.csr", public_key=p256_key().public_key())
+
+    held = holding.run(declared(), tmp_path / "out", requests={first: asked}, clock=clock, say=lambda _: None)
+
+    given = bundle(held.directory, "signer-1.bundle")
+    assert f"keys/{first}.key" not in [each.name for each in given.secrets]
+    made = x509.load_pem_x509_certificate(given.file(f"certificates/{first}.pem"))
+    assert made.public_key() == asked.public_key
+    transcript = (held.directory / "transcript.txt").read_text()
+    assert "No key of these CAs was ever here" in transcript
+    assert re.search(rf"request for {first} +born\.csr", transcript)
 
 
 def test_an_extension_by_nothing_is_refused(held: Held, tmp_path: Path) -> None:

@@ -257,6 +257,24 @@ def smallest(hierarchy: Hierarchy) -> Hierarchy:
     return msgspec.structs.replace(hierarchy, family=hierarchy.family[:1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"signer": (SignerMachine(id=1), SignerMachine(id=2))}, "this hierarchy has several signers"),
+        ({"orders": Orders(operators=("alice.pem",))}, "this hierarchy pins keys"),
+        ({"validator": (PinnedValidator(name="v", key="v.pem"),)}, "this hierarchy pins keys"),
+        ({"ocsp": Ocsp(responders=("p.pem",))}, "this hierarchy pins keys"),
+    ],
+    ids=["signers", "operators", "validators", "responders"],
+)
+def test_what_only_a_ceremony_can_do_is_left_to_it(
+    tmp_path: Path, smallest: Hierarchy, now: dt.datetime, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(OperatorError, match=f"{said}.*`cassiopeia ceremony run`"):
+        initialise(tmp_path / "ca", hierarchy=msgspec.structs.replace(smallest, **changes), now=now)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_dangerous_has_to_be_asked_for(tmp_path: Path, smallest: Hierarchy, now: dt.datetime) -> None:
     made = initialise(tmp_path / "ca", hierarchy=smallest, now=now)
 
