@@ -16,7 +16,7 @@ from tests.support.operators import PUBLIC_KEYS, public_pem
 
 from cassiopeia.ceremony import installation as installing
 from cassiopeia.ceremony.declaration import load_declaration
-from cassiopeia.ceremony.hierarchy import Hierarchy
+from cassiopeia.ceremony.hierarchy import Hierarchy, Ocsp, Orders, PinnedValidator, SignerMachine
 from cassiopeia.ceremony.installation import Installation, LinkAddresses, initialise
 from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.ceremony.safe import make_secret, open_safe, read_offline, read_secret
