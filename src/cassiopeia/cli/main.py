@@ -39,7 +39,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "Say how signer, queue and CRLs are.",
 }
 _PACKAGE: Final = "cassiopeia"
-_OF_THE_PUBLISHER: Final = ("starlette", "uvicorn")
+# Which extra brings a package; the client's brings the others.
+_EXTRAS: Final[Mapping[str, str]] = {"starlette": "publisher", "uvicorn": "publisher", "shamir_mnemonic": "ceremony"}
 
 
 class OneLineError(click.ClickException):
@@ -119,7 +120,7 @@ def _one_line() -> Iterator[None]:
         if package == _PACKAGE:
             raise
         # The signer's machine: it has only what the signer needs.
-        extra = "publisher" if package in _OF_THE_PUBLISHER else "client"
+        extra = _EXTRAS.get(package, "client")
         raise OneLineError(f"this needs the package {package!r}; run: pip install '{_PACKAGE}-ca[{extra}]'") from error
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""

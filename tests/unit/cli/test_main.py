@@ -113,6 +113,10 @@ def test_a_wrong_command_line_is_one_line(arguments: tuple[str, ...], line: str)
             ModuleNotFoundError("No module named 'uvicorn'", name="uvicorn"),
             "this needs the package 'uvicorn'; run: pip install 'cassiopeia-ca[publisher]'",
         ),
+        (
+            ModuleNotFoundError("No module named 'shamir_mnemonic'", name="shamir_mnemonic"),
+            "this needs the package 'shamir_mnemonic'; run: pip install 'cassiopeia-ca[ceremony]'",
+        ),
     ],
 )
 def test_every_foreseen_error_is_one_line(
