@@ -20,7 +20,7 @@ NOTICE: Final = dt.timedelta(days=62)
 _SOON: Final = dt.timedelta(days=14)
 # New structure CAs and roots have to reach everybody who trusts the old ones.
 _SUCCESSION_NOTICE: Final = dt.timedelta(days=365)
-_RATE_WINDOW_DAYS: Final = 30
+RATE_WINDOW: Final = dt.timedelta(days=30)
 _RESPONDER_NOTICE: Final = dt.timedelta(days=7)
 _RESPONDER_GIVEN_UP: Final = dt.timedelta(days=60)
 _ONE_DAY: Final = dt.timedelta(days=1)
@@ -59,7 +59,7 @@ class Duty:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OfflineCa:
-    """Root or structure CA: the end of its certificate, and that of its published CRL (None: there is none to read)."""
+    """Root or structure CA: the end of its certificate, and that of its CRL (None: there is none that is its)."""
 
     name: str
     issuer: str
@@ -71,9 +71,10 @@ class OfflineCa:
 class Calendar:
     """What there is to judge. `issuers` are the structure CAs of sub-CAs by the sub-CA's name.
 
-    `issued` counts certificates by sub-CA, `recently` those of the last 30 days. `on_signers` are the sub-CAs that each
-    signer has told of, as far as it was heard lately; None says that signers do not tell (version 1). `responders` say
-    when the newest certificate of an OCSP responder ends, by sub-CA.
+    `issued` counts certificates by sub-CA, `recently` those of `RATE_WINDOW`. `on_signers` are the sub-CAs that each
+    signer has told of, None for one that was not heard lately; all of it is None where signers do not tell (version 1).
+    `halted` are those that an order of the operators has halted. `responders` say when the newest certificate of an
+    OCSP responder ends, by sub-CA.
     """
 
     now: dt.datetime
@@ -82,7 +83,8 @@ class Calendar:
     offline: tuple[OfflineCa, ...]
     issued: Mapping[str, int]
     recently: Mapping[str, int]
-    on_signers: Mapping[int, frozenset[str]] | None
+    on_signers: Mapping[int, frozenset[str] | None] | None
+    halted: frozenset[str] = frozenset()
     responders: Mapping[str, dt.datetime] = field(default_factory=dict)
 
 
@@ -117,13 +119,15 @@ def coverage(calendar: Calendar) -> tuple[Coverage, ...]:
 
 def _cover(calendar: Calendar, family: str, signer_id: int) -> Coverage:
     able = _able(calendar, family, signer_id)
-    until, current = calendar.now, _issuing_at(able, calendar.now)
-    following = current
-    while following is not None:
-        until = following.issues_until
-        following = _issuing_at(able, until)
+    until = _lasts(calendar, able, a_day=0.0)
     later = [each.issues_from for each in able if each.issues_from > until]
-    return Coverage(family=family, signer_id=signer_id, current=current, until=until, resumes=min(later, default=None))
+    return Coverage(
+        family=family,
+        signer_id=signer_id,
+        current=_issuing_at(able, calendar.now),
+        until=until,
+        resumes=min(later, default=None),
+    )
 
 
 def _able(calendar: Calendar, family: str, signer_id: int) -> list[Authority]:
@@ -133,6 +137,7 @@ def _able(calendar: Calendar, family: str, signer_id: int) -> list[Authority]:
         for each in calendar.authorities
         if (each.family, each.signer_id) == (family, signer_id)
         and not each.retired
+        and each.name not in calendar.halted
         and each.issues_until > calendar.now
         and has_room(each, calendar.issued)
     ]
@@ -143,19 +148,40 @@ def _issuing_at(able: Iterable[Authority], moment: dt.datetime) -> Authority | N
     return next((each for each in able if each.issues_from <= moment < each.issues_until), None)
 
 
+def _lasts(calendar: Calendar, able: Sequence[Authority], *, a_day: float) -> dt.datetime:
+    """The first moment at which none of them issues, when they issue so many certificates a day from now on."""
+    room = {each.name: float(each.maximum_certificates - calendar.issued.get(each.name, 0)) for each in able}
+    moment = calendar.now
+    while (current := _issuing_at((each for each in able if room[each.name] > 0), moment)) is not None:
+        # It goes on until it ends, or a newer one begins, or it is full.
+        begin = (each.issues_from for each in able if moment < each.issues_from < current.issues_until)
+        end = min([current.issues_until, *begin])
+        used = a_day * ((end - moment) / _ONE_DAY)
+        if used < room[current.name]:
+            room[current.name] -= used
+            moment = end
+        else:
+            moment += room[current.name] / a_day * _ONE_DAY
+            room[current.name] = 0.0
+    return moment
+
+
+def _a_day(calendar: Calendar, covered: Coverage) -> float:
+    """Certificates a day of a family and signer lately: in 30 days, or since its first sub-CA began to issue."""
+    line = [
+        each for each in calendar.authorities if (each.family, each.signer_id) == (covered.family, covered.signer_id)
+    ]
+    since = calendar.now - min(each.issues_from for each in line)
+    window = max(_ONE_DAY, min(RATE_WINDOW, since))
+    return sum(calendar.recently.get(each.name, 0) for each in line) / (window / _ONE_DAY)
+
+
 def _of_coverage(calendar: Calendar) -> Iterator[Duty]:
     now = calendar.now
     for each in coverage(calendar):
         whose = f"the family {each.family} of signer {each.signer_id}"
         if each.current is None:
-            waits = f"the next one begins on {each.resumes:%F}" if each.resumes else "and there is none to come"
-            yield _duty(
-                CALENDAR_GAP,
-                now,
-                now=now,
-                what=f"no sub-CA of {whose} issues, {waits}: requests for it wait",
-                remedy="make more sub-CAs (`cassiopeia ceremony extend`) and install their bundles",
-            )
+            yield _gap(calendar, each, whose)
             continue
         if each.until - now <= NOTICE:
             gap = f", and the next one begins on {each.resumes:%F} only" if each.resumes else ""
@@ -164,38 +190,56 @@ def _of_coverage(calendar: Calendar) -> Iterator[Duty]:
                 each.until,
                 now=now,
                 what=f"the last sub-CA of {whose} issues until {_last_day(each.until)}{gap}",
-                remedy="hold a ceremony before that (`cassiopeia ceremony extend`), and install its bundles on signer "
-                "and client",
+                remedy="hold a ceremony before that (`cassiopeia ceremony extend`), and install its bundles on client "
+                "and signer",
             )
         yield from _of_filling(calendar, each, whose)
 
 
-def _of_filling(calendar: Calendar, covered: Coverage, whose: str) -> Iterator[Duty]:
-    """The sub-CAs of this period will be full before it ends, if it goes on as in the last 30 days."""
-    current = covered.current
-    members = [
+def _gap(calendar: Calendar, covered: Coverage, whose: str) -> Duty:
+    """Nobody issues. Why not, as far as it can be told: what would issue is halted, or full."""
+    now = calendar.now
+    of_now = [
         each
         for each in calendar.authorities
-        if (each.family, each.signer_id) == (covered.family, covered.signer_id) and not each.retired
+        if (each.family, each.signer_id) == (covered.family, covered.signer_id)
+        and not each.retired
+        and each.issues_from <= now < each.issues_until
     ]
-    a_day = sum(calendar.recently.get(each.name, 0) for each in members) / _RATE_WINDOW_DAYS
-    if current is None or not a_day:
+    halted = sorted(each.name for each in of_now if each.name in calendar.halted)
+    full = sorted(each.name for each in of_now if not has_room(each, calendar.issued))
+    reasons = [f"{_list(names)} {state}" for names, state in ((halted, "halted by order"), (full, "full")) if names]
+    reason = f" ({', '.join(reasons)})" if reasons else ""
+    waits = f"the next one begins on {covered.resumes:%F}" if covered.resumes else "and there is none to come"
+    return _duty(
+        CALENDAR_GAP,
+        now,
+        now=now,
+        what=f"no sub-CA of {whose} issues{reason}, {waits}: requests for it wait",
+        remedy="make more sub-CAs for now (`cassiopeia ceremony extend`), and install their bundles on client and "
+        "signer",
+    )
+
+
+def _of_filling(calendar: Calendar, covered: Coverage, whose: str) -> Iterator[Duty]:
+    """Nobody will issue because all are full, if it goes on as in the last 30 days."""
+    now, a_day = calendar.now, _a_day(calendar, covered)
+    if not a_day:
         return
-    now = calendar.now
-    period = [each for each in members if each.issues_from <= now < each.issues_until]
-    ends = max(each.issues_until for each in period)
-    room = sum(max(0, each.maximum_certificates - calendar.issued.get(each.name, 0)) for each in period)
-    days = room / a_day
-    if days * 86_400 >= min(NOTICE, ends - now).total_seconds():
+    able = _able(calendar, covered.family, covered.signer_id)
+    full_at = _lasts(calendar, able, a_day=a_day)
+    if full_at >= covered.until or full_at - now > NOTICE:
         return
-    full_at = now + dt.timedelta(days=days)
-    names = ", ".join(each.name for each in period if has_room(each, calendar.issued))
+    of_then = [each for each in able if each.issues_from <= full_at < each.issues_until]
+    room = sum(each.maximum_certificates - calendar.issued.get(each.name, 0) for each in of_then)
+    after = min((each.issues_from for each in able if each.issues_from > full_at), default=None)
+    following = f"the next one begins on {after:%F}" if after else "there is no other"
     yield _duty(
         AUTHORITY_FILLS,
         full_at,
         now=now,
-        what=f"{names} of {whose} will be full about {full_at:%F}, and the next period begins on {ends:%F}: "
-        f"room for {room} certificates is left, at {a_day:.0f} a day",
+        what=f"{_list(sorted(each.name for each in of_then))} of {whose} will be full about {full_at:%F}, and "
+        f"{following}: room for {room} certificates is left, at {a_day:.3g} a day",
         remedy="make more sub-CAs for this period (`cassiopeia ceremony extend`), and more spares in future",
     )
 
@@ -210,8 +254,9 @@ def _of_offline_crls(calendar: Calendar) -> Iterator[Duty]:
                 OFFLINE_CRL_ENDS,
                 now,
                 now=now,
-                what=f"there is no readable CRL of {each.name} in the public directory",
-                remedy="install the publication bundle of the last ceremony (`cassiopeia client install`)",
+                what=f"there is no CRL of {each.name} in the public directory that is good",
+                remedy="install the publication bundle of the last ceremony (`cassiopeia client install`); if somebody "
+                "else runs this CA, let `cassiopeia crl watch` look at its CRL",
             )
         elif each.crl_ends - now <= NOTICE:
             when = "ran out" if each.crl_ends <= now else "runs out"
@@ -222,60 +267,6 @@ def _of_offline_crls(calendar: Calendar) -> Iterator[Duty]:
                 what=f"the CRL of {each.name} {when} on {each.crl_ends:%F}; whoever checks it then trusts nothing "
                 "below",
                 remedy="sign it anew at the safe (`cassiopeia ceremony crl`), and install its publication bundle",
-            )
-
-
-def _of_successors(calendar: Calendar) -> Iterator[Duty]:
-    """No time sub-CA may outlive the CA above it: new ones of full length end long before that CA does."""
-    now = calendar.now
-    for each in calendar.offline:
-        below = [
-            one.not_after - one.issues_from
-            for one in calendar.authorities
-            if calendar.issuers.get(one.name) == each.name and not one.retired
-        ]
-        last = each.not_after - max(below, default=dt.timedelta(0))
-        if each.not_after > now and last - now <= _SUCCESSION_NOTICE:
-            what = (
-                f"{each.name} ends on {each.not_after:%F}: sub-CAs below it that begin after {last:%F} would outlive it"
-                if below
-                else f"{each.name} ends on {each.not_after:%F}"
-            )
-            yield _duty(
-                SUCCESSOR_NEEDED,
-                last,
-                now=now,
-                what=what,
-                remedy="plan its successor, and how it reaches everybody who trusts this one",
-            )
-
-
-def _of_machines(calendar: Calendar) -> Iterator[Duty]:
-    now = calendar.now
-    if calendar.on_signers is None:
-        return
-    known = {each.name: each for each in calendar.authorities}
-    for signer_id, there in sorted(calendar.on_signers.items()):
-        expected = {
-            each.name: each.issues_from
-            for each in calendar.authorities
-            if each.signer_id == signer_id and each.issues_until > now and not each.retired
-        }
-        if lacking := sorted(expected.keys() - there):
-            yield _duty(
-                NOT_ON_SIGNER,
-                max(now, min(expected[each] for each in lacking)),
-                now=now,
-                what=f"signer {signer_id} does not have {_list(lacking)}, which the client knows",
-                remedy="install the signer's bundle of the last ceremony (`cassiopeia signer install`, or by order)",
-            )
-        if surplus := sorted(there - known.keys()):
-            yield _duty(
-                NOT_ON_CLIENT,
-                now,
-                now=now,
-                what=f"signer {signer_id} has {_list(surplus)}, which the client does not know",
-                remedy="install the client's bundle of the last ceremony (`cassiopeia client install`)",
             )
 
 
@@ -295,6 +286,82 @@ def _of_responders(calendar: Calendar) -> Iterator[Duty]:
                 "and was not renewed: without one, nothing is said of that sub-CA's certificates",
                 remedy="do `cassiopeia publisher run`, a validator and the client run? is the responder's key still "
                 "pinned? see the publisher's log, and docs/ocsp.md",
+            )
+
+
+def _of_successors(calendar: Calendar) -> Iterator[Duty]:
+    """No time sub-CA may outlive a CA above it: new ones of full length end long before that CA does.
+
+    What has a successor already is silent: the last sub-CAs of its families stand below another one.
+    """
+    now = calendar.now
+    issuer_of = {each.name: each.issuer for each in calendar.offline}
+    last: dict[tuple[str, int], Authority] = {}
+    for one in calendar.authorities:
+        line = one.family, one.signer_id
+        if not one.retired and (line not in last or last[line].issues_from < one.issues_from):
+            last[line] = one
+    for each in calendar.offline:
+        below = [
+            one.not_after - one.issues_from
+            for one in last.values()
+            if each.name in _above(calendar.issuers.get(one.name, ""), issuer_of)
+        ]
+        if not below or each.not_after <= now:
+            continue
+        ends = each.not_after - max(below)
+        if ends - now <= _SUCCESSION_NOTICE:
+            yield _duty(
+                SUCCESSOR_NEEDED,
+                ends,
+                now=now,
+                what=f"{each.name} ends on {each.not_after:%F}: sub-CAs below it that begin after {ends:%F} would "
+                "outlive it",
+                remedy="plan its successor, and how it reaches everybody who trusts this one",
+            )
+
+
+def _above(name: str, issuer_of: Mapping[str, str]) -> set[str]:
+    """This offline CA, and those above it."""
+    found: set[str] = set()
+    while name in issuer_of and name not in found:
+        found.add(name)
+        name = issuer_of[name]
+    return found
+
+
+def _of_machines(calendar: Calendar) -> Iterator[Duty]:
+    """A sub-CA that one side lacks: dormant ones are not missed before their day, and then it is late."""
+    now = calendar.now
+    if not calendar.on_signers:
+        return  # nobody was ever heard: `ops` says so
+    known = {each.name for each in calendar.authorities}
+    expected: dict[int, dict[str, dt.datetime]] = {}
+    for each in calendar.authorities:
+        # Also those that issue no more: their CRLs go on.
+        if each.not_after > now:
+            expected.setdefault(each.signer_id, {})[each.name] = each.issues_from
+    for signer_id, names in sorted(expected.items()):
+        there = calendar.on_signers.get(signer_id, frozenset())
+        if there is None:
+            continue  # silent: `ops` says so
+        if lacking := sorted(names.keys() - there):
+            unheard = "" if signer_id in calendar.on_signers else " was never heard, and"
+            yield _duty(
+                NOT_ON_SIGNER,
+                max(now, min(names[each] for each in lacking)),
+                now=now,
+                what=f"signer {signer_id}{unheard} does not have {_list(lacking)}, which the client knows",
+                remedy="install the signer's bundle of the last ceremony (`cassiopeia signer install`, or by order)",
+            )
+    for signer_id, there in sorted(calendar.on_signers.items()):
+        if surplus := sorted((there or frozenset()) - known):
+            yield _duty(
+                NOT_ON_CLIENT,
+                now,
+                now=now,
+                what=f"signer {signer_id} has {_list(surplus)}, which the client does not know",
+                remedy="install the client's bundle of the last ceremony (`cassiopeia client install`)",
             )
 
 

@@ -130,8 +130,8 @@ def _hierarchy(path: Path | None, *, key_algorithm: str | None, periods: int | N
 
     chosen = declared.load_hierarchy(path)
     if path is None:
-        # For trying out, nobody waits for the keys of two years.
-        chosen = declared.with_periods(chosen, 1, spares=0)
+        # Nobody who tries it out waits for the keys of two years; one period alone could end within days.
+        chosen = declared.with_periods(chosen, 2, spares=0)
     for known in declared.KEY_ALGORITHMS:
         if known == key_algorithm:
             chosen = declared.with_key_algorithm(chosen, known)

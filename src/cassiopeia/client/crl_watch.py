@@ -69,7 +69,7 @@ class WatchedCrl:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Read:
+class ReadCrl:
     """What a CRL says, whosever it is. `number` is None in one without."""
 
     number: int | None
@@ -182,7 +182,7 @@ def judge(watched: WatchedCrl, fetched: Fetched, *, expected: Expected | None, n
     """Say what is to be said of the octets that are served for this CA."""
     # 1. Is it this CA's?
     try:
-        served = _read(fetched.octets, watched.certificate)
+        served = read_crl_of(fetched.octets, watched.certificate)
     except PeerError as error:
         return _seen(watched, "wrong", str(error), None, now=now)
     number = "without a number" if served.number is None else f"number {served.number}"
@@ -209,7 +209,7 @@ def _fetch(url: str) -> Fetched:
     return fetch(url, octets_at_most=_OCTETS_AT_MOST, time_limit_s=_TIME_LIMIT_S)
 
 
-def _seen(watched: WatchedCrl, state: ServedState, what: str, read: _Read | None, *, now: dt.datetime) -> ServedCrl:
+def _seen(watched: WatchedCrl, state: ServedState, what: str, read: ReadCrl | None, *, now: dt.datetime) -> ServedCrl:
     return ServedCrl(
         authority=watched.name,
         url=watched.url,
@@ -222,24 +222,24 @@ def _seen(watched: WatchedCrl, state: ServedState, what: str, read: _Read | None
     )
 
 
-def _expected_of(expected: Expected | None, watched: WatchedCrl) -> _Read | None:
+def _expected_of(expected: Expected | None, watched: WatchedCrl) -> ReadCrl | None:
     if expected is None:
         return None
     try:
-        return _read(expected.octets, watched.certificate)
+        return read_crl_of(expected.octets, watched.certificate)
     except PeerError as error:
         digest = hashlib.sha256(expected.octets).hexdigest()[:16]
         _log.warning("CRL of %s: what was published (%s) is not compared with: %s", watched.name, digest, error)
         return None
 
 
-def _is_older(served: _Read, newest: _Read) -> bool:
+def _is_older(served: ReadCrl, newest: ReadCrl) -> bool:
     if served.number is None or newest.number is None:
         return served.this_update < newest.this_update
     return served.number < newest.number
 
 
-def _read(octets: bytes, certificate: bytes) -> _Read:
+def read_crl_of(octets: bytes, certificate: bytes) -> ReadCrl:
     """Read a CRL and verify it under this CA's certificate; raises PeerError.
 
     Not as strictly as our own (`core.crl`): a root that somebody else runs may say more in its lists.
@@ -250,7 +250,7 @@ def _read(octets: bytes, certificate: bytes) -> _Read:
         names = crl.issuer == issuer.subject
         number = _number(crl)
         public_key: PublicKeyTypes = issuer.public_key()
-        read = _Read(number=number, this_update=crl.last_update_utc, next_update=crl.next_update_utc)
+        read = ReadCrl(number=number, this_update=crl.last_update_utc, next_update=crl.next_update_utc)
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
         beginning = f" (it begins with {octets[:20]!a})" if not octets.startswith(b"\x30") else ""
         raise PeerError(f"this is no CRL in DER{beginning}: {error}") from error
