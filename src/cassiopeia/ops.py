@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cassiopeia.duties import Duty
+    from cassiopeia.duties import Coverage, Duty
     from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
     from cassiopeia.store.records import CrlHeader, QueueStatistics, ServedCrl, SignerStatus
@@ -35,11 +35,21 @@ _DISK_OCTETS: Final = 256 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concern:
-    """Something that needs a person: a stable code for scripts, what is wrong, what to do."""
+    """Something that needs a person: a stable code for scripts, what is wrong, what to do, and by when if it has a day.
+
+    `is_near` says that the day is about now.
+    """
 
     code: str
     what: str
     remedy: str
+    due: dt.datetime | None = None
+    is_near: bool = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody should get up for it: something does not work, or will not within days."""
+        return self.is_near or self.code in _AT_ONCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +58,7 @@ class Situation:
 
     `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
     last word of each. `served`: what `cassiopeia crl watch` has seen last; nothing where it never ran.
-    `duties`: what the calendar asks for.
+    `duties`: what the calendar asks for. `coverage`: how far it reaches.
     """
 
     now: dt.datetime
@@ -61,6 +71,7 @@ class Situation:
     validators: tuple[ValidatorStatus, ...] = ()
     served: tuple[ServedCrl, ...] = ()
     duties: tuple[Duty, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
 
 
 def concerns(situation: Situation) -> tuple[Concern, ...]:
@@ -68,15 +79,15 @@ def concerns(situation: Situation) -> tuple[Concern, ...]:
     found = [
         *_of_crls(situation),
         *_of_served(situation),
-        *(Concern(code=each.code, what=each.what, remedy=each.remedy) for each in situation.duties),
+        *(_of_duty(each) for each in situation.duties),
         *_of_signers(situation),
         *_of_queue(situation),
         *_of_validators(situation),
     ]
-    return tuple(sorted(found, key=lambda each: _URGENCY.index(each.code)))
+    return tuple(sorted(found, key=lambda each: (not each.is_urgent, URGENCY.index(each.code))))
 
 
-_URGENCY: Final = (
+_AT_ONCE: Final = (
     "crl-expired",
     "crl-served-wrong",
     "crl-served-stale",
@@ -87,8 +98,11 @@ _URGENCY: Final = (
     "calendar-gap",
     "crl-unpublished",
     "crl-unreachable",
-    "crl-late",
     "crl-missing",
+)
+URGENCY: Final = (
+    *_AT_ONCE,
+    "crl-late",
     "signer-locked",
     "clock-distrusted",
     "offline-crl-ends",
@@ -109,6 +123,7 @@ _URGENCY: Final = (
     "crl-unwatched",
     "successor-needed",
 )
+"""Every code, the most pressing first."""
 
 
 def silent_s(signer: SignerStatus, now: dt.datetime) -> float:
@@ -152,6 +167,10 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def _of_duty(duty: Duty) -> Concern:
+    return Concern(code=duty.code, what=duty.what, remedy=duty.remedy, due=duty.due, is_near=duty.is_urgent)
 
 
 def _of_queue(situation: Situation) -> Iterator[Concern]:

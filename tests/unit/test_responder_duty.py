@@ -9,7 +9,7 @@ from tests.support.store import issued, lease_sign, submit
 
 from cassiopeia.core.ocsp import RESPONDER_ACCOUNT
 from cassiopeia.duties import RESPONDER_ENDS, Calendar, duties
-from cassiopeia.ops import _URGENCY
+from cassiopeia.ops import URGENCY
 from cassiopeia.store.database import open_store, upgrade
 
 DAY = dt.timedelta(days=1)
@@ -39,7 +39,7 @@ def test_a_responder_that_was_not_renewed_is_a_duty_until_it_was_given_up(days: 
 
     assert len(found) == bool(words)
     assert all(words in each for each in found)
-    assert RESPONDER_ENDS in _URGENCY
+    assert RESPONDER_ENDS in URGENCY
 
 
 def test_one_that_ends_with_its_sub_ca_is_none() -> None:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cassiopeia import duties, ops
+from cassiopeia import ops
 from cassiopeia.cli.options import config_option, json_option, print_json, print_table, show_time, visible
 from cassiopeia.cli.profile import holds_document, print_holds
 
 if TYPE_CHECKING:
-    from cassiopeia.store.database import Store
+    from cassiopeia.duties import Coverage
     from cassiopeia.store.records import CrlHeader, QueueStatistics, SetAsideJob, SignerStatus
 
 _SET_ASIDE_LINES = 20
-# A CRL that was stored a moment ago may be on its way into the directory.
-_PUBLISHING_S = 60
 _INDENT = " " * 9
 _TEN_YEARS_DAYS = 3_652
+_ONE_SECOND = dt.timedelta(seconds=1)
 
 
 @click.command()
@@ -33,7 +32,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
 
     With --check it is for cron or a monitor: silent, with exit status 0, as long as all is well.
     """
-    from cassiopeia.client.calendar import read_calendar  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.client.situation import read_situation  # noqa: PLC0415 - `--help` must be quick
     from cassiopeia.config import load_client_config  # noqa: PLC0415 - as above
     from cassiopeia.store.database import open_store  # noqa: PLC0415 - as above
 
@@ -41,61 +40,35 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
     now = dt.datetime.now(dt.UTC)
     with open_store(config.store_url) as store:
         aside = store.queue.set_aside_jobs(limit=_SET_ASIDE_LINES)
-        streaks = store.lint_streaks.suspicious()
-        situation = ops.Situation(
-            now=now,
-            queue=store.queue.statistics(now=now),
-            signers=store.signers.list(),
-            crls=store.crls.headers(),
-            held=streaks,
-            unpublished=_unpublished(store, config.publish_directory, now=now),
-            hears_signers=config.version > 1,
-            validators=store.evidence.validators(),
-            served=store.served_crls.list(),
-            duties=duties.duties(read_calendar(config, store, now=now)),
-        )
+        situation = read_situation(config, store, now=now)
     concerns = ops.concerns(situation)
     if as_json:
-        told = {} if check else _document(situation, aside) | {"held_profiles": holds_document(streaks)}
-        print_json(told | {"concerns": [_concern_document(each) for each in concerns]})
+        told = {} if check else _document(situation, aside) | {"held_profiles": holds_document(situation.held)}
+        print_json(told | {"concerns": [concern_document(each) for each in concerns]})
     elif check:
-        _print_concerns(concerns)
+        _print_concerns(concerns, now)
         _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
     else:
         _print_queue(situation.queue)
-        print_holds(streaks)
+        print_holds(situation.held)
         _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
         _print_signers(situation)
         _print_validators(situation)
+        _print_calendar(situation)
         _print_crls(situation.crls, now)
         _print_served(situation)
-        _print_concerns(concerns)
+        _print_concerns(concerns, now)
         if not concerns:
             click.echo("well     nothing needs a person")
     if check and concerns:
         context.exit(1)
 
 
-def _unpublished(store: Store, directory: Path, *, now: dt.datetime) -> set[str]:
-    """The authorities whose file in the public directory is not the CRL that the store has."""
-    found = set()
-    for header in store.crls.headers():
-        if (now - header.saved_at).total_seconds() < _PUBLISHING_S:
-            continue
-        record = store.crls.get(header.authority)
-        try:
-            published = (directory / f"{header.authority}.crl").read_bytes()
-        except OSError:
-            published = b""
-        if record is not None and record.der != published:
-            found.add(header.authority)
-    return found
-
-
-def _print_concerns(concerns: tuple[ops.Concern, ...]) -> None:
+def _print_concerns(concerns: tuple[ops.Concern, ...], now: dt.datetime) -> None:
     for each in concerns:
+        by = f"by {each.due:%F}: " if each.due is not None and each.due > now else ""
         click.echo(visible(f"TO DO    {each.what}"))
-        click.echo(visible(f"{_INDENT}-> {each.remedy}"))
+        click.echo(visible(f"{_INDENT}-> {by}{each.remedy}"))
 
 
 def _print_queue(queue: QueueStatistics) -> None:
@@ -203,6 +176,31 @@ def _orders(signer: SignerStatus) -> str:
     return f"by order: {', '.join(stands)}" if stands else ""
 
 
+def _print_calendar(situation: ops.Situation) -> None:
+    """What issues now, and until when somebody will: a line for each family of each signer."""
+    if not situation.coverage:
+        return
+    print_table(
+        ("CALENDAR", "SIGNER", "ISSUES NOW", "COVERED UNTIL"),
+        [
+            (
+                f"{_INDENT}{each.family}",
+                str(each.signer_id),
+                each.current.name if each.current else "nobody",
+                show_covered(each),
+            )
+            for each in situation.coverage
+        ],
+    )
+
+
+def show_covered(covered: Coverage) -> str:
+    """The last day on which somebody issues; what comes behind a gap is told, too."""
+    if covered.current is None:
+        return f"again from {covered.resumes:%F}" if covered.resumes else "-"
+    return f"{covered.until - _ONE_SECOND:%F}" + (f", again from {covered.resumes:%F}" if covered.resumes else "")
+
+
 def _print_crls(crls: tuple[CrlHeader, ...], now: dt.datetime) -> None:
     for each in crls:
         left_h = ops.hours_left(each, now)
@@ -226,8 +224,14 @@ def _print_served(situation: ops.Situation) -> None:
             click.echo(visible(f"{_INDENT}{each.authority} at {each.url}: {each.state}: {each.what}"))
 
 
-def _concern_document(concern: ops.Concern) -> dict[str, str]:
-    return {"code": concern.code, "what": concern.what, "remedy": concern.remedy}
+def concern_document(concern: ops.Concern) -> dict[str, Any]:
+    return {
+        "code": concern.code,
+        "what": concern.what,
+        "remedy": concern.remedy,
+        "due": concern.due,
+        "urgent": concern.is_urgent,
+    }
 
 
 def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[str, Any]:
@@ -277,6 +281,16 @@ def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[
                 **each.report,
             }
             for each in situation.validators
+        ],
+        "calendar": [
+            {
+                "family": each.family,
+                "signer_id": each.signer_id,
+                "issues_now": each.current.name if each.current else None,
+                "covered_until": each.until if each.current else None,
+                "resumes": each.resumes,
+            }
+            for each in situation.coverage
         ],
         "crls": [
             {

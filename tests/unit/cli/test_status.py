@@ -104,9 +104,12 @@ def test_all_is_well(store: Store, now: dt.datetime) -> None:
     assert lines[4] == "         clock: that of this machine"
     assert lines[5].split() == ["SUB-CA", "ISSUED", "REVOKED", "VALID", "UNTIL"]
     assert lines[6].split()[:3] == [CA, "12", "1"]
-    assert lines[7].startswith(f"CRL      {CA}: number 7, 3 octets, signed ")
-    assert lines[7].endswith(", 228 hours left")
-    assert lines[8:] == ["well     nothing needs a person"]
+    assert lines[7].split() == ["CALENDAR", "SIGNER", "ISSUES", "NOW", "COVERED", "UNTIL"]
+    last_day = now + dt.timedelta(days=365) - dt.timedelta(seconds=1)
+    assert lines[8].split() == ["unassured", "1", CA, f"{last_day:%F}"]
+    assert lines[9].startswith(f"CRL      {CA}: number 7, 3 octets, signed ")
+    assert lines[9].endswith(", 228 hours left")
+    assert lines[10:] == ["well     nothing needs a person"]
 
 
 @pytest.mark.parametrize(
