@@ -18,7 +18,7 @@ from cassiopeia.client.lint_pool import WORKER, LintFailure, LintPool, require_l
 from cassiopeia.client.lint_tasks import Finding, LintResult, LintTask
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
-from cassiopeia.core.sample import COMMON_KEY_KINDS, KEY_KINDS, Sample, make_sample, sample_authority
+from cassiopeia.core.sample import COMMON_KEY_KINDS, KEY_KINDS, Sample, able_authorities, make_sample, sample_authority
 from cassiopeia.errors import CassiopeiaError, OperatorError
 from cassiopeia.store.lint_streaks import LintStreaks
 
@@ -197,7 +197,7 @@ def _common(found: Sequence[Mapping[str, Finding]]) -> list[Finding]:
 
 
 def _choose(profile: Profile, authorities: Iterable[Authority], *, now: dt.datetime) -> Authority:
-    fitting = [each for each in authorities if profile.family in ("", each.family)]
+    fitting = able_authorities(profile, authorities)
     issuing = [each for each in fitting if each.issues_from <= now < each.issues_until and not each.retired]
     return next(iter(issuing or fitting), None) or sample_authority(profile.family)
 

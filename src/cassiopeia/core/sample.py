@@ -120,8 +120,7 @@ def fault(profile: Profile, authorities: Iterable[Authority]) -> str:
 
     Where none of them may, a sub-CA that does not exist stands in for it.
     """
-    own = [each for each in authorities if profile.family in ("", each.family)]
-    for authority in own or [sample_authority(profile.family)]:
+    for authority in able_authorities(profile, authorities) or [sample_authority(profile.family)]:
         made = 0
         refusal = ""
         for key_kind, least in _variants():
@@ -143,6 +142,11 @@ def fault(profile: Profile, authorities: Iterable[Authority]) -> str:
         if not made:
             return f"it certifies no kind of key: {refusal}"
     return ""
+
+
+def able_authorities(profile: Profile, authorities: Iterable[Authority]) -> list[Authority]:
+    """Those that may sign by this profile at some time: a retired one signs for OCSP responders alone."""
+    return [each for each in authorities if not profile.family or (profile.family == each.family and not each.retired)]
 
 
 def make_sample(

@@ -171,6 +171,17 @@ def test_only_the_authorities_of_the_family_count() -> None:
     assert "has the finding url-syntax: " in fault(load_profile("0100-ocsp"), [default_authority(), strange])
 
 
+def test_a_retired_authority_makes_no_profile_unsound() -> None:
+    retired = dataclasses.replace(default_authority(), retired=True)
+    broken = dataclasses.replace(retired, issuer_urls=("nowhere",))
+    # It signs nothing for subscribers any more, so whatever it would sign is nobody's fault.
+    assert unsound_profiles(DEFAULT, [retired]) == {}
+    assert unsound_profiles(DEFAULT, [retired, default_authority()]) == {}
+    assert fault(server(), [broken]) == ""
+    # OCSP responders it goes on to certify.
+    assert fault(load_profile("0100-ocsp"), [broken])
+
+
 def test_what_stands_for_an_authority_is_complete() -> None:
     authority = sample_authority("assured")
     assert (authority.name, authority.family) == ("assured_2026_1", "assured")
