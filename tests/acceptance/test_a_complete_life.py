@@ -67,6 +67,36 @@ key_algorithm = "Ed25519"
 [[signer]]
 id = 5
 """
+# Debian 12's openssl knows nothing of ML-DSA.
+POST_QUANTUM = f"""
+organisation = "House"
+url_base = "http://pki.house.test"
+crl_months = 12
+
+[root]
+common_name = "House Root"
+key_algorithm = "ML-DSA-87"
+years = 20
+
+[structure]
+key_algorithm = "ML-DSA-65"
+years = 10
+
+[time]
+key_algorithm = "ML-DSA-44"
+months = 6
+periods = 2
+outlives_years = 1
+
+[[family]]
+name = "unassured"
+common_name = "House Servers"
+extended_key_usage = ["serverAuth"]
+profiles = ["{SERVER}"]
+
+[[signer]]
+id = 5
+"""
 SEALED = HIERARCHY + 'sealing_key = "ca/signer/sealing.pem"\n'
 
 
@@ -226,3 +256,24 @@ def end(life: Life) -> None:
     assert "offline-crl-ends" not in life.concerns()
     life.move_to(2028, 11, 15)
     assert "offline-crl-ends" in life.concerns()
+
+
+def test_a_hierarchy_of_ml_dsa_lives_as_well(life: Life) -> None:
+    (life.directory / "house.toml").write_text(POST_QUANTUM)
+    life.run("ceremony", "run", "house.toml", "--out", "first")
+    life.make_machines("first")
+    life.install("first", "--passphrase-file", "first/signer-5.passphrase")
+    start(life)
+    first, second = life.obtain(SERVER, "first"), life.obtain(SERVER, "second")
+    assert (life.standing(first), life.standing(second)) == (GOOD, GOOD)
+    life.revoke(first, "keyCompromise")
+    assert (life.standing(first), life.standing(second)) == (REVOKED, GOOD)
+    life.move_to(2027, 7, 1)
+    later = life.obtain(SERVER, "later")
+    assert [life.standing(each) for each in (first, second, later)] == [REVOKED, EXPIRED, GOOD]
+    life.run("ceremony", "crl", "--offline", "first/offline.bundle", "--revoke", "unassured", "--out", "second")
+    life.install_while_running("second", 2)
+    assert life.standing(later) == REVOKED
+    for name in ("client", "signer"):
+        life.stop(name)
+    check_logs(life)

@@ -130,6 +130,28 @@ class Life(QuickSystem):
             said = self.verdict(certificate)
             assert each in said, f"{certificate.name} by {self.authority_of(certificate)} at {self.time.now}: {said}"
 
+    def standing(self, certificate: Path) -> str:
+        """As `verdict`, in its words, by pyca's signatures: for chains that openssl cannot verify."""
+        now, below = self.time.now, x509.load_pem_x509_certificate(certificate.read_bytes())
+        [name] = below.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        for issuer in (str(name.value), str(name.value).partition("_")[0], "root"):
+            public = self.directory / PUBLIC / issuer
+            above = x509.load_pem_x509_certificate(public.with_suffix(".pem").read_bytes())
+            crl = x509.load_der_x509_crl(public.with_suffix(".crl").read_bytes())
+            below.verify_directly_issued_by(above)
+            assert crl.issuer == above.subject
+            assert crl.is_signature_valid(above.public_key())  # type: ignore[arg-type] # a key that signs
+            assert above.not_valid_before_utc <= now <= above.not_valid_after_utc
+            assert crl.next_update_utc is not None
+            if not crl.last_update_utc <= now <= crl.next_update_utc:
+                return CRL_EXPIRED
+            if crl.get_revoked_certificate_by_serial_number(below.serial_number) is not None:
+                return REVOKED
+            if now > below.not_valid_after_utc:
+                return EXPIRED
+            below = above
+        return GOOD
+
     def concerns(self) -> list[str]:
         """What `cassiopeia status` asks people to do: the codes."""
         return [each["code"] for each in self.ask("status")["concerns"]]
