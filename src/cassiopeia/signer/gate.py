@@ -17,7 +17,7 @@ from typing import Final
 from cassiopeia.core import certificate
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.rules import Standing
-from cassiopeia.errors import Unavailable
+from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.signer.caps import validators_of
@@ -94,13 +94,22 @@ class Gate:
 
 
 def check_authority(intent: Intent, authority: Authority | None) -> None:
-    """Raise Unavailable for what was promised, and whose sub-CA signs no such certificates any more."""
-    if authority is None or (authority.retired and not _is_responder(intent)):
+    """Raise Refused for what was promised, and whose sub-CA signs no such certificates any more.
+
+    One that is only missing may be put back, by whoever left it out: that is Unavailable.
+    """
+    if authority is None:
         raise Unavailable(
-            f"the sub-CA {intent.signing_ca} was taken out of service after the certificate was promised: it is not "
-            "signed; ask for another one",
-            code="authority-retired",
+            f"this signer has the sub-CA {intent.signing_ca} no more, by which the certificate was promised: put it "
+            "back into authorities.toml",
+            code="authority-missing",
             retry_after_s=_ORDERED_RETRY_S,
+        )
+    if authority.retired and not _is_responder(intent):
+        raise Refused(
+            f"The sub-CA {intent.signing_ca} was taken out of service after the certificate was promised: it is not "
+            "signed; ask for another one.",
+            code="authority-retired",
         )
 
 

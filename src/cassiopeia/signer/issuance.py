@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from cassiopeia.core import algorithms, certificate, lint_rules
-from cassiopeia.core.authority import Authority
+from cassiopeia.core.authority import Authority, has_room, has_room_for_responder
 from cassiopeia.core.key_identity import KeyIdentity, identify_certified_key
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.core.rules import Standing
@@ -133,7 +133,7 @@ class IssuanceDesk:
         exchange = Exchange(session=session, handle=handle, request=request, digest=request_digest(request))
         self._exchanges[id(session), handle] = exchange
         step("sign 5 requested")
-        if not self._is_new(exchange, now=now) or not self._may_issue(exchange):
+        if not self._is_new(exchange, now=now) or not self._may_issue(exchange, now=now):
             return
         try:
             self._caps.check_request(
@@ -162,7 +162,7 @@ class IssuanceDesk:
             self._fail(exchange, Unavailable("the intent has run out; send the request again", code="intent-ended"))
             return
         # What the key has signed already is given out whatever stands in the way now; the key is not used anew.
-        if not self._may_issue(exchange, intent):
+        if not self._may_issue(exchange, intent, now=now):
             return
         if state == "intent":
             # Version 1 hashes a text of its own, if anything.
@@ -171,7 +171,7 @@ class IssuanceDesk:
             self._intent_deadlines.pop(intent.serial_number, None)
             step("sign 10 confirmation appended")
             _log.debug("%s log confirmed by its SHA-256; confirmation journaled", short(exchange.request))
-        self._journal.when_durable(lambda: self._sign(intent, exchange))
+        self._journal.when_durable(lambda: self._sign(intent, exchange, now=now))
 
     def abandon_requested(self, session: Session, handle: int, reason: str, *, now: dt.datetime) -> None:
         exchange = self._exchanges.get((id(session), handle))
@@ -305,7 +305,8 @@ class IssuanceDesk:
         if authority is None:
             _log.error("a worker chose a sub-CA that is not ours: %a", decided.signing_ca)
             raise as_unavailable(decided)
-        if self.issued.get(authority.name, 0) >= authority.maximum_certificates:
+        has_place = has_room_for_responder if exchange.request.ocsp_target_ca else has_room
+        if not has_place(authority, self.issued):
             raise Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1)
         self._gate.check_issuing()
         if exchange.restrictions != self._restrictions:
@@ -411,7 +412,7 @@ class IssuanceDesk:
         )
         step("sign 8 log sent")
 
-    def _sign(self, intent: Intent, exchange: Exchange) -> None:
+    def _sign(self, intent: Intent, exchange: Exchange, *, now: dt.datetime) -> None:
         step("sign 10 confirmation durable")
         for other, exchanges in self._signing.values():
             if other.serial_number == intent.serial_number:
@@ -422,7 +423,7 @@ class IssuanceDesk:
         if state == "issued" and self._release_again(exchange, intent):
             return
         # An order may have come while the confirmation waited for the disk.
-        if not self._may_issue(exchange, intent):
+        if not self._may_issue(exchange, intent, now=now):
             return
         task = self._next_task()
         self._signing[task] = (intent, [exchange])
@@ -437,6 +438,10 @@ class IssuanceDesk:
             # An order may have come while a worker signed, and its answer says that nothing comes out any more. What
             # nobody has seen does not exist; these same octets are signed again when the order is taken back.
             self._check_promised(intent)
+        except Refused as refusal:
+            for exchange in exchanges:
+                self._journal_refusal(exchange, refusal, now=now)
+            return
         except Unavailable as error:
             for exchange in exchanges:
                 self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -497,12 +502,15 @@ class IssuanceDesk:
         self._send(exchange, release, last=True)
         step("sign 10 released")
 
-    def _may_issue(self, exchange: Exchange, intent: Intent | None = None) -> bool:
+    def _may_issue(self, exchange: Exchange, intent: Intent | None = None, *, now: dt.datetime) -> bool:
         """Whether nothing stands in the way, also of signing this intent; otherwise say what does."""
         try:
             self._gate.check_issuing()
             if intent is not None:
                 self._check_promised(intent)
+        except Refused as refusal:
+            self._journal_refusal(exchange, refusal, now=now)
+            return False
         except Unavailable as error:
             # The halt that it names may be younger than the last commit.
             self._journal.when_durable(functools.partial(self._fail, exchange, error))
@@ -510,7 +518,7 @@ class IssuanceDesk:
         return True
 
     def _check_promised(self, intent: Intent) -> None:
-        """Raise Unavailable for what was decided, and must not be signed by what has come since."""
+        """Raise Unavailable or Refused for what was decided, and must not be signed by what has come since."""
         check_authority(intent, self._authorities.get(intent.signing_ca))
         check_order(intent, self._standing())
         self._keys.check_promised(intent)

@@ -15,15 +15,16 @@ from tests.support.revoking import Copy
 from tests.support.signer import Front, meaningless_tbs, record_intent
 
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.request import CertificateRequest
-from cassiopeia.errors import Unavailable
+from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal import entry as entries
-from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned
+from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned, RequestFailed, RequestRefused
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import check_authority
 from cassiopeia.signer.journal import Intent
 from cassiopeia.signer.own_faults import OwnFaults
-from cassiopeia.signer.tasks import Decide, Sign, Signed
+from cassiopeia.signer.tasks import Decide, Decided, Sign, Signed
 
 ANOTHER = b"another configuration"
 
@@ -143,16 +144,72 @@ def test_a_retired_sub_ca_signs_nothing_that_was_confirmed_before(front: Front) 
     front.deliver(signed)
     front.journal.commit()
     (answer,) = front.answers(pair)
-    assert assert_failed(answer, "authority-retired").message.startswith(f"the sub-CA {front.authority.name} was taken")
-    assert kinds(front) == ["intent", "confirmation"]
+    assert isinstance(answer, RequestRefused)
+    assert answer.code == "authority-retired"
+    assert answer.message.startswith(f"The sub-CA {front.authority.name} was taken out of service")
+    assert kinds(front) == ["intent", "confirmation", "refusal"]
+
+
+def test_whoever_asks_again_for_what_a_retired_sub_ca_had_promised_hears_that_it_never_comes(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    front.journal.commit()
+    front.vanish(pair)
+    front.tasks.clear()
+    follow(front, retired(front))
+    again = front.connect()
+    answer = front.confirm(again, log_of(front, again).handle)
+    assert isinstance(answer, RequestRefused)
+    assert answer.code == "authority-retired"
+    assert not front.tasks
+
+
+def test_a_sub_ca_that_retires_while_the_disk_takes_the_confirmation_signs_nothing(front: Front) -> None:
+    pair = front.connect()
+    log = log_of(front, pair)
+    pair.client.confirm_log(log.handle)
+    front.carry()
+    follow(front, retired(front))
+    front.journal.commit()
+    assert not front.tasks
+    front.journal.commit()
+    (answer,) = front.answers(pair)
+    assert isinstance(answer, RequestRefused)
+    assert answer.code == "authority-retired"
+
+
+@pytest.mark.parametrize(("beyond", "answered"), [(0, LogReceived), (RESPONDERS, RequestFailed)])
+def test_a_full_sub_ca_certifies_its_responder_in_the_places_kept_for_that(
+    front: Front, beyond: int, answered: type
+) -> None:
+    pair = front.connect()
+    front.issuance.issued[front.authority.name] = front.authority.maximum_certificates + beyond
+    pair.client.submit(wanted(ocsp_target_ca=front.authority.name, profile=""))
+    front.carry()
+    task = front.tasks.popleft()
+    front.deliver(
+        Decided(
+            task=task.task,
+            signing_ca=front.authority.name,
+            serial_number=b"\1" + b"o" * 15,
+            algorithm=b"a",
+            tbs_certificate=meaningless_tbs(1),
+            validators=(),
+        )
+    )
+    front.journal.commit()
+    (answer,) = front.answers(pair)
+    assert isinstance(answer, answered)
 
 
 def test_the_certificate_of_a_responder_is_signed_by_a_retired_sub_ca(front: Front) -> None:
     other = record_intent(front.journal)
     check_authority(other, front.authority)
-    with pytest.raises(Unavailable, match="taken out of service"):
+    with pytest.raises(Refused, match="taken out of service"):
         check_authority(other, retired(front))
-    with pytest.raises(Unavailable, match="taken out of service"):
+    with pytest.raises(Unavailable, match="put it back into authorities"):
         check_authority(other, None)
     responder = responder_intent(front)
     check_authority(responder, retired(front))

@@ -189,7 +189,7 @@ def test_a_signature_for_a_sub_ca_that_was_taken_away_is_not_let_out(front: Fron
     front.deliver(Signed(task=task.task, signature=signature_over(task.octets)))
     front.journal.commit()
     (answer,) = front.answers(pair)
-    assert_failed(answer, "authority-retired")
+    assert_failed(answer, "authority-missing")
     assert kinds(front) == ["intent", "confirmation"]
 
 
