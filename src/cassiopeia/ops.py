@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from cassiopeia.duties import Coverage, Duty
+    from cassiopeia.duties import Calendar, Coverage, Duty
     from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
     from cassiopeia.store.records import CrlHeader, QueueStatistics, ServedCrl, SignerStatus
@@ -58,7 +58,7 @@ class Situation:
 
     `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
     last word of each. `served`: what `cassiopeia crl watch` has seen last; nothing where it never ran.
-    `duties`: what the calendar asks for. `coverage`: how far it reaches.
+    `duties`: what the `calendar` asks for. `coverage`: how far it reaches.
     """
 
     now: dt.datetime
@@ -72,6 +72,7 @@ class Situation:
     served: tuple[ServedCrl, ...] = ()
     duties: tuple[Duty, ...] = ()
     coverage: tuple[Coverage, ...] = ()
+    calendar: Calendar | None = None
 
 
 def concerns(situation: Situation) -> tuple[Concern, ...]:

@@ -98,6 +98,7 @@ COMMANDS = [
     ["store", "forget"],
     ["store", "upgrade"],
     ["status"],
+    ["doctor"],
 ]
 
 

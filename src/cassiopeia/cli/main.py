@@ -37,6 +37,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "restore": "Take a backup out again.",
     "store": "Make the store's tables, or bring them up to date.",
     "status": "Say how signer, queue and CRLs are.",
+    "doctor": "Look at everything, and say what to do, and by when.",
 }
 _PACKAGE: Final = "cassiopeia"
 # Which extra brings a package; the client's brings the others.

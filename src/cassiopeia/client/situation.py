@@ -31,6 +31,7 @@ def read_situation(config: ClientConfig, store: Store, *, now: dt.datetime) -> S
         served=store.served_crls.list(),
         duties=duties.duties(calendar),
         coverage=duties.coverage(calendar),
+        calendar=calendar,
     )
 
 
