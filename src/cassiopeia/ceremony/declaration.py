@@ -6,6 +6,7 @@ safe, so that the next ceremony finds all of it in one place.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,16 @@ HIERARCHY_FILE: Final = "hierarchy.toml"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declaration:
-    """A hierarchy, its profiles (TOML by name; each says its family), and the keys that it pins. All is checked."""
+    """A hierarchy, its profiles (TOML by name; each says its family), and the keys that it pins. All is checked.
+
+    `digest` is SHA-256 of the hierarchy file, in hex; empty for one that was never a file.
+    """
 
     source: str
     hierarchy: Hierarchy
     profiles: Mapping[str, str]
     pins: Pins
+    digest: str = ""
 
 
 def load_declaration(path: Path | None = None, *, unproved: bool = False) -> Declaration:
@@ -51,6 +56,7 @@ def read_declaration(text: str, *, read: ReadFile, source: str, unproved: bool =
         hierarchy=hierarchy,
         profiles=choose_profiles(hierarchy, read=read, source=source, unproved=unproved),
         pins=read_pins(hierarchy, read=read, source=source),
+        digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
 

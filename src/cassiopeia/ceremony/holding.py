@@ -19,14 +19,15 @@ from cassiopeia.ceremony.adopting import Adopted, adopt, request_certificates, r
 from cassiopeia.ceremony.conducting import Outcome, begin, extend, renew_crls
 from cassiopeia.ceremony.declaration import Declaration, portable_files
 from cassiopeia.ceremony.objections import Objection, Severity
-from cassiopeia.ceremony.planning import Stretch, gaps, make_plan
-from cassiopeia.ceremony.record import Record
+from cassiopeia.ceremony.planning import make_plan
 from cassiopeia.ceremony.review import review
+from cassiopeia.ceremony.review_changes import review_calendar, review_changes
 from cassiopeia.ceremony.review_profiles import review_profiles
 from cassiopeia.ceremony.safe import describe
 from cassiopeia.ceremony.shares import check_numbers
 from cassiopeia.ceremony.sub_ca_request import SubCaRequest
-from cassiopeia.ceremony.transcript import Minutes, tool_versions
+from cassiopeia.ceremony.telling import tell_beginning, tell_objections, tell_rehearsal
+from cassiopeia.ceremony.transcript import Minutes
 from cassiopeia.ceremony.unlocking import OpenedSafe
 from cassiopeia.ceremony.writing import (
     Clock,
@@ -43,6 +44,8 @@ Say = Callable[[str], None]
 """Tells those who wait what is being done."""
 
 _NO_REQUESTS: Final[Mapping[str, SubCaRequest]] = {}
+# No ceremony was held with this software before: a machine whose clock has stopped says 1970, or the year of its board.
+_EARLIEST: Final = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
 def run(
@@ -56,13 +59,16 @@ def run(
 ) -> Held:
     """Make a hierarchy in the new directory `out`, after rehearsing all of it; raises OperatorError."""
     check_ready(out, split_into, say=say)
+    check_first_clock(clock(), say=say)
     objections = refuse_errors(declaration, review(make_plan(declaration, now=clock())), say=say)
 
-    def hold(place: Path, title: str) -> Held:
+    def hold(place: Path, title: str, rehearsed_at: dt.datetime | None = None) -> Held:
         minutes = Minutes(title=title)
         outcome, opening = new_opening(begin(declaration, now=clock(), requests=requests), split_into)
-        tell_beginning(minutes, outcome, declaration.source, requests=requests, at=clock())
-        _tell_objections(minutes, objections, at=clock())
+        tell_beginning(minutes, outcome, requests=requests, at=clock())
+        tell_objections(minutes, objections, at=clock())
+        if rehearsed_at is not None:
+            tell_rehearsal(minutes, at=rehearsed_at)
         tell_outcome(minutes, outcome, at=clock())
         return write_ceremony(place, outcome, opening, minutes, clock=clock)
 
@@ -71,7 +77,7 @@ def run(
     rehearse(out, lambda place: hold(place, "Rehearsal"))
     # 2. And once more.
     say("The rehearsal went well. Now the ceremony: keys, certificates, CRLs, bundles.")
-    return hold(out, f"Ceremony 1 of {declaration.hierarchy.organisation}")
+    return hold(out, f"Ceremony 1 of {declaration.hierarchy.organisation}", rehearsed_at=clock())
 
 
 def extend_hierarchy(
@@ -87,20 +93,24 @@ def extend_hierarchy(
 ) -> Held:
     """Add the sub-CAs that are declared from `first` on and are not there yet; raises OperatorError."""
     check_ready(out, None, say=say)
-    check_clock(opened, clock())
+    check_clock(opened, clock(), say=say)
+    old = opened.safe
     objections: tuple[Objection, ...] = ()
-    is_changed = portable_files(declaration) != portable_files(opened.safe.declaration)
+    is_changed = portable_files(declaration) != portable_files(old.declaration)
     if is_changed:
-        objections = refuse_errors(declaration, review_profiles(make_plan(declaration, now=clock())), say=say)
+        found = (
+            *review_profiles(make_plan(declaration, now=clock())),
+            *review_changes(old.declaration, declaration, record=old.record, now=clock()),
+        )
+        objections = refuse_errors(declaration, found, say=say)
     outcome = extend(opened.safe, declaration, first=first, periods=periods, now=clock(), requests=requests)
     if not outcome.certified and not is_changed:
         raise OperatorError(
             "everything that the hierarchy wants from that period on is there already: name a later --period, or more "
             "--periods; for a spare more, raise spares in the hierarchy file"
         )
-    for each in calendar_gaps(outcome.safe.record, now=clock()):
-        say(f"warning: {each}")
-    return _go_on(opened, outcome, out, declaration.source, objections, requests=requests, clock=clock)
+    objections += refuse_errors(declaration, review_calendar(outcome.safe.record, now=clock()), say=say)
+    return _go_on(opened, outcome, out, objections, requests=requests, clock=clock)
 
 
 def adopt_authorities(
@@ -118,9 +128,7 @@ def adopt_authorities(
     objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
     safe = None if opened is None else opened.safe
     outcome = adopt(declaration, adopted, safe=safe, now=clock(), requests=requests)
-    return _write_adoption(
-        out, outcome, opened, split_into, declaration.source, objections, requests=requests, clock=clock
-    )
+    return _write_adoption(out, outcome, opened, split_into, objections, requests=requests, clock=clock)
 
 
 def ask_for_certificates(
@@ -137,7 +145,7 @@ def ask_for_certificates(
     objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
     safe = None if opened is None else opened.safe
     outcome, asked = request_certificates(declaration, adopted, safe=safe, now=clock())
-    return _write_adoption(out, outcome, opened, split_into, declaration.source, objections, asked=asked, clock=clock)
+    return _write_adoption(out, outcome, opened, split_into, objections, asked=asked, clock=clock)
 
 
 def renew(
@@ -151,11 +159,13 @@ def renew(
 ) -> Held:
     """Sign the offline CAs' CRLs anew, with these CAs on them; raises OperatorError."""
     check_ready(out, None, say=say)
-    check_clock(opened, clock())
+    check_clock(opened, clock(), say=say)
     outcome = renew_crls(opened.safe, now=clock(), revoke=revoke, reason=reason)
     if not outcome.crls:
         raise OperatorError("no CA whose key is in the safe can sign a CRL any more: their certificates have ended")
-    return _go_on(opened, outcome, out, opened.safe.declaration.source, (), requests=_NO_REQUESTS, clock=clock)
+    found = review_calendar(outcome.safe.record, now=clock())
+    objections = refuse_errors(outcome.safe.declaration, found, say=say)
+    return _go_on(opened, outcome, out, objections, requests=_NO_REQUESTS, clock=clock)
 
 
 def check_ready(out: Path, split_into: Split | None, *, say: Say) -> None:
@@ -183,33 +193,27 @@ def refuse_errors(declaration: Declaration, objections: Iterable[Objection], *, 
     return objections
 
 
-def calendar_gaps(record: Record, *, now: dt.datetime) -> tuple[str, ...]:
-    """When some family and signer will have no sub-CA, between now and the end of their calendar: a sentence each."""
-    stretches = [
-        Stretch(
-            name=each.name,
-            family=each.family,
-            signer_id=each.signer_id,
-            issues_from=each.issues_from,
-            issues_until=each.issues_until,
+def check_first_clock(now: dt.datetime, *, say: Say) -> None:
+    """Raise OperatorError for a time at which nobody can have begun a hierarchy; `say` it for people to compare."""
+    if now < _EARLIEST:
+        raise OperatorError(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, when this software did not exist: set the clock"
         )
-        for each in record.time
-        if not each.retired and each.issues_from is not None and each.issues_until is not None
-    ]
-    return tuple(
-        f"nothing issues for {each.family} on signer {each.signer_id} from {each.issues_from:%Y-%m-%d} until "
-        f"{each.issues_until:%Y-%m-%d}: make sub-CAs for that as well"
-        for each in gaps(stretches, now=now)
-    )
+    say(f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC.")
 
 
-def check_clock(opened: OpenedSafe, now: dt.datetime) -> None:
-    """Raise OperatorError when the last ceremony was later than now."""
+def check_clock(opened: OpenedSafe, now: dt.datetime, *, say: Say) -> None:
+    """Raise OperatorError when the last ceremony was later than now; `say` how long ago it was."""
     if now < opened.safe.record.made_at:
         raise OperatorError(
             f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the safe is from "
             f"{describe(opened.safe.record)}: set the clock"
         )
+    days = (now - opened.safe.record.made_at).days
+    say(
+        f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC; this goes on from {describe(opened.safe.record)}. Days "
+        f"between: {days}."
+    )
 
 
 def rehearse(out: Path, hold: Callable[[Path], object]) -> None:
@@ -245,8 +249,10 @@ def _ready_to_adopt(
     say: Say,
 ) -> tuple[Objection, ...]:
     check_ready(out, split_into, say=say)
-    if opened is not None:
-        check_clock(opened, clock())
+    if opened is None:
+        check_first_clock(clock(), say=say)
+    else:
+        check_clock(opened, clock(), say=say)
         if split_into is not None:
             raise OperatorError(
                 "the safe keeps the secret that it has: leave out --shares, and make other shares afterwards, with "
@@ -264,7 +270,6 @@ def _write_adoption(
     outcome: Outcome,
     opened: OpenedSafe | None,
     split_into: Split | None,
-    source: str,
     objections: tuple[Objection, ...],
     *,
     requests: Mapping[str, SubCaRequest] = _NO_REQUESTS,
@@ -279,8 +284,8 @@ def _write_adoption(
     else:
         opening = Opening(secret=opened.secret, is_new=False)
         minutes.facts["goes on from"] = describe(opened.safe.record)
-    tell_beginning(minutes, outcome, source, requests=requests, at=clock())
-    _tell_objections(minutes, objections, at=clock())
+    tell_beginning(minutes, outcome, requests=requests, at=clock())
+    tell_objections(minutes, objections, at=clock())
     tell_outcome(minutes, outcome, at=clock())
     return write_ceremony(out, outcome, opening, minutes, clock=clock, requests=asked)
 
@@ -289,7 +294,6 @@ def _go_on(
     opened: OpenedSafe,
     outcome: Outcome,
     out: Path,
-    source: str,
     objections: tuple[Objection, ...],
     *,
     requests: Mapping[str, SubCaRequest],
@@ -298,32 +302,8 @@ def _go_on(
     record = opened.safe.record
     title = f"Ceremony {record.number + 1} of {opened.safe.declaration.hierarchy.organisation}"
     minutes = Minutes(title=title, facts={"goes on from": describe(record)})
-    tell_beginning(minutes, outcome, source, requests=requests, at=clock())
+    tell_beginning(minutes, outcome, requests=requests, at=clock())
     if objections:
-        _tell_objections(minutes, objections, at=clock())
+        tell_objections(minutes, objections, at=clock())
     tell_outcome(minutes, outcome, at=clock())
     return write_ceremony(out, outcome, Opening(secret=opened.secret, is_new=False), minutes, clock=clock)
-
-
-def _tell_objections(minutes: Minutes, objections: tuple[Objection, ...], *, at: dt.datetime) -> None:
-    minutes.add(
-        "What a reviewer objects to",
-        "Whoever asked for this has read these objections, and wants it so." if objections else "Nothing.",
-        at=at,
-        facts={str(number): str(each) for number, each in enumerate(objections, start=1)},
-    )
-
-
-def tell_beginning(
-    minutes: Minutes, outcome: Outcome, source: str, *, requests: Mapping[str, SubCaRequest], at: dt.datetime
-) -> None:
-    record = outcome.safe.record
-    minutes.facts["number"] = str(record.number)
-    minutes.facts["root key (SHA-256)"] = record.root_key
-    minutes.add("What this was done with", at=at, facts=tool_versions())
-    minutes.add(
-        "What was asked for",
-        f"The hierarchy was read from {source}.",
-        at=at,
-        facts={f"request for {name}": request.source for name, request in requests.items()},
-    )

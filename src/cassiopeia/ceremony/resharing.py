@@ -39,7 +39,7 @@ def reshare(opened: OpenedSafe, out: Path, *, split_into: Split, clock: Clock, s
     before the safe was opened again with what was written. Raises OperatorError.
     """
     check_ready(out, split_into, say=say)
-    check_clock(opened, clock())
+    check_clock(opened, clock(), say=say)
     # 1. A new secret, and a set of shares that looks like no other.
     old = opened.safe.record
     secret = make_secret()

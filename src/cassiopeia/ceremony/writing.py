@@ -273,7 +273,7 @@ def _rehearse_shares(
             header=("share", "its commitment (SHA-256)"),
             rows=tuple((str(number), each) for number, each in enumerate(known.commitments, start=1)),
         ),
-        to_fill_in=[f"Share {number} was given to" for number in range(1, known.count + 1)],
+        to_fill_in=[f"Share {number}: name, signature, number of its bag" for number in range(1, known.count + 1)],
     )
     return rehearsed
 
@@ -301,7 +301,7 @@ def _tell_custody(
         "Into the safe",
         f"{OFFLINE_NAME}, of ceremony {safe.record.number}. {kept} What is older opens too: destroy old copies.",
         at=at,
-        to_fill_in=["The bag's number", "The safe"],
+        to_fill_in=["First bag: number, safe", "Second bag: number, safe"],
     )
     for each in signers:
         if each.is_sealed:

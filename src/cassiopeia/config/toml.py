@@ -47,7 +47,8 @@ def read_toml(path: Path, shape: type[_T]) -> _T:
 def read_text(path: Path) -> str:
     """A whole file of UTF-8; raises ConfigurationError."""
     try:
-        return path.read_text(encoding="utf-8")
+        # As it stands there, ends of lines and all: what is hashed for people is what their tools hash.
+        return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read this file: {error.strerror}", source=str(path)) from error
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import errno
+import hashlib
 import importlib.util
 import os
 import re
@@ -21,12 +22,13 @@ from tests.support.operators import public_pem
 from cassiopeia import files, sealing
 from cassiopeia.ceremony import holding, inspection, proving
 from cassiopeia.ceremony.conducting import planned_sub_cas, renew_crls
-from cassiopeia.ceremony.declaration import Declaration
+from cassiopeia.ceremony.declaration import Declaration, load_declaration
 from cassiopeia.ceremony.hierarchy import (
     Ocsp,
     Orders,
     PinnedValidator,
     SignerMachine,
+    default_hierarchy_text,
     load_hierarchy,
     with_key_algorithm,
     with_periods,
@@ -231,6 +233,33 @@ def test_the_transcript_says_what_was_made_and_no_secret(held: Held, split: Held
         assert share in (split.directory / "transcript.txt").read_text()
 
 
+def test_whoever_signs_finds_every_key_and_profile_to_compare(held: Held, tmp_path: Path) -> None:
+    text = " ".join((held.directory / "transcript.txt").read_text().split())
+    bare, _ = hold(tmp_path / "bare", declaration=declared(pinned=False))
+
+    for number in range(3):
+        der = load_pem_public_key(public_pem(number)).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert hashlib.sha256(der).hexdigest() in text.replace(" ", "")
+    assert sealing.sealing_fingerprint(SEALING_PUBLIC) in text.replace(" ", "")
+    for name, profile in held.outcome.safe.declaration.profiles.items():
+        assert f"{name}.toml{hashlib.sha256(profile.encode()).hexdigest()}" in text.replace(" ", "")
+    assert "None is given here" in (bare.directory / "transcript.txt").read_text()
+
+
+def test_nobody_is_said_to_have_agreed_who_has_not_signed(held: Held) -> None:
+    text = " ".join((held.directory / "transcript.txt").read_text().split())
+
+    assert "It was made all the same. Whoever signs below has read each of these, and wants it so." in text
+    assert text.index("Whoever signs below") < text.index("Everything was rehearsed") < text.index("Signatures")
+
+
+def test_a_file_is_known_by_its_own_hash(tmp_path: Path) -> None:
+    file = tmp_path / "hierarchy.toml"
+    file.write_bytes(default_hierarchy_text().replace("\n", "\r\n").encode())
+
+    assert load_declaration(file).digest == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def test_a_secret_that_is_split_is_written_nowhere(split: Held) -> None:
     names = {each.name for each in split.directory.iterdir()}
     assert "offline.passphrase" not in names
@@ -270,7 +299,9 @@ def test_a_revocation_reaches_every_machine(held: Held, tmp_path: Path) -> None:
         given = bundle(then.directory, f"signer-{each}.bundle")
         assert (given.secrets, given.sealed_passphrase) == ((), None)
     assert not list(then.directory.glob("signer-*.passphrase"))
-    assert "superseded" in (then.directory / "transcript.txt").read_text()
+    transcript = (then.directory / "transcript.txt").read_text()
+    assert "superseded" in transcript
+    assert "nothing issues for assured on signer 1 any more" in " ".join(transcript.split())
 
 
 def test_an_older_safe_shows_by_its_number(held: Held, tmp_path: Path) -> None:
@@ -294,8 +325,9 @@ def test_an_extension_says_when_nothing_would_issue(held: Held, tmp_path: Path) 
     )
 
     assert len(then.outcome.certified) == 3
-    warnings = [each for each in said if each.startswith("warning: nothing issues for ")]
+    warnings = [each for each in said if each.startswith("warning: calendar: nothing issues for ")]
     assert len(warnings) == 3
+    assert "What a reviewer objects to" in (then.directory / "transcript.txt").read_text()
     assert all(f"until {NOW.year + 2}-01-01: make sub-CAs for that as well" in each for each in warnings)
 
 
@@ -363,6 +395,21 @@ def test_the_clock_never_goes_back(held: Held, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"this machine's clock says .*: set the clock"):
         holding.renew(opened(held), tmp_path / "out", clock=lambda: NOW - dt.timedelta(days=1), say=lambda _: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_stopped_begins_nothing(tmp_path: Path) -> None:
+    stopped = dt.datetime(1970, 1, 1, 0, 3, tzinfo=dt.UTC)
+    with pytest.raises(OperatorError, match=r"clock says 1970-01-01 00:03 UTC, when .*: set the clock"):
+        holding.run(declared(), tmp_path / "out", clock=lambda: stopped, say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_people_hear_how_long_ago_the_last_ceremony_was(held: Held, tmp_path: Path) -> None:
+    said: list[str] = []
+    then = NOW + dt.timedelta(days=40, minutes=1)
+    holding.renew(opened(held), tmp_path / "out", clock=lambda: then, say=said.append)
+    assert said[0].startswith(f"This machine's clock says {then:%Y-%m-%d %H:%M} UTC; this goes on from ceremony 1 of")
+    assert said[0].endswith("Days between: 40.")
 
 
 def test_without_the_linter_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

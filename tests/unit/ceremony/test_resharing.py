@@ -127,7 +127,7 @@ def test_the_transcript_says_what_was_done_and_what_is_left_to_do(opened: Opened
     for sentence in OLD_COPIES:
         assert sentence in text
     for number in (1, 2, 3):
-        assert f"Share {number} was given to: ____" in text
+        assert f"Share {number}: name, signature, number of its bag: ____" in text
     assert "1 1, 2 2 1, 3 3 2, 3" in text, "the choices that were rehearsed"
 
 
