@@ -285,6 +285,8 @@ class Session(Conversation):
                 self._events.append(EntriesRequested(handle=handle, first=value.first, at_most=value.at_most))
             case ClientCommand.SEND_ORDER:
                 self._events.append(OrderReceived(handle=handle, order=value))
+            case ClientCommand.ANNOUNCE_BUNDLE if self._has_another_bundle(handle):
+                self._answer_busy(handle)
             case ClientCommand.SEND_BUNDLE:
                 self._events.append(self._hear_bundle(handle, exchange, value))
             # The original drops an attribute without a value.
@@ -323,6 +325,12 @@ class Session(Conversation):
         if hashlib.sha256(bundle).digest() != exchange.announced_bundle():
             raise PeerError("a bundle came that is not the one that was announced")
         return BundleReceived(handle=handle, bundle=bundle)
+
+    def _has_another_bundle(self, handle: int) -> bool:
+        """Whether a bundle is on its way or not answered: of what a few octets inflate to, one at a time is held."""
+        return any(
+            each.state in {State.BUNDLE, State.KEEPING} for other, each in self._exchanges.items() if other != handle
+        )
 
     def _answer(self, handle: int, exchange: Exchange, command: object, value: Any) -> Event:
         match command:

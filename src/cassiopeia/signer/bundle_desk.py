@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _TIME_LIMIT_S = 300.0
 _RETRY_S = 60.0
 _BUSY_RETRY_S: Final = 5
+# Each holds its session: whoever sends one order over one line after the other shall not fill the memory.
+_MOST_WAITING: Final = 16
 _MISSING_RETRY_S: Final = 1
 
 Verdict = Staged | Refused
@@ -70,12 +72,16 @@ class BundleDesk:
         self._unpacking: _Held | None = None
         self._waiting: list[Callable[[Verdict], None]] = []
         self._wanted: InstallBundle | None = None
+        # What was ordered, and is left to people.
+        self._undone: InstallBundle | None = None
         self._retry_at = 0.0
         self._alarm = ""
 
     def follow(self, config: SignerConfig) -> None:
         """Take and install bundles as this configuration says."""
         self._config = config
+        if self._undone is not None and config.bundles.number >= self._undone.number:
+            self._undone, self._alarm = None, ""
 
     def received(self, session: Session, handle: int, octets: bytes) -> None:
         """Keep a bundle in the place of the one before, or say what is wrong with it."""
@@ -93,11 +99,15 @@ class BundleDesk:
 
         Raises Unavailable when it is not here, or while another is unpacked, and Refused when it is another.
         """
-        if self._unpacking is not None and self._unpacking.bundle_hash == wanted.bundle_hash:
+        unpacking = self._unpacking
+        if unpacking is not None:
+            if unpacking.bundle_hash != wanted.bundle_hash:
+                raise Unavailable("Another bundle is being unpacked.", code="busy", retry_after_s=_BUSY_RETRY_S)
+            _check_number(unpacking, wanted)
+            if len(self._waiting) == _MOST_WAITING:
+                raise Unavailable("The bundle is being unpacked.", code="busy", retry_after_s=_BUSY_RETRY_S)
             self._waiting.append(done)
             return
-        if self._unpacking is not None:
-            raise Unavailable("Another bundle is being unpacked.", code="busy", retry_after_s=_BUSY_RETRY_S)
         held = self._held
         if held is None or held.bundle_hash != wanted.bundle_hash:
             raise Unavailable(
@@ -105,12 +115,7 @@ class BundleDesk:
                 code="bundle-missing",
                 retry_after_s=_MISSING_RETRY_S,
             )
-        if held.number != wanted.number:
-            raise Refused(
-                f"the bundle with this hash has the number {held.number}, and the order says {wanted.number}",
-                code="order-bundle",
-                field="number",
-            )
+        _check_number(held, wanted)
         try:
             process = WorkerProcess(self._command, selector=self._selector, hear=self._hear, lost=self._lost)
         except OSError as error:  # no memory for a process, no descriptor
@@ -125,7 +130,7 @@ class BundleDesk:
     def install(self, wanted: InstallBundle) -> None:
         """Put in force what was unpacked, now that the journal holds the order; where that fails, later."""
         step("install 2 order durable")
-        self._wanted, self._retry_at = wanted, 0.0
+        self._wanted, self._undone, self._retry_at = wanted, None, 0.0
         self.settle()
 
     def resume(self, ordered: InstallBundle, *, fresh: bool) -> None:
@@ -135,6 +140,7 @@ class BundleDesk:
         if fresh:
             self.install(ordered)
             return
+        self._undone = ordered
         self._alarm = (
             f"bundle {ordered.number} was ordered, and is not in force: install it with `cassiopeia signer install`, "
             "or have a newer one made"
@@ -257,3 +263,12 @@ class BundleDesk:
         """Whether this bundle or a newer one is in force; raises OperatorError."""
         current = current_installation(self._config.bundles.directory)
         return current is not None and int(current.name) >= wanted.number
+
+
+def _check_number(held: _Held, wanted: InstallBundle) -> None:
+    if held.number != wanted.number:
+        raise Refused(
+            f"the bundle with this hash has the number {held.number}, and the order says {wanted.number}",
+            code="order-bundle",
+            field="number",
+        )

@@ -131,7 +131,8 @@ class OrderDesk:
                 index = self._journal.index.find_order(octets) or self._obey(octets)
             except (Refused, Unavailable) as error:
                 reason = error
-                bundles.discard(verdict)
+                if self.in_force.bundle != wanted:  # else another order for it has been obeyed
+                    bundles.discard(verdict)
                 answers.give(session, lambda: _say_no(session, handle, reason))
                 return
             step("install 1 order appended")

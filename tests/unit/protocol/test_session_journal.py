@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.support.conversations import HEAD, Pair, hello, joined
+from tests.support.conversations import HEAD, Pair, certificate_request, hello, joined
 from tests.support.journal_entries import log
 
 from cassiopeia.core import der, structure
@@ -28,6 +28,7 @@ from cassiopeia.protocol.session import (
     RequestRefused,
     Role,
     Session,
+    SignRequested,
     TimestampRequested,
 )
 
@@ -239,12 +240,26 @@ class TestBundles:
 
     def test_no_more_than_the_session_may_hold(self) -> None:
         pair = joined(limits=Limits(session_octets=100_000))
-        handles = [pair.client.send_bundle(os.urandom(45_000)) for _ in range(3)]
-        held = pair.to_signer()
-        assert [each.handle for each in held if isinstance(each, BundleReceived)] == handles[:2]
+        pair.client.submit(certificate_request(key_proof=os.urandom(60_000)))
+        handle = pair.client.send_bundle(os.urandom(45_000))
+        assert [type(each) for each in pair.to_signer()] == [SignRequested]
         (failed,) = pair.to_client()
         assert isinstance(failed, RequestFailed)
-        assert (failed.handle, failed.code) == (handles[2], "busy")
+        assert (failed.handle, failed.code) == (handle, "busy")
+
+    def test_one_is_held_at_a_time(self) -> None:
+        """Each is a thousand times what travels: of many that come at once, none but the first is inflated."""
+        pair = joined()
+        pair.client.peer_hello = hello()
+        bundle = bytes(1_000_000)
+        first, *others = (pair.client.send_bundle(bundle) for _ in range(4))
+        assert pair.to_signer() == [BundleReceived(handle=first, bundle=bundle)]
+        answers = pair.to_client()
+        assert [(type(each), each.handle) for each in answers] == [(RequestFailed, each) for each in others]
+        pair.signer.send_bundle_held(first)
+        assert pair.to_client() == [BundleHeld(handle=first)]
+        again = pair.client.send_bundle(bundle)
+        assert pair.to_signer() == [BundleReceived(handle=again, bundle=bundle)]
 
     def test_one_may_be_refused_before_it_came(self) -> None:
         pair = joined()

@@ -230,6 +230,29 @@ def test_one_bundle_is_unpacked_at_a_time(loop: Loop, machine: SignerMachine) ->
     assert isinstance(loop.verdict(), Staged)
 
 
+def test_an_order_for_another_number_joins_no_other(loop: Loop, machine: SignerMachine) -> None:
+    octets = sealed(machine)
+    loop.bring(octets)
+    loop.prepare(octets)
+    with pytest.raises(Refused, match="has the number 1, and the order says 2"):
+        loop.prepare(octets, number=2)
+    assert isinstance(loop.verdict(), Staged)
+    assert loop.verdicts == []
+
+
+def test_few_wait_for_one_bundle(loop: Loop, machine: SignerMachine) -> None:
+    """An order that is sent again and again, over one line after the other, fills no memory."""
+    octets = sealed(machine)
+    loop.bring(octets)
+    for _ in range(bundle_desk._MOST_WAITING):
+        loop.prepare(octets)
+    with pytest.raises(Unavailable, match="is being unpacked") as busy:
+        loop.prepare(octets)
+    assert busy.value.code == "busy"
+    loop.run_until(lambda: loop.verdicts)
+    assert len(loop.verdicts) == bundle_desk._MOST_WAITING
+
+
 def test_what_cannot_be_installed_leaves_nothing(loop: Loop, machine: SignerMachine) -> None:
     _, other = sealing.make_sealing_key(b"another machine")
     before = machine.everything()
@@ -390,6 +413,14 @@ def test_what_people_have_put_back_stays_so(
     (alarm,) = loop.desk.alarms()
     assert "bundle 1 was ordered, and is not in force" in alarm
     assert alarm in caplog.text
+    # Files that were taken over for another reason do not end it; an installation by hand does.
+    loop.desk.follow(machine.config)
+    assert list(loop.desk.alarms()) == [alarm]
+    staged = loop.unpack(sealed(machine, number=2), number=2)
+    assert isinstance(staged, Staged)
+    installations.activate(machine.config.bundles, staged)
+    loop.desk.follow(machine.config)
+    assert not list(loop.desk.alarms())
 
 
 def test_a_bundle_that_is_not_there_any_more_is_an_alarm(loop: Loop, machine: SignerMachine) -> None:

@@ -222,6 +222,19 @@ def test_the_same_order_over_two_lines_is_obeyed_once(signer: Signer, bundle: by
     assert signer.installed == [1]
 
 
+def test_of_two_orders_for_it_the_one_that_is_refused_takes_nothing_away(signer: Signer, bundle: bytes) -> None:
+    signer.bring(bundle)
+    signer.send(order(bundle))
+    other = joined()
+    signer.send(order(bundle, reason="drafted by somebody else at the same time"), other)
+    refused = signer.answer(other)
+    assert isinstance(refused, RequestRefused)
+    assert refused.code == "order-sequence"
+    assert isinstance(signer.answer(), OrderObeyed)
+    assert signer.installed == [1]
+    assert not list(signer.bundles.alarms())
+
+
 def test_a_line_that_has_gone_changes_nothing(signer: Signer, bundle: bytes) -> None:
     signer.bring(bundle)
     gone = joined()
