@@ -70,7 +70,9 @@ def open_bundle(bundles: Bundles, octets: bytes, *, kinds: Collection[str], sour
     try:
         bundle = read_bundle(octets, public_key=public_key)
     except PeerError as error:
-        raise OperatorError(f"{error}; nothing was changed: take this bundle from the ceremony once more") from error
+        raise OperatorError(
+            f"{error}; nothing was changed: take this machine's bundle from the ceremony once more"
+        ) from error
     if bundle.kind not in kinds:
         raise OperatorError(
             f"this bundle is for another machine: it is of the kind {bundle.kind}, and here belongs "
@@ -221,7 +223,7 @@ def _check_newer(bundles: Bundles, bundle: Bundle, digest: bytes) -> bool:
     if record.root_key != bundle.root_key.hex():
         raise OperatorError(
             f"this bundle belongs to another hierarchy: its root key is {bundle.root_key.hex()[:16]}, and that of the "
-            f"installed bundle {record.root_key[:16]}; nothing was changed"
+            f"installed bundle {record.root_key[:16]}; nothing was changed: take this machine's from its own ceremony"
         )
     if bundle.number == record.number and digest.hex() == record.bundle:
         return True

@@ -100,15 +100,20 @@ def read_bundle(octets: bytes, *, public_key: bytes) -> Bundle:
     if len(octets) > MAXIMUM_OCTETS:
         raise PeerError(f"a bundle has at most {MAXIMUM_OCTETS} octets")
     signed = structure.decode(SignedBundle, octets)
-    if signed.key != key_id(public_key):
-        raise PeerError(
-            f"the bundle is signed by the key {signed.key.hex()[:16]}, and ours is {key_id(public_key).hex()[:16]}: "
-            "it belongs to another hierarchy"
-        )
+    ours = key_id(public_key)
     try:
         ed25519.verify(public_key, signed.signature, BUNDLE_TAG + signed.bundle)
     except SignatureInvalid:
+        if signed.key != ours:
+            raise PeerError(
+                f"the bundle is signed by the key {signed.key.hex()[:16]}, and ours is {ours.hex()[:16]}: it belongs "
+                "to another hierarchy"
+            ) from None
         raise SignatureInvalid("the bundle was changed after it was signed: its signature is wrong") from None
+    if signed.key != ours:
+        raise SignatureInvalid(
+            "the bundle was changed after it was signed: our key has signed it, and it names another"
+        )
     bundle = structure.decode(Bundle, signed.bundle)
     _check(bundle)
     return bundle

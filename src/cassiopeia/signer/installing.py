@@ -202,7 +202,10 @@ def _unlock(octets: bytes, passphrase: bytes, authority: Authority) -> Certifica
             f"the key of {authority.name} cannot be unlocked: is this the passphrase of another bundle?"
         ) from error
     if _public(key) != _spki(authority):
-        raise OperatorError(f"the key of {authority.name} does not belong to the certificate of this sub-CA")
+        raise OperatorError(
+            f"the key of {authority.name} does not belong to the certificate of this sub-CA: whoever held the ceremony "
+            "has to give you another bundle"
+        )
     return key  # type: ignore[return-value] # a CA's public key is one of those that sign
 
 

@@ -58,7 +58,10 @@ def make_validator(directory: Path, client: ClientConfig, *, name: str, kinds: S
     try:
         profiles = {path.stem: read_text(path) for path in sorted(client.profiles.glob("*.toml"))}
         if not profiles:
-            raise OperatorError(f"{client.profiles}: no profile is here; a validator needs those of the signer")
+            raise OperatorError(
+                f"{client.profiles}: no profile is here; a validator needs those of the signer: install the client's "
+                "bundle first (cassiopeia client install BUNDLE), or copy them"
+            )
         keys = {
             "journal" if number == 1 else f"journal-{number}": _pem(each)
             for number, each in enumerate(client.journal_keys, 1)

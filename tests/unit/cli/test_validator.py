@@ -334,7 +334,8 @@ def test_a_validator_that_cannot_be_made(client: Store, arguments: list[str], wo
 
 def test_a_validator_needs_profiles_and_a_journals_key(client: Store) -> None:
     Path("profiles/0004-server.toml").unlink()
-    assert "no profile is here; a validator needs those of the signer" in bad("init", "a", "--client", "client.toml")
+    said = bad("init", "a", "--client", "client.toml")
+    assert "no profile is here; a validator needs those of the signer: install the client's bundle first" in said
 
     Path("profiles/0004-server.toml").write_text(default_profile_texts()["0004-server"], encoding="utf-8")
     text = Path("client.toml").read_text().replace('[journal]\nkeys = ["journal.pem"]\n', "")

@@ -86,7 +86,7 @@ def test_files_are_found_by_name() -> None:
         BUNDLE.file("keys/assured_2026_2.key")  # a secret is no file
 
 
-def test_another_key_is_named_before_its_signature_is_looked_at() -> None:
+def test_another_key_is_named() -> None:
     with pytest.raises(PeerError, match="it belongs to another hierarchy") as caught:
         read_bundle(sign_bundle(BUNDLE, OTHER), public_key=PUBLIC)
 
@@ -110,6 +110,14 @@ def test_a_changed_bundle_has_a_wrong_signature() -> None:
     changed = replace(signed, bundle=structure.encode(replace(BUNDLE, number=8)))
 
     with pytest.raises(SignatureInvalid, match="the bundle was changed after it was signed"):
+        read_bundle(structure.encode(changed), public_key=PUBLIC)
+
+
+def test_a_changed_name_of_our_key_is_not_taken_for_another_hierarchy() -> None:
+    signed = structure.decode(SignedBundle, sign_bundle(BUNDLE, KEY))
+    changed = replace(signed, key=key_id(PUBLIC)[:-1] + b"?")
+
+    with pytest.raises(SignatureInvalid, match="the bundle was changed after it was signed: our key has signed it"):
         read_bundle(structure.encode(changed), public_key=PUBLIC)
 
 
