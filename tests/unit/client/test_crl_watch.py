@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import http.server
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.support.client_store import opened_client_store
 from tests.support.syncing import DAY, make_crl, put
 from tests.support.web import Pages, serving
 
+from cassiopeia.client import crl_watch
 from cassiopeia.client.crl_watch import CrlWatch, Expected, WatchedCrl, judge, watched_crls
 from cassiopeia.client.fetching import Fetched
 from cassiopeia.config import AuthorityEntry, ChainEntry, load_client_config
@@ -251,7 +254,23 @@ def test_what_is_published_of_an_offline_ca_is_what_should_be_served(store: Stor
     assert [each.state for each in watch.look()] == ["stale"]
 
 
-def test_who_is_asked_to_stop_writes_nothing_half_down(store: Store, web: Pages) -> None:
+def test_a_server_that_is_slow_is_waited_for_once(store: Store, web: Pages) -> None:
+    all_are_asked = threading.Barrier(2, timeout=20)
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        all_are_asked.wait()
+        handler.send_error(503)
+
+    web.by_path = {"/a": answer, "/b": answer}
+    declare(web.url("/a"), web.url("/b"))
+    seen = CrlWatch(load_client_config(Path("client.toml")), store).look()
+    assert [each.what for each in seen] == ["the server answers 503"] * 2
+
+
+def test_who_is_asked_to_stop_writes_nothing_half_down(
+    store: Store, web: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crl_watch, "_AT_ONCE", 1)
     declare(web.url("/a"), web.url("/b"))
     watch = CrlWatch(load_client_config(Path("client.toml")), store)
     assert watch.look(until=lambda: len(web.asked) == 1) == ()
