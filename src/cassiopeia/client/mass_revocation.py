@@ -42,6 +42,7 @@ _LARGEST_LIST: Final = 64 << 20
 _SHOWN: Final = 5
 _HOUR: Final = dt.timedelta(hours=1)
 _STEP: Final = dt.timedelta(minutes=1)
+_SEPARATORS: Final = re.compile(r"[\s:]")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 Matches = Callable[[CertificateRecord], bool]
@@ -121,9 +122,15 @@ def of_list(store: Store, path: Path) -> Iterator[CertificateRecord]:
         if not serial:
             continue
         try:
-            yield store.certificates.look_up(serial)
+            found = store.certificates.look_up(serial)
         except Refused as refusal:
             unknown.append(f"line {number}: {refusal.message}")
+            continue
+        if int(_SEPARATORS.sub("", serial), 16) == int(found.serial_number, 16):
+            yield found
+        else:
+            # What people may type in place of one number is, in a list, one that was cut off.
+            unknown.append(f"line {number}: {serial} is only the beginning of a serial number: give all of its digits")
     if unknown:
         more = f" (and {len(unknown) - _SHOWN} more)" if len(unknown) > _SHOWN else ""
         raise OperatorError(f"{path}: {'; '.join(unknown[:_SHOWN])}{more}; nothing was planned")

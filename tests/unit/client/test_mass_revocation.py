@@ -119,6 +119,14 @@ def test_a_list_with_a_stranger_in_it_is_no_list(filled: Store, tmp_path: Path) 
         list(of_list(filled, tmp_path / "none"))
 
 
+def test_a_number_that_was_cut_off_is_not_in_the_list(filled: Store, tmp_path: Path) -> None:
+    (record,) = of_account(filled, "carol")
+    path = tmp_path / "list"
+    path.write_text(f"{record.serial_number}\n0X{record.serial_number[:-2]}\n")
+    with pytest.raises(OperatorError, match=r"list: line 2: 0X\w+ is only the beginning of a serial number"):
+        list(of_list(filled, path))
+
+
 def test_a_list_that_is_too_long(filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mass_revocation, "_LARGEST_LIST", 10)
     (tmp_path / "list").write_text("0" * 11)
