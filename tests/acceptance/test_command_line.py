@@ -39,6 +39,7 @@ COMMANDS = [
     ["ceremony", "adopt"],
     ["ceremony", "share", "check"],
     ["ceremony", "share", "reshare"],
+    ["ceremony", "show"],
     ["signer", "init"],
     ["signer", "install"],
     ["signer", "csr"],

@@ -1,5 +1,7 @@
 """A plan in words and tables: the tree, the calendar, the numbers. For people who decide whether to hold the ceremony.
 
+And what was made, as the safe remembers it.
+
 Owns the tables as rows of text, for whatever prints them, and their plain form.
 """
 
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from cassiopeia.ceremony.calendar import PlannedAuthority
 from cassiopeia.ceremony.hierarchy import ROOT_NAME, Family, NameConstraints
 from cassiopeia.ceremony.planning import Plan
+from cassiopeia.ceremony.record import KnownAuthority, Record
 
 _INDENT = "  "
 
@@ -43,6 +46,47 @@ def overview(plan: Plan) -> Iterator[str]:
     yield from calendar_rows(plan).lines()
     yield from ("", "How many certificates they may issue")
     yield from volume_rows(plan).lines()
+
+
+def remembered(record: Record) -> Iterator[str]:
+    """What the safe remembers, line by line: how it opens, and every CA that was ever made."""
+    yield f"Ceremony {record.number}, of {record.made_at:%Y-%m-%d %H:%M} UTC"
+    yield f"Root key (SHA-256): {record.root_key}"
+    if record.shares is None:
+        yield "Opens with: its passphrase, in one piece"
+    else:
+        count = len(record.shares.commitments)
+        yield f"Opens with: {record.shares.threshold} of the {count} shares of the set {record.shares.name!r}"
+    yield from (f"Its certificate is awaited: {each.name}" for each in record.awaited)
+    yield ""
+    rows = tuple(
+        (
+            each.name,
+            each.issuer,
+            "-" if each.is_offline else str(each.signer_id),
+            str(each.made_in),
+            "-" if each.issues_from is None else f"{each.issues_from:%Y-%m-%d}",
+            "-" if each.issues_until is None else f"{each.issues_until:%Y-%m-%d}",
+            f"{each.not_after:%Y-%m-%d}",
+            str(each.crl_number) if each.is_offline else "-",
+            _state(each),
+        )
+        for each in record.authorities
+    )
+    columns = ("CA", "issuer", "signer", "ceremony", "issues from", "until before", "ends", "CRL number", "")
+    yield from Rows(columns=columns, rows=rows).lines()
+
+
+def _state(known: KnownAuthority) -> str:
+    if known.revoked_at is not None:
+        return f"revoked {known.revoked_at:%Y-%m-%d}{f', {known.reason}' if known.reason else ''}"
+    parts = [
+        "retired" if known.retired else "",
+        "adopted" if known.adopted else "",
+        "its key is elsewhere" if known.key == "elsewhere" else "",
+        f"spare {known.spare}" if known.spare else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def tree(plan: Plan) -> Iterator[str]:

@@ -39,6 +39,7 @@ from cassiopeia.ceremony.key_ceremony import CertificationAuthority, encrypt_key
 from cassiopeia.ceremony.record import RECORD_NAME, Record, read_record, write_record
 from cassiopeia.core import structure
 from cassiopeia.core.bundle import (
+    KINDS,
     MAXIMUM_OCTETS,
     OFFLINE,
     Bundle,
@@ -139,11 +140,11 @@ def read_offline(path: Path) -> tuple[bytes, Bundle]:
         raise OperatorError(f"{path}: cannot read the offline bundle: {error.strerror}") from error
     try:
         claimed = structure.decode(Bundle, structure.decode(SignedBundle, octets).bundle)
+        if claimed.kind in KINDS and claimed.kind != OFFLINE:
+            raise OperatorError(f"{path}: is a {claimed.kind} bundle; the safe's is called {OFFLINE_NAME}")
         bundle = read_bundle(octets, public_key=_public_der(claimed.file(BUNDLE_KEY_NAME)))
     except PeerError as error:
         raise OperatorError(f"{path}: is no offline bundle, or a damaged one: {error}; take another copy") from error
-    if bundle.kind != OFFLINE:
-        raise OperatorError(f"{path}: is a {bundle.kind} bundle; the safe's is called offline.bundle")
     return octets, bundle
 
 

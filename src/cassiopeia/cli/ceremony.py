@@ -8,6 +8,7 @@ from cassiopeia.cli.ceremony_adopt import adopt
 from cassiopeia.cli.ceremony_hold import crl, extend, run
 from cassiopeia.cli.ceremony_plan import plan
 from cassiopeia.cli.ceremony_share import share
+from cassiopeia.cli.ceremony_show import show
 
 
 @click.group()
@@ -24,3 +25,4 @@ ceremony.add_command(extend)
 ceremony.add_command(crl)
 ceremony.add_command(adopt)
 ceremony.add_command(share)
+ceremony.add_command(show)
