@@ -6,6 +6,7 @@ says in Nagios' terms how bad it is. Reads nothing and prints nothing.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -40,6 +41,7 @@ CODES_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """What is looked at, in this order, and the codes of what may be wrong with it."""
 
+_ONE_SECOND: Final = dt.timedelta(seconds=1)
 _EXIT: Final[Mapping[State, int]] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
 
 
@@ -124,7 +126,7 @@ def _facts(situation: Situation) -> dict[str, str]:
     facts["queue"] = f"{waiting} waiting, the oldest for {span(situation.queue.oldest_age_s)}" if waiting else "empty"
     until = min((each.until for each in situation.coverage), default=None)
     facts["calendar"] = (
-        f"every family of every signer has a sub-CA that issues, at least until {until:%F}"
+        f"every family of every signer has a sub-CA that issues, at least until {until - _ONE_SECOND:%F}"
         if until
         else "there is no sub-CA"
     )
