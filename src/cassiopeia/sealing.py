@@ -60,13 +60,16 @@ def sealing_fingerprint(public: bytes) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
-def seal(secret: bytes, public: bytes) -> bytes:
-    """The secret for the owner of this key (PEM) alone; raises OperatorError for what is no such key."""
-    return _SUITE.encrypt(secret, MLKEM768X25519PublicKey(*_load_public(public)), _PURPOSE)
+def seal(secret: bytes, public: bytes, *, context: bytes) -> bytes:
+    """The secret for the owner of this key (PEM) alone, and for what `context` names (`bundle.sealing_context`).
+
+    Raises OperatorError for what is no such key.
+    """
+    return _SUITE.encrypt(secret, MLKEM768X25519PublicKey(*_load_public(public)), _PURPOSE + context)
 
 
-def unseal(sealed: bytes, private: bytes, passphrase: bytes) -> bytes:
-    """What was sealed; raises OperatorError when the key cannot be unlocked, or it was sealed to another one."""
+def unseal(sealed: bytes, private: bytes, passphrase: bytes, *, context: bytes) -> bytes:
+    """What was sealed; raises OperatorError when the key cannot be unlocked, or it was sealed to or for another one."""
     try:
         mlkem, x25519 = (load_pem_private_key(each, passphrase) for each in _blocks(private, b"ENCRYPTED PRIVATE KEY"))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -74,11 +77,11 @@ def unseal(sealed: bytes, private: bytes, passphrase: bytes) -> bytes:
     if not isinstance(mlkem, MLKEM768PrivateKey) or not isinstance(x25519, X25519PrivateKey):
         raise OperatorError("this is not a sealing key: it has an ML-KEM-768 key, and an X25519 key behind it")
     try:
-        return _SUITE.decrypt(sealed, MLKEM768X25519PrivateKey(mlkem, x25519), _PURPOSE)
+        return _SUITE.decrypt(sealed, MLKEM768X25519PrivateKey(mlkem, x25519), _PURPOSE + context)
     except (InvalidTag, ValueError) as error:
         raise OperatorError(
-            "the passphrase was sealed to another key than the sealing key of this machine; give the ceremony the "
-            "sealing.pem of this machine"
+            "the passphrase was sealed to another key than the sealing key of this machine, or for another bundle; "
+            "give the ceremony the sealing.pem of this machine"
         ) from error
 
 

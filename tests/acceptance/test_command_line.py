@@ -27,6 +27,7 @@ GROUPS = {
     "order",
     "store",
     "validator",
+    "publisher",
 }
 # These read one of several places, and say so themselves.
 OF_A_JOURNAL = [["journal", "show"], ["journal", "verify"], ["journal", "export"]]

@@ -26,7 +26,7 @@ from tests.support.operators import public_pem
 from cassiopeia import sealing
 from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.config.toml_writer import toml_document
-from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, BundleFile, sign_bundle
+from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, BundleFile, sealing_context, sign_bundle
 from cassiopeia.signer.machine import SignerFiles, make_signer
 
 # The sub-CAs are of 2026 and 2027, whenever a test runs.
@@ -125,7 +125,13 @@ def signer_bundle(
         signer_id=1,
         files=_files(files),
         secrets=tuple(BundleFile(name=f"keys/{name}.key", octets=encrypted(hierarchy.time[name].key)) for name in kept),
-        sealed_passphrase=None if sealed_to is None else sealing.seal(BUNDLE_PASSPHRASE, sealed_to),
+        sealed_passphrase=None
+        if sealed_to is None
+        else sealing.seal(
+            BUNDLE_PASSPHRASE,
+            sealed_to,
+            context=sealing_context(root_key=hierarchy.root_key, number=number, signer_id=1),
+        ),
     )
 
 

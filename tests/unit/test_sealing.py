@@ -4,13 +4,39 @@ import re
 
 import pytest
 
+from cassiopeia.core.bundle import sealing_context
 from cassiopeia.errors import OperatorError
-from cassiopeia.sealing import check_sealing_key, make_sealing_key, seal, sealing_fingerprint, unseal
+from cassiopeia.sealing import check_sealing_key, make_sealing_key, sealing_fingerprint
+from cassiopeia.sealing import seal as seal_for
+from cassiopeia.sealing import unseal as unseal_for
 
 PASSPHRASE = b"correct horse"
 PRIVATE, PUBLIC = make_sealing_key(PASSPHRASE)
 OTHER_PRIVATE, OTHER_PUBLIC = make_sealing_key(PASSPHRASE)
+CONTEXT = b"one bundle"
 BLOCK = re.compile(rb"-----BEGIN .*?-----END [A-Z ]+-----\n", re.DOTALL)
+
+
+def seal(secret: bytes, public: bytes) -> bytes:
+    return seal_for(secret, public, context=CONTEXT)
+
+
+def unseal(sealed: bytes, private: bytes, passphrase: bytes) -> bytes:
+    return unseal_for(sealed, private, passphrase, context=CONTEXT)
+
+
+def test_what_is_sealed_for_one_bundle_opens_for_no_other() -> None:
+    context = sealing_context(root_key=bytes(32), number=7, signer_id=1)
+    sealed = seal_for(b"secret", PUBLIC, context=context)
+
+    assert unseal_for(sealed, PRIVATE, PASSPHRASE, context=context) == b"secret"
+    for other in (
+        sealing_context(root_key=bytes(31) + b"\x01", number=7, signer_id=1),
+        sealing_context(root_key=bytes(32), number=8, signer_id=1),
+        sealing_context(root_key=bytes(32), number=7, signer_id=2),
+    ):
+        with pytest.raises(OperatorError, match="or for another bundle"):
+            unseal_for(sealed, PRIVATE, PASSPHRASE, context=other)
 
 
 def test_what_is_sealed_opens_for_its_owner_alone() -> None:

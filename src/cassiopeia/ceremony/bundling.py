@@ -26,7 +26,7 @@ from cassiopeia.ceremony.safe import Safe, bundle_files
 from cassiopeia.ceremony.transcript import in_groups
 from cassiopeia.config import PINS
 from cassiopeia.config.toml_writer import toml_document
-from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, sign_bundle
+from cassiopeia.core.bundle import CLIENT, PUBLICATION, SIGNER, Bundle, sealing_context, sign_bundle
 from cassiopeia.core.profile import parse_profile
 
 AUTHORITIES_NAME: Final = "authorities.toml"
@@ -53,15 +53,17 @@ def signer_bundle(outcome: Outcome, signer_id: int, *, now: dt.datetime) -> Sign
     keys = {each.name: outcome.time_keys[each.name] for each in mine if each.name in outcome.time_keys}
     passphrase = secrets.token_hex(_PASSPHRASE_OCTETS) if keys else None
     sealing_key = safe.declaration.pins.sealing_keys.get(signer_id)
+    root_key = bytes.fromhex(safe.record.root_key)
     sealed = None
     encrypted = {}
     if passphrase is not None:
         encrypted = {f"keys/{name}.key": encrypt_key(key, passphrase.encode()) for name, key in keys.items()}
         if sealing_key is not None:
-            sealed = sealing.seal(passphrase.encode(), sealing_key)
+            context = sealing_context(root_key=root_key, number=safe.record.number, signer_id=signer_id)
+            sealed = sealing.seal(passphrase.encode(), sealing_key, context=context)
     bundle = Bundle(
         kind=SIGNER,
-        root_key=bytes.fromhex(safe.record.root_key),
+        root_key=root_key,
         number=safe.record.number,
         made_at=safe.record.made_at,
         signer_id=signer_id,

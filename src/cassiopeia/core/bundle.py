@@ -129,6 +129,11 @@ def bundle_hash(octets: bytes) -> bytes:
     return hashlib.sha256(octets).digest()
 
 
+def sealing_context(*, root_key: bytes, number: int, signer_id: int) -> bytes:
+    """Which bundle a passphrase is sealed for: the hash of the root's key, the number in 4 octets, the id in one."""
+    return root_key + number.to_bytes(4, "big") + bytes([signer_id])
+
+
 def _check(bundle: Bundle) -> None:
     if bundle.kind not in KINDS:
         raise PeerError(f"there is no kind of bundle {bundle.kind[:40]!a}: they are {', '.join(KINDS)}")

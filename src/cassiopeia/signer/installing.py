@@ -22,7 +22,7 @@ from cassiopeia import files, installations
 from cassiopeia.changes import Contents, changes, read_contents
 from cassiopeia.config import AuthorityEntry, Pins, SignerConfig, load_authorities, load_profiles, load_signer_config
 from cassiopeia.core.authority import Authority
-from cassiopeia.core.bundle import SIGNER, Bundle
+from cassiopeia.core.bundle import SIGNER, Bundle, sealing_context
 from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.installations import Staged
 from cassiopeia.sealing import unseal
@@ -182,7 +182,10 @@ class _Candidate:
             raise OperatorError(
                 f"{config.sealing_key}: cannot read the key to which its passphrase is sealed: {error.strerror}"
             ) from error
-        return unseal(self._bundle.sealed_passphrase, private, own)
+        context = sealing_context(
+            root_key=self._bundle.root_key, number=self._bundle.number, signer_id=self._bundle.signer_id
+        )
+        return unseal(self._bundle.sealed_passphrase, private, own, context=context)
 
 
 def own_passphrase(config: SignerConfig) -> bytes:

@@ -40,7 +40,7 @@ from cassiopeia.ceremony.sub_ca_request import SubCaRequest
 from cassiopeia.ceremony.unlocking import OpenedSafe, unlock
 from cassiopeia.ceremony.writing import Held, Split
 from cassiopeia.config import load_authorities, load_chain, load_pins, load_profiles
-from cassiopeia.core.bundle import Bundle, read_bundle
+from cassiopeia.core.bundle import Bundle, read_bundle, sealing_context
 from cassiopeia.errors import OperatorError
 
 # The linter and the CRLs look at the clock.
@@ -178,7 +178,12 @@ def test_a_passphrase_is_sealed_where_there_is_a_key_for_it(held: Held) -> None:
     assert sealed_one.sealed_passphrase is not None
     passphrases = {
         1: (held.directory / "signer-1.passphrase").read_bytes().strip(),
-        2: sealing.unseal(sealed_one.sealed_passphrase, SEALING_KEY, SEALING_PASSPHRASE),
+        2: sealing.unseal(
+            sealed_one.sealed_passphrase,
+            SEALING_KEY,
+            SEALING_PASSPHRASE,
+            context=sealing_context(root_key=sealed_one.root_key, number=1, signer_id=2),
+        ),
     }
     for each in (open_one, sealed_one):
         for secret in each.secrets:
