@@ -345,7 +345,7 @@ def _of_crls(situation: Situation) -> Iterator[Concern]:
             yield Concern(
                 code="crl-missing",
                 what=f"there is no CRL of {name}, which has issued certificates",
-                remedy="does the client's authorities.toml list this sub-CA? add it, and start the client again",
+                remedy="does the client know this sub-CA? install the client bundle of the newest ceremony",
             )
 
 

@@ -83,7 +83,7 @@ def key(file: Path, passphrase_file: Path | None) -> None:
     click.echo(public_pem(made), nl=False)
     click.echo(
         f"{file}: written. Save what was printed as NAME.pem on the signer, add it to operators under [orders] in "
-        "signer.toml, and start the signer again.",
+        "signer.toml, and reload the signer (SIGHUP).",
         err=True,
     )
 

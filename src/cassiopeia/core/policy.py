@@ -312,7 +312,7 @@ def _check_pinned(key: CertifiedKey, responder_keys: Collection[bytes]) -> None:
     """An OCSP responder speaks for the sub-CA, and nobody can revoke it: only the operators say whose key it is."""
     if hashlib.sha256(key.subject_public_key_info).digest() not in responder_keys:
         raise Refused(
-            "This key is not pinned as an OCSP responder's; name it under [ocsp] in signer.toml, and start the signer.",
+            "This key is not pinned as an OCSP responder's; name it under [ocsp] in signer.toml, and reload it.",
             code="key-not-pinned",
             field="key",
         )
