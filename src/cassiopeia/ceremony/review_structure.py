@@ -16,6 +16,7 @@ from cassiopeia.ceremony.hierarchy import ROOT_NAME, Family, KeyAlgorithm
 from cassiopeia.ceremony.objections import Objection, error, note, warning
 from cassiopeia.ceremony.planning import Plan, gaps
 from cassiopeia.core.bundle import MAXIMUM_FILES
+from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.validity import add_months
 
 # NIST SP 800-57 part 1, table 2, and FIPS 204, table 1 (categories 2, 3 and 5): bits of strength, rounded down to those
@@ -40,6 +41,10 @@ _SHORTEST_CRL_MONTHS: Final = 3
 _SHORTEST_CALENDAR_MONTHS: Final = 6
 _USUAL_MONTHS: Final = range(3, 7)
 _TIGHT_PERCENT: Final = 80
+# An OCSP responder's certificate lives for 30 days, and is renewed at two thirds of that.
+_RESPONDER_RENEWED_DAYS: Final = 20
+_MONTH_DAYS: Final = 31
+_YEAR_DAYS: Final = 366
 _DEFAULT_ORGANISATION: Final = "Cassiopeia"
 # RFC 2606, RFC 6761, RFC 6762, RFC 8375, and the one that ICANN keeps for inner networks.
 _NOWHERE: Final = (
@@ -283,6 +288,19 @@ def _places(plan: Plan) -> Iterator[Objection]:
             "ocsp.responders",
             "a responder is pinned, but no certificate says where it is: ocsp_urls",
         )
+    # 3. When a sub-CA is full, its responders have the places that are kept for them, and no more.
+    for family in hierarchy.family if responders else ():
+        time = hierarchy.time_of(family)
+        days = time.months * _MONTH_DAYS + time.outlives_years * _YEAR_DAYS
+        needed = len(responders) * -(-days // _RESPONDER_RENEWED_DAYS)
+        if needed > RESPONDERS:
+            yield warning(
+                "responders-many",
+                f"family {family.name}",
+                f"its sub-CAs certify each of {len(responders)} responder keys every {_RESPONDER_RENEWED_DAYS} days, "
+                f"{needed} times in all, and one that is full keeps {RESPONDERS} places for that: its OCSP may fall "
+                "silent before it ends. Pin fewer keys, or let sub-CAs live for less time",
+            )
     if not responders and not hierarchy.ocsp_urls:
         yield note("no-ocsp", "ocsp_urls", "there is no OCSP: verifiers have to fetch the CRLs")
 

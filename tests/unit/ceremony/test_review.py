@@ -201,6 +201,7 @@ ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
         (ERROR, "url-with-query", "url_base", [("http://pki.turtles.nl", "http://pki.turtles.nl/#x")]),
         (WARNING, "ocsp-without-responder", "ocsp_urls", [('responders = ["ocsp.pem"]', "responders = []")]),
         (WARNING, "responder-without-url", "ocsp.responders", [('["http://ocsp.turtles.nl"]', "[]")]),
+        (WARNING, "responders-many", "family code", [('["ocsp.pem"]', '["ocsp.pem", "anna.pem"]')]),
         (
             NOTE,
             "no-ocsp",
