@@ -113,29 +113,37 @@ class Life(QuickSystem):
     def revoke(self, certificate: Path, reason: str) -> None:
         self.client("certificate", "revoke", options=[serial_of(self, certificate), "--reason", reason, "--wait"])
 
+    def chain(self, certificate: Path) -> list[str]:
+        """The names of the CAs above it, as they are published: the root is the last one."""
+        public = (self.directory / PUBLIC).glob("*.crt")
+        published = {
+            (read := x509.load_der_x509_certificate(each.read_bytes())).subject: (each.stem, read) for each in public
+        }
+        names, below = [], x509.load_pem_x509_certificate(certificate.read_bytes())
+        while below.issuer != below.subject:
+            name, below = published[below.issuer]
+            names.append(name)
+        return names
+
+    def authority_of(self, certificate: Path) -> str:
+        return self.chain(certificate)[0]
+
     def verdict(self, certificate: Path) -> str:
         """What `openssl verify -crl_check_all` says at this time, with every CRL as it is published now."""
-        family = self.authority_of(certificate).partition("_")[0]
-        names = ["root", family, self.authority_of(certificate)]
-        crls = [word for name in names for word in ("-CRLfile", f"{PUBLIC}/{name}.crl.pem")]
+        *between, root = self.chain(certificate)
+        crls = [word for name in (*between, root) for word in ("-CRLfile", f"{PUBLIC}/{name}.crl.pem")]
+        trust = ["-CAfile", f"{PUBLIC}/{root}.pem"]
+        trust += [word for name in between for word in ("-untrusted", f"{PUBLIC}/{name}.pem")]
         how = ["-attime", str(int(self.time.now.timestamp())), "-x509_strict", "-crl_check_all"]
-        command = ["openssl", "verify", *how, *crls, *self.trust_options(certificate), str(certificate)]
+        command = ["openssl", "verify", *how, *crls, *trust, str(certificate)]
         done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
-
-    def check(self, word: str = "", *certificates: Path) -> None:
-        """Expect this of these from now on; every certificate that was named is what it ought to be at this time."""
-        self.expected |= dict.fromkeys(certificates, word)
-        for certificate, each in self.expected.items():
-            said = self.verdict(certificate)
-            assert each in said, f"{certificate.name} by {self.authority_of(certificate)} at {self.time.now}: {said}"
 
     def standing(self, certificate: Path) -> str:
         """As `verdict`, in its words, by pyca's signatures: for chains that openssl cannot verify."""
         now, below = self.time.now, x509.load_pem_x509_certificate(certificate.read_bytes())
-        [name] = below.issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        for issuer in (str(name.value), str(name.value).partition("_")[0], "root"):
-            public = self.directory / PUBLIC / issuer
+        for name in self.chain(certificate):
+            public = self.directory / PUBLIC / name
             above = x509.load_pem_x509_certificate(public.with_suffix(".pem").read_bytes())
             crl = x509.load_der_x509_crl(public.with_suffix(".crl").read_bytes())
             below.verify_directly_issued_by(above)
@@ -151,6 +159,13 @@ class Life(QuickSystem):
                 return EXPIRED
             below = above
         return GOOD
+
+    def check(self, word: str = "", *certificates: Path) -> None:
+        """Expect this of these from now on; every certificate that was named is what it ought to be at this time."""
+        self.expected |= dict.fromkeys(certificates, word)
+        for certificate, each in self.expected.items():
+            said = self.verdict(certificate)
+            assert each in said, f"{certificate.name} by {self.authority_of(certificate)} at {self.time.now}: {said}"
 
     def concerns(self) -> list[str]:
         """What `cassiopeia status` asks people to do: the codes."""
