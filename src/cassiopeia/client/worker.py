@@ -39,6 +39,7 @@ _POLL_S = 0.2
 _STATUS_EVERY_S = 30.0
 _STATUS_SOON_S = 1.0  # while the signer is about to begin
 _STATUS_WATCH_S = 15.0  # behind an order
+_STATUS_AUTHORITY_S = 0.05  # each sub-CA has 80 octets in it: so a serial line of 115,200 baud has room for all else
 _ANSWER_TIME_LIMIT_S = 60.0
 # A signer on a serial line answers a reset at once; an answer that got lost is not worth waiting for.
 _RESET_TIME_LIMIT_S = 5.0
@@ -388,7 +389,7 @@ class SignerClient:
         self._note_change(self._signer_id, capacity(document), now)
         self._store.signers.save(self._signer_id, document, now=now)
         if report.state != "running" or time.monotonic() < self._watched_until:
-            self._next_status = time.monotonic() + _STATUS_SOON_S
+            self._next_status = time.monotonic() + max(_STATUS_SOON_S, _STATUS_AUTHORITY_S * len(report.authorities))
 
     def _note_change(self, signer_id: int, word: tuple[Any, ...], now: dt.datetime) -> None:
         """A signer that has come to run, has another configuration or obeyed an order may do now what it put off."""

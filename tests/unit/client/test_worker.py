@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_a_signer_that_is_about_to_begin_is_asked_again_soon(
     for _ in range(20):
         client.turn()
     assert sum(isinstance(each, StatusRequested) for each in client.signer.asked) == asked
+
+
+def test_a_signer_with_many_sub_cas_is_not_asked_as_often(make: Callable[..., Client]) -> None:
+    """Each has its line in the answer: a slow serial line has other things to carry."""
+    client = make()
+    (one,) = STATUS_REPORT.authorities
+    halted = dataclasses.replace(STATUS_REPORT, authorities=(one,) * 80)
+    client.run_until(lambda: bool(client.store.signers.list()))
+    earliest = time.monotonic() + 80 * worker_module._STATUS_AUTHORITY_S
+    client.client._save_status(halted, dt.datetime.now(dt.UTC))
+    assert client.client._next_status >= earliest
 
 
 @pytest.mark.parametrize("open_requests", [1, 2, 3])
