@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.authorities import NOW, default_authority
+from tests.unit.core.test_policy import judge_ocsp, ocsp_request
 
 from cassiopeia.core.authority import Authority, choose_authority
 from cassiopeia.errors import Refused, Unavailable
@@ -96,3 +97,27 @@ def test_the_order_of_the_list_means_nothing(
             return error.code
 
     assert outcome(first) == outcome(second) == outcome(first[::-1])
+
+
+@settings(max_examples=50)
+@given(situations(), st.data())
+def test_a_responders_certificate_comes_from_exactly_the_sub_ca_that_is_named(
+    situation: tuple[list[Authority], dt.datetime, dict[str, int]], data: st.DataObject
+) -> None:
+    authorities, _, issued = situation
+    unknown = ("unassured_2099_1", "unassured", "root")
+    named = data.draw(st.sampled_from([*(each.name for each in authorities), *unknown]))
+    try:
+        approved = judge_ocsp(ocsp_request(ocsp_target_ca=named), authorities=tuple(authorities), issued=issued)
+    except (Refused, Unavailable):
+        # Another one never takes its place: also not a spare of the same period.
+        [*good] = (
+            each
+            for each in authorities
+            if each.name == named and each.signer_id == 1 and each.not_before <= NOW < each.not_after - 30 * DAY
+        )
+        assert not good
+    else:
+        assert approved.authority.name == named
+        assert approved.validity.not_after <= approved.authority.not_after
+        assert approved.validity.not_after - approved.validity.not_before <= 30 * DAY
