@@ -237,7 +237,7 @@ def _print_paces(paces: tuple[Pace, ...], deadline: dt.datetime | None) -> None:
         if deadline is not None and each.done_at > deadline:
             click.echo(
                 f"  that is after the deadline, {show_time(deadline)}: raise the cap, "
-                f"`cassiopeia order make raise-cap revocations {min(each.waiting, CAPS[REVOCATIONS])}`"
+                f"`cassiopeia order make raise-cap revocations {min(each.enough, CAPS[REVOCATIONS])}`"
             )
 
 

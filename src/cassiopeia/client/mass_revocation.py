@@ -60,12 +60,16 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """What one signer lets through: `room` now, `limit` an hour; `done_at` when all that waits will be revoked."""
+    """What one signer lets through: `room` now, `limit` an hour; `done_at` when all that waits will be revoked.
+
+    Under a limit of `enough` all would go through now: what was revoked in the last hour counts, too.
+    """
 
     signer_id: int
     waiting: int
     limit: int
     room: int
+    enough: int
     done_at: dt.datetime
 
 
@@ -194,13 +198,15 @@ def paces(store: Store, additional: Mapping[str, int], *, now: dt.datetime) -> t
         count = sum(times for name, times in waiting.items() if name in names)
         if limit is None or not count:
             continue
-        room = max(0, limit - sum(times for name, times in used.items() if name in names))
+        spent = sum(times for name, times in used.items() if name in names)
+        room = max(0, limit - spent)
         found.append(
             Pace(
                 signer_id=signer.signer_id,
                 waiting=count,
                 limit=limit,
                 room=room,
+                enough=spent + count,
                 done_at=now + takes(count, limit=limit, room=room),
             )
         )

@@ -114,6 +114,17 @@ def test_a_cap_says_when_it_will_be_done(store: Store, now: dt.datetime) -> None
     assert dt.timedelta(hours=2) < done_at - now < dt.timedelta(hours=5)
 
 
+def test_to_raise_a_cap_to_what_it_was_would_help_nobody(store: Store, now: dt.datetime) -> None:
+    for number in (1, 2):
+        store.certificates.request_revocation(f"{SERIAL + number:x}", now=now)
+    jobs = lease_revoke(store, at=dt.datetime.now(dt.UTC))
+    store.results.finish_revoked([job.id for job in jobs], revoked_at=now, now=now)
+    tell_cap(store, now, limit=3)
+    done = run(*ALL, "--deadline", f"{now + dt.timedelta(hours=1):%Y-%m-%dT%H:%M}")
+    assert "signer 1: 3 revocations, 3 an hour, 1 now" in done.output
+    assert "cassiopeia order make raise-cap revocations 5" in done.output
+
+
 def test_a_deadline_that_will_be_missed(store: Store, now: dt.datetime) -> None:
     tell_cap(store, now, limit=2)
     soon = f"{now + dt.timedelta(hours=1):%Y-%m-%dT%H:%M}"

@@ -176,8 +176,8 @@ def test_each_signer_at_its_own_pace(filled: Store) -> None:
     now = after(60)
     paces = mass_revocation.paces(filled, {"unassured_2026_1": 25, "assured_2026_2": 2}, now=now)
     assert paces == (
-        Pace(signer_id=1, waiting=25, limit=10, room=9, done_at=now + takes(25, limit=10, room=9)),
-        Pace(signer_id=2, waiting=3, limit=2, room=2, done_at=now + takes(3, limit=2, room=2)),
+        Pace(signer_id=1, waiting=25, limit=10, room=9, enough=26, done_at=now + takes(25, limit=10, room=9)),
+        Pace(signer_id=2, waiting=3, limit=2, room=2, enough=3, done_at=now + takes(3, limit=2, room=2)),
     )
     # An hour later what was revoked takes no room any more.
     (pace, _) = mass_revocation.paces(filled, {"unassured_2026_1": 25}, now=after(3_700))
