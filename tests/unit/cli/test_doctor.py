@@ -177,6 +177,18 @@ def test_a_bundle_that_is_unpacked_and_not_in_force() -> None:
     assert "WARNING   bundle         bundle 7 lies unpacked in " in result.stdout
 
 
+@pytest.mark.usefixtures("store")
+def test_the_bundle_that_is_in_force() -> None:
+    installed = Path("bundles/0007")
+    (installed / "profiles").mkdir(parents=True)
+    for name in ("authorities.toml", f"{CA}.pem"):
+        (installed / name).write_bytes(Path(name).read_bytes())
+    Path("bundles/current").symlink_to("0007")
+    Path("bundles/0006").mkdir()
+
+    assert lines(run("doctor").stdout)["bundle"] == "OK        bundle         number 7 is in force"
+
+
 @pytest.mark.parametrize(
     ("free", "code", "word"), [(300 << 20, 0, "OK"), (255 << 20, 1, "WARNING"), (31 << 20, 2, "CRITICAL")]
 )
