@@ -28,7 +28,7 @@ def share() -> None:
     """Look at the shares of the key to the safe, and make new ones."""
 
 
-@share.command()
+@share.command(short_help="Say whether each SHARE is whole, and belongs to the safe.")
 @click.argument("share_files", metavar="[SHARE]...", nargs=-1, type=_FILE)
 @typed_option
 @click.option("--offline", type=_FILE, help="The offline bundle: says of each share whether it is the right one.")
