@@ -92,6 +92,7 @@ class CrlSync:
         self._renew_after = renew_after
         self._losses = Losses()
         self._has_patched = False
+        self._has_told_unsigned = False
         for name, counter in self._counters.items():
             record = store.crls.get(name)
             if record is not None:
@@ -230,8 +231,11 @@ class CrlSync:
             case RequestFailed(code="cap-revocations", message=message, retry_after_s=retry_after_s):
                 _log.warning("CRL of %s: %s", counter.authority.name, message)
                 self._wait_for_room(counter, message, retry_after_s, now=now)
-            case RequestFailed(message=message, retry_after_s=retry_after_s):
-                _log.warning("CRL of %s: %s", counter.authority.name, message)
+            case RequestFailed(code=code, message=message, retry_after_s=retry_after_s):
+                if code == "no-crl":
+                    self._tell_unsigned(message)
+                else:
+                    _log.warning("CRL of %s: %s", counter.authority.name, message)
                 delay_s = patience.as_told(retry_after_s, postponed=counter.postponed)
                 counter.postponed += 1
                 self._put_back(counter, now=now, delay_s=delay_s, reason=message)
@@ -403,6 +407,12 @@ class CrlSync:
         counter.jobs = []
         counter.not_before = now + dt.timedelta(seconds=_RETRY_S if not guilty else 0)
         _log.warning("CRL of %s: refused: %s", counter.authority.name, message)
+
+    def _tell_unsigned(self, message: str) -> None:
+        """A fresh signer signs one CRL after the other: that is said once, and `status` says what stays missing."""
+        if not self._has_told_unsigned:
+            _log.info("%s, as it is in a new signer; asked for again, and for any other, until it is signed", message)
+        self._has_told_unsigned = True
 
     def _put_back(self, counter: _Counter, *, now: dt.datetime, delay_s: float, reason: str = _NOT_NOW) -> None:
         """Ask nothing more for this sub-CA until then; another client may."""

@@ -140,7 +140,8 @@ class RevocationDesk:
             answers.fail(session, handle, error)
             return
         if full is None:
-            answers.fail(session, handle, Unavailable(f"{signing_ca} has no CRL yet", retry_after_s=_RETRY_AFTER_S))
+            missing = Unavailable(f"{signing_ca} has no CRL yet", code="no-crl", retry_after_s=_RETRY_AFTER_S)
+            answers.fail(session, handle, missing)
             return
         # The CRL may be signed and not yet durable: its number must not be seen before it can't be forgotten.
         self._journal.when_durable(lambda: answers.give(session, lambda: session.send_full_crl(handle, full)))

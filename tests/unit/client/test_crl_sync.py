@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,22 @@ def test_a_signer_that_cannot_answer_now_is_asked_again(
     client.run()
     assert client.listed() == serials[:1]
     assert client.state(serials[0]) == "revoked"
+
+
+def test_a_signer_that_has_signed_no_crl_yet_is_no_reason_to_worry(
+    client: Syncing, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        event = client.exchange()
+        assert isinstance(event, FullCrlReceived)
+        client.take(RequestFailed(handle=event.handle, code="no-crl", message="it has no CRL yet", retry_after_s=5))
+        client.front.now += dt.timedelta(minutes=1)
+    assert [
+        (each.levelname, "has no CRL yet, as it is in a new signer" in each.message) for each in caplog.records
+    ] == [("INFO", True)]
+    client.run()
+    assert client.listed() == []
 
 
 def test_a_session_without_room_is_not_asked(client: Syncing, serials: list[int]) -> None:

@@ -11,7 +11,6 @@ from tests.support.signer import SIGNING_CA, Front, record_issued
 
 from cassiopeia.core import crl
 from cassiopeia.core.request import Revocation, RevocationRequest
-from cassiopeia.errors import Unavailable
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.protocol.events import RequestFailed, RequestRefused, RevocationAnswered
 from cassiopeia.signer.tasks import Deferred, Sign, Signed
@@ -266,7 +265,7 @@ def test_the_full_crl_is_the_one_that_was_signed_last(front: Front) -> None:
     front.settle()
     (failed,) = front.answers(pair)
     assert isinstance(failed, RequestFailed)
-    assert (failed.code, failed.retry_after_s) == (Unavailable("").code, 5)
+    assert (failed.code, failed.retry_after_s) == ("no-crl", 5)
 
     (serial,) = record_issued(front.journal, 1)
     revoke(front, pair, Copy(front).request(serial))
