@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cassiopeia.ops import Concern, Situation, silent_s, span, validator_silent_s
+from cassiopeia.ops import Concern, Situation, needed_crls, silent_s, span, validator_silent_s
 
 State = Literal["ok", "warning", "critical", "unknown"]
 
@@ -130,9 +130,10 @@ def _facts(situation: Situation) -> dict[str, str]:
         if until
         else "there is no sub-CA"
     )
-    ends = min((each.next_update for each in situation.crls if each.next_update > now), default=None)
+    needed = needed_crls(situation)
+    ends = min((each.next_update for each in needed if each.next_update > now), default=None)
     facts["CRLs"] = (
-        f"{len(situation.crls)} stored and published, the first of them ends {ends:%F %H:%M}Z" if ends else "none yet"
+        f"{len(needed)} stored and published, the first of them ends {ends:%F %H:%M}Z" if ends else "none yet"
     )
     looked = max((each.seen_at for each in situation.served), default=None)
     facts["CRLs served"] = (

@@ -313,12 +313,8 @@ def _of_journal(signer: SignerStatus) -> Iterator[Concern]:
 
 def _of_crls(situation: Situation) -> Iterator[Concern]:
     now = situation.now
-    authorities: dict[str, dict[str, Any]] = {
-        each["name"]: each for signer in situation.signers for each in signer.report.get("authorities", ())
-    }
-    for crl in situation.crls:
-        if _has_ended(authorities.get(crl.authority, {}), now):
-            continue
+    authorities = _on_signers(situation)
+    for crl in needed_crls(situation):
         left_h = hours_left(crl, now)
         lifetime_h = (crl.next_update - crl.this_update).total_seconds() / 3600
         if left_h <= 0:
@@ -347,6 +343,24 @@ def _of_crls(situation: Situation) -> Iterator[Concern]:
                 what=f"there is no CRL of {name}, which has issued certificates",
                 remedy="does the client know this sub-CA? install the client bundle of the newest ceremony",
             )
+
+
+def needed_crls(situation: Situation) -> tuple[CrlHeader, ...]:
+    """Without those of sub-CAs whose own certificate has run out.
+
+    One that neither the client nor a signer has any more is taken for such: no bundle drops a sub-CA before its end.
+    """
+    on_signers, calendar, now = _on_signers(situation), situation.calendar, situation.now
+    going = {name for name, each in on_signers.items() if not _has_ended(each, now)}
+    if calendar is None:
+        return tuple(each for each in situation.crls if each.authority in going or each.authority not in on_signers)
+    going |= {each.name for each in calendar.authorities if now <= each.not_after}
+    return tuple(each for each in situation.crls if each.authority in going)
+
+
+def _on_signers(situation: Situation) -> dict[str, dict[str, Any]]:
+    """What signers have said of their sub-CAs, by name."""
+    return {each["name"]: each for signer in situation.signers for each in signer.report.get("authorities", ())}
 
 
 def _of_served(situation: Situation) -> Iterator[Concern]:

@@ -7,9 +7,11 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from tests.support.authorities import default_authority
 from tests.support.store import NOW, after
 
 from cassiopeia import ops
+from cassiopeia.duties import Calendar
 from cassiopeia.store.evidence import ValidatorStatus
 from cassiopeia.store.lint_streaks import LintStreak
 from cassiopeia.store.records import CrlHeader, JobKind, QueueStatistics, SignerStatus
@@ -223,6 +225,25 @@ def test_the_crl_of_a_sub_ca_that_has_run_out_is_not_missed() -> None:
     now = after(401 * DAY)
     assert ops.concerns(situation(now=now, signers=(signer(seen_at=now),))) == ()
     assert ops.concerns(situation(now=now, crls=(), signers=(signer(seen_at=now),))) == ()
+
+
+def test_the_crl_of_a_sub_ca_that_nobody_has_any_more_is_not_missed() -> None:
+    """A bundle drops sub-CAs that have ended; what was stored of them stays."""
+    now = after(20 * DAY)
+    without = {"now": now, "signers": (signer(seen_at=now, authorities=[]),)}
+    known = dataclasses.replace(default_authority(), name=CRL.authority, not_after=now)
+    calendar = Calendar(
+        now=now, authorities=(known,), issuers={}, offline=(), issued={}, recently={}, on_signers={1: frozenset()}
+    )
+
+    assert [each.code for each in ops.concerns(situation(**without))] == ["crl-expired"]
+    assert [each.code for each in ops.concerns(situation(**without, calendar=calendar))] == ["crl-expired"]
+    gone = dataclasses.replace(calendar, authorities=())
+    assert ops.concerns(situation(**without, calendar=gone)) == ()
+    ended = dataclasses.replace(known, not_after=after(19 * DAY))
+    assert ops.concerns(situation(**without, calendar=dataclasses.replace(calendar, authorities=(ended,)))) == ()
+    on_signer = situation(now=now, signers=(signer(seen_at=now),), calendar=gone)
+    assert [each.code for each in ops.concerns(on_signer)] == ["crl-expired"]
 
 
 def test_a_crl_that_is_not_published() -> None:

@@ -55,7 +55,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
         _print_signers(situation)
         _print_validators(situation)
         _print_calendar(situation)
-        _print_crls(situation.crls, now)
+        _print_crls(ops.needed_crls(situation), now)
         _print_served(situation)
         _print_concerns(concerns, now)
         if not concerns:
