@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cassiopeia.core import certificate
+from cassiopeia.core import algorithms, certificate
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.csr import CertifiedKey
 from cassiopeia.core.demands import demands
@@ -118,30 +118,48 @@ def unsound_profiles(profiles: Iterable[Profile], authorities: Iterable[Authorit
 def fault(profile: Profile, authorities: Iterable[Authority]) -> str:
     """What is wrong with the first bad sample of a profile, with each of these sub-CAs that may sign it; mostly empty.
 
-    Where none of them may, a sub-CA that does not exist stands in for it.
+    Where none of them may, a sub-CA that does not exist stands in for it. Of sub-CAs that differ in name, key, dates
+    and URLs alone, one signs every sample and each of the others one: a signer has dozens of them.
     """
+    seen: set[tuple[object, ...]] = set()
     for authority in able_authorities(profile, authorities) or [sample_authority(profile.family)]:
-        made = 0
-        refusal = ""
-        for key_kind, least in _variants():
-            what = f"{key_kind}, by {authority.name}"
-            try:
-                sample = make_sample(profile, authority, key_kind=key_kind, least=least)
-                lint_sample(sample)
-                made += 1
-            except LintFinding as finding:
-                return f"its sample certificate ({what}) has the finding {finding.name}: {finding.found}"
-            except Refused as error:
-                # A profile need not serve every kind of key; but it has to serve one.
-                if error.code != "key-unsupported":
-                    return f"its sample certificate ({what}) is refused: {error.message}"
-                refusal = error.message
-            except (CassiopeiaError, ValueError, TypeError, OverflowError) as error:
-                # Whatever a strange value in the profile or the sub-CA makes of the libraries.
-                return f"its sample certificate ({what}) cannot be made: {error}"
-        if not made:
-            return f"it certifies no kind of key: {refusal}"
+        kind = _kind_of(authority)
+        if found := _fault_with(profile, authority, briefly=kind in seen):
+            return found
+        seen.add(kind)
     return ""
+
+
+def _kind_of(authority: Authority) -> tuple[object, ...]:
+    """What decides about all of a sub-CA's samples alike."""
+    algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
+    urls = tuple(map(len, (authority.crl_urls, authority.issuer_urls, authority.ocsp_urls)))
+    return algorithm.der, getattr(authority.public_key, "key_size", 0), urls, authority.constraints
+
+
+def _fault_with(profile: Profile, authority: Authority, *, briefly: bool) -> str:
+    """What is wrong with the first bad sample by this sub-CA; `briefly`: with one that has all names."""
+    made = 0
+    refusal = ""
+    for key_kind, least in _variants():
+        if briefly and (least or made):
+            continue
+        what = f"{key_kind}, by {authority.name}"
+        try:
+            sample = make_sample(profile, authority, key_kind=key_kind, least=least)
+            lint_sample(sample)
+            made += 1
+        except LintFinding as finding:
+            return f"its sample certificate ({what}) has the finding {finding.name}: {finding.found}"
+        except Refused as error:
+            # A profile need not serve every kind of key; but it has to serve one.
+            if error.code != "key-unsupported":
+                return f"its sample certificate ({what}) is refused: {error.message}"
+            refusal = error.message
+        except (CassiopeiaError, ValueError, TypeError, OverflowError) as error:
+            # Whatever a strange value in the profile or the sub-CA makes of the libraries.
+            return f"its sample certificate ({what}) cannot be made: {error}"
+    return "" if made else f"it certifies no kind of key: {refusal}"
 
 
 def able_authorities(profile: Profile, authorities: Iterable[Authority]) -> list[Authority]:

@@ -13,6 +13,9 @@ from tests.support import lintable
 from tests.support.authorities import NOW, PROFILES, default_authority, load_profile
 
 from cassiopeia.core import certificate
+from cassiopeia.core import sample as sample_module
+from cassiopeia.core.authority import Authority
+from cassiopeia.core.constraints import NameConstraints
 from cassiopeia.core.keycheck import check_public_key
 from cassiopeia.core.lint import lint
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, Presence, Profile
@@ -162,6 +165,35 @@ def test_an_authority_with_a_strange_url_is_found_out() -> None:
     for url in ("http://exämple.org/", "\ud800"):
         strange = dataclasses.replace(default_authority(), crl_urls=(url,))
         assert f"by {strange.name}) cannot be made" in fault(server(), [default_authority(), strange])
+
+
+def count_samples(monkeypatch: pytest.MonkeyPatch, authorities: list[Authority]) -> int:
+    made = []
+
+    def make(*positional: Any, **named: Any) -> Sample:
+        made.append(named)
+        return make_sample(*positional, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_module, "make_sample", make)
+        assert fault(server(), authorities) == ""
+    return len(made)
+
+
+def test_dozens_of_sub_cas_of_one_kind_sign_a_sample_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = default_authority()
+    others = [dataclasses.replace(authority, name=f"unassured_2027_{number}") for number in range(1, 40)]
+    alone = count_samples(monkeypatch, [authority])
+    assert alone > len(KEY_KINDS)
+    assert count_samples(monkeypatch, [authority, *others]) == alone + len(others)
+    # What changes what they would sign is looked at whole.
+    for changes in (
+        {"constraints": NameConstraints(excluded_domains=("example.net",))},
+        {"ocsp_urls": ("http://ocsp.example.org", "http://ocsp.example.net")},
+        {"public_key": sample_key("P-384").public_key},
+    ):
+        another = dataclasses.replace(authority, name="unassured_2028_1", **changes)
+        assert count_samples(monkeypatch, [authority, *others, another]) == 2 * alone + len(others)
 
 
 def test_only_the_authorities_of_the_family_count() -> None:
