@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from cassiopeia.core.key_identity import KeyIdentity, identify_certified_key
-from cassiopeia.errors import Refused, Unavailable
+from cassiopeia.errors import Refused
 from cassiopeia.signer.journal_index import Intent, JournalIndex
 
 _log = logging.getLogger(__name__)
@@ -22,8 +22,6 @@ _log = logging.getLogger(__name__)
 _MAXIMUM_EXPOSED: Final = 10_000
 _MAXIMUM_ALARMS: Final = 10
 _MAXIMUM_SERIALS: Final = 10
-# Nothing but a person ends it, as with a key that operators have blocked.
-_PROMISED_RETRY_S: Final = 600
 
 
 class KeyHistory:
@@ -87,13 +85,13 @@ class KeyHistory:
             )
 
     def check_promised(self, intent: Intent) -> None:
-        """Raise Unavailable for a certificate that was promised and whose key has proved since to be compromised."""
+        """Raise Refused for a certificate that was promised and whose key has proved since to be compromised."""
         if self._index.is_compromised(identify_certified_key(intent.tbs_certificate).digest):
-            raise Unavailable(
-                "the key of this certificate has proved to be compromised after the certificate was promised: it is not"
-                " signed; ask for another one, with a new key",
+            raise Refused(
+                "The key of this certificate has proved to be compromised after the certificate was promised: it is not"
+                " signed; ask for another one, with a new key.",
                 code="key-blocked",
-                retry_after_s=_PROMISED_RETRY_S,
+                field="key",
             )
 
     def alarms(self) -> Iterator[str]:

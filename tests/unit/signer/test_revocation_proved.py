@@ -277,7 +277,9 @@ def test_what_was_promised_to_the_same_key_is_not_signed(front: Front, pair: Pai
     pair = front.connect()
     compromise_issued(front, pair, copy, key)
     log = log_of(front, pair, promised)
-    assert "has proved to be compromised" in assert_failed(front.confirm(pair, log.handle), "key-blocked").message
+    answer = front.confirm(pair, log.handle)
+    assert isinstance(answer, RequestRefused)
+    assert (answer.code, "has proved to be compromised" in answer.message) == ("key-blocked", True)
     assert front.signing == []
     assert list(front.keys.alarms()) == []
 
