@@ -35,6 +35,9 @@ RECORD: Final = "installation.toml"
 CERTIFICATES: Final = "certificates"
 
 _LONGEST_CHAIN: Final = 8
+# What an installation that was killed leaves: a directory on its way, one that was only looked at, the link. What else
+# somebody keeps there stays.
+_LEFT_BEHIND: Final = (".[0-9][0-9][0-9][0-9].*", ".look.*", f".{CURRENT}.*")
 
 
 class Record(Table, frozen=True, kw_only=True):
@@ -281,8 +284,9 @@ def _alone(directory: Path) -> Iterator[None]:
             raise OperatorError(
                 f"{directory}: another bundle is being installed; wait until that is done, and look again"
             ) from None
-        for each in directory.glob(".*"):
-            _remove(each)
+        for pattern in _LEFT_BEHIND:
+            for each in directory.glob(pattern):
+                _remove(each)
         yield
     finally:
         if is_new and not any(directory.iterdir()):

@@ -144,6 +144,12 @@ def _begin(
     unknown = [name for name in by_name if name not in (ROOT_NAME, *families)]
     if unknown:
         raise OperatorError(f"{unknown[0]!r} is neither the root nor a family of the hierarchy: {', '.join(families)}")
+    for each in adopted:
+        if each.crl is not None and each.crl.last_update_utc > now:
+            raise OperatorError(
+                f"{each.name}: its last CRL is of {each.crl.last_update_utc:%Y-%m-%d %H:%M} UTC, and this machine's "
+                f"clock says {now:%Y-%m-%d %H:%M}: set the clock, or look at that CRL"
+            )
     work = Work(declaration, now=now, entropy=entropy, safe=safe)
     root = _root(by_name.get(ROOT_NAME), safe)
     if safe is None:
@@ -151,6 +157,7 @@ def _begin(
         work.take(ROOT_NAME, root, key=found.key, crl=found.crl, crl_number=_number(found.crl))
     for name, each in by_name.items():
         if name != ROOT_NAME:
+            _check_not_revoked(each, by=by_name[ROOT_NAME].crl if ROOT_NAME in by_name else None, safe=safe)
             _take_structure(work, each, root=root, safe=safe)
     return work
 
@@ -169,6 +176,18 @@ def _root(given: Adopted | None, safe: Safe | None) -> x509.Certificate:
     except (ValueError, TypeError, InvalidSignature) as error:
         raise OperatorError("the root's certificate is not signed by itself: give the one at the top") from error
     return given.certificate
+
+
+def _check_not_revoked(each: Adopted, *, by: x509.CertificateRevocationList | None, safe: Safe | None) -> None:
+    """Raise OperatorError for a structure CA that is on a CRL of the root that is here."""
+    if by is None and safe is not None:
+        by = safe.crls.get(ROOT_NAME)
+    found = None if by is None else by.get_revoked_certificate_by_serial_number(each.certificate.serial_number)
+    if found is not None:
+        raise OperatorError(
+            f"{each.name}: the root has revoked its certificate on {found.revocation_date_utc:%Y-%m-%d}: nothing below "
+            "it would be accepted; leave it out, and the root makes another one"
+        )
 
 
 def _take_structure(work: Work, each: Adopted, *, root: x509.Certificate, safe: Safe | None) -> None:

@@ -127,6 +127,23 @@ def test_numbers_begin_where_there_were_none() -> None:
     assert len(outcome.safe.crls["root"]) == 1
 
 
+def test_a_crl_that_is_dated_ahead_means_a_wrong_clock() -> None:
+    found = Adopted(name="root", certificate=ROOT, key=ROOT_KEY, crl=listed(5))
+    with pytest.raises(OperatorError, match=r"root: its last CRL is of .*: set the clock, or look at that CRL"):
+        adopt(BOTH, [found], now=BEGIN - dt.timedelta(hours=1))
+
+
+@pytest.mark.parametrize("root_key", [None, ROOT_KEY], ids=["elsewhere", "here"])
+def test_a_structure_ca_that_the_root_has_revoked_is_not_built_upon(
+    root_key: ec.EllipticCurvePrivateKey | None,
+) -> None:
+    root = Adopted(name="root", certificate=ROOT, key=root_key, crl=listed(OLD_STRUCTURE.serial_number))
+    old = Adopted(name="assured", certificate=OLD_STRUCTURE, key=STRUCTURE_KEY)
+    with pytest.raises(OperatorError, match="assured: the root has revoked its certificate on") as told:
+        adopt(BOTH, [root, old], now=NOW)
+    assert f"{BEGIN:%Y-%m-%d}" in str(told.value)
+
+
 def test_a_structure_ca_goes_on_below_a_root_that_stays_elsewhere(tmp_path: Path) -> None:
     declaration = declared("assured")
     old = listed(77, key=STRUCTURE_KEY, issuer="Old Assured", number=9)

@@ -97,6 +97,17 @@ def test_what_is_installed_is_in_force(client: Client) -> None:
     assert set(load_profiles(config.profiles)) == {PROFILE}
 
 
+def test_what_somebody_keeps_beside_the_bundles_stays(client: Client) -> None:
+    bundles = client.directory / "bundles"
+    bundles.mkdir(exist_ok=True)
+    for name in (".keep", ".ssh", ".0001.a1b2", ".look.x", ".current.7"):
+        (bundles / name).mkdir()
+
+    client.install(client_bundle(client.hierarchy))
+
+    assert sorted(each.name for each in bundles.iterdir()) == [".keep", ".ssh", "0001", "current"]
+
+
 def test_the_same_bundle_again_is_no_mistake(client: Client) -> None:
     octets = signed(client_bundle(client.hierarchy))
     activate(client.machine, stage(client.machine, octets, now=NOW))
