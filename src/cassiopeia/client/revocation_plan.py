@@ -150,6 +150,9 @@ def read_plan(directory: Path) -> Plan:
         ) from error
     if plan.reason not in (0, *REASONS):
         raise OperatorError(f"{path}: {plan.reason} is no reason for a revocation: make the plan anew")
+    if plan.invalidity_date is not None and plan.invalidity_date > dt.datetime.now(dt.UTC):
+        # The signer would refuse each of them, and it would stand in the store as asked for like this.
+        raise OperatorError(f"{path}: {plan.invalidity_date:%Y-%m-%d} is still to come: make the plan anew")
     if len(set(plan.named)) < len(plan.named):
         raise OperatorError(f"{path}: it names a certificate twice: make the plan anew")
     return plan

@@ -159,6 +159,7 @@ def test_a_full_disk_leaves_nothing(
     [
         ({"format": "cassiopeia revocation plan 2"}, "no plan of a mass revocation"),
         ({"reason": 6}, "6 is no reason"),
+        ({"invalidity_date": "9999-01-01T00:00:00Z"}, "9999-01-01 is still to come: make the plan anew"),
         ({"deadline": "2026-12-01T12:00:00"}, "no plan of a mass revocation"),
         ({"surprise": 1}, "surprise"),
         ({"certificates": [{"serial_number": "x", "authority": "a", "sha256": "0" * 64}]}, "certificates"),
