@@ -25,7 +25,7 @@ The CA is running; Ctrl-C stops it. From a second terminal:
 
     openssl req -new -newkey rsa:2048 -nodes -keyout example.key -subj / -out example.csr
     {command} request submit -c {directory}/client/client.toml --wait \\
-        --profile 9004-unproved-server --cn www.example.org --dns www.example.org example.csr
+        --profile 9004-unproved-server --cn www.example.org --dns www.example.org example.csr > example.pem
 
 That profile asks for no proof. A real one does: say what you have seen, then ask for the certificate.
 
@@ -34,7 +34,7 @@ That profile asks for no proof. A real one does: say what you have seen, then as
     {command} validator observe -c {directory}/validator/validator.toml \\
         caa-permits www.example.org --account operator
     {command} request submit -c {directory}/client/client.toml --wait \\
-        --profile 0004-server --dns www.example.org example.csr
+        --profile 0004-server --dns www.example.org example.csr > example.pem
 
 How it all fares:
 
@@ -43,8 +43,8 @@ How it all fares:
 CA certificates and CRLs, which the publisher serves at {url}: {directory}/client/public
 Whether a certificate is revoked, it says at {url}/ocsp:
 
-    openssl ocsp -url {url}/ocsp -partial_chain -cert example.pem \\
-        -issuer {directory}/client/public/SUB-CA.pem -CAfile {directory}/client/public/SUB-CA.pem
+    openssl ocsp -url {url}/ocsp -partial_chain -CAfile {directory}/client/public/SUB-CA.pem \\
+        -issuer {directory}/client/public/SUB-CA.pem -cert example.pem
 
 A signer that stood still for more than three days issues nothing until an operator has confirmed its clock:
 

@@ -61,7 +61,7 @@ class Publishing:
     def start(self) -> None:
         """A new process knows nothing of the last one's memory."""
         self.responder = Responder(self.key, directory=self.config.certificates, store=self.store)
-        self.answerer = Answerer(self.key, holds=self.config.holds)
+        self.answerer = Answerer(self.key, holds=self.config.holds, clock=lambda: self.seconds)
         self.watch = Watch(
             config=self.config,
             store=self.store,

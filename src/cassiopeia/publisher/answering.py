@@ -8,7 +8,8 @@ part.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,8 @@ _UNKNOWN_HOLDS: Final = dt.timedelta(minutes=1)
 # Clocks differ a little; a CRL from the future is none.
 _AHEAD_AT_MOST: Final = dt.timedelta(minutes=5)
 _KEPT_ANSWERS: Final = 4096
+# Nobody may call a certificate good who has not looked for so long whether it was revoked.
+BLIND_S: Final = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +63,14 @@ class Served:
 
 
 class Answerer:
-    """Signs with one key. `holds` is how long an answer may be kept at most."""
+    """Signs with one key. `holds` is how long an answer may be kept at most; `clock` counts seconds."""
 
-    def __init__(self, key: ResponderKey, *, holds: dt.timedelta) -> None:
+    def __init__(self, key: ResponderKey, *, holds: dt.timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._key = key
         self._responder = ocsp.responder_id(public_info(key))
         self._holds = holds
+        self._clock = clock
+        self._looked_at = clock()
         self._served: Mapping[ocsp.IssuerId, Served] = {}
         # Answers without a nonce by what was asked: what they rest on, when they were made, until when they are given.
         self._kept: dict[tuple[bytes, ...], tuple[tuple[object, ...], dt.datetime, dt.datetime, Answer]] = {}
@@ -73,6 +78,18 @@ class Answerer:
     def serve(self, served: Sequence[Served]) -> None:
         """From now on answer for these sub-CAs, and no others."""
         self._served = {issuer: each for each in served for issuer in _issuer_ids(each.authority)}
+
+    def looked(self) -> None:
+        """Somebody has just looked into the store for what is new.
+
+        Asked for here, and not by whoever looks: a database that never answers keeps that one waiting.
+        """
+        self._looked_at = self._clock()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody has looked for an hour: then nothing is said."""
+        return self._clock() - self._looked_at > BLIND_S
 
     def answer(self, octets: bytes, *, now: dt.datetime) -> Answer:
         """Whatever the octets are, there is an answer to them."""
@@ -86,6 +103,8 @@ class Answerer:
         served = found[0]
         if served is None or any(each is None or each.authority != served.authority for each in found):
             return _without(ErrorStatus.UNAUTHORIZED)
+        if self.is_blind:
+            return _without(ErrorStatus.TRY_LATER)
         try:
             if request.nonce:
                 return self._sign(served, request.cert_ids, request.nonce, now=now)

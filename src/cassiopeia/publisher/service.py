@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from cassiopeia.config.publisher import HttpAddress, PublisherConfig
 from cassiopeia.errors import OperatorError
 from cassiopeia.publisher.answering import Answerer
+from cassiopeia.publisher.connections import MAXIMUM_CONNECTIONS, BoundedConnection
 from cassiopeia.publisher.key import load_responder_key
 from cassiopeia.publisher.responder import Responder
 from cassiopeia.publisher.site import Site
@@ -29,8 +30,6 @@ from cassiopeia.store.database import Store
 
 _log = logging.getLogger(__name__)
 
-# More than this at once are told to come again (503); each costs some kilobytes.
-_MAXIMUM_CONNECTIONS: Final = 512
 _WAITING_CONNECTIONS: Final = 256
 _KEEP_ALIVE_S: Final = 5
 _STOP_TIME_LIMIT_S: Final = 5
@@ -53,6 +52,7 @@ class PublisherService:
             answerer=answerer,
         )
         site = Site(directory=config.directory, answerer=answerer, path=config.path, cached=config.cached)
+        self._failure: BaseException | None = None
         self._socket = _listen(config.listen)
         self._server = _Server(_uvicorn_config(site.application()))
 
@@ -63,9 +63,9 @@ class PublisherService:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT; raises what has ended the watch, without which nothing may be answered."""
         _log.info("serving at %s", self.url)
-        watching = threading.Thread(target=self._watch.run, name="watch")
+        watching = threading.Thread(target=self._watch_on, name="watch")
         watching.start()
         try:
             asyncio.run(self._serve())
@@ -74,10 +74,19 @@ class PublisherService:
             self._watch.stop()
             watching.join()
             self.close()
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Give the address back."""
         self._socket.close()
+
+    def _watch_on(self) -> None:
+        try:
+            self._watch.run()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the process, and is raised there
+            self._failure = error
+            self._server.end()
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -99,14 +108,15 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(application: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http="h11",
+        http=BoundedConnection,
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level=logging.ERROR,  # whoever sends nonsense shall not fill the disk with words about it
         access_log=False,  # who asks about which certificate is nobody's business
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MAXIMUM_CONNECTIONS,
+        limit_concurrency=MAXIMUM_CONNECTIONS,
         backlog=_WAITING_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_TIME_LIMIT_S,

@@ -14,6 +14,7 @@ import email.utils
 import hashlib
 import html
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Site:
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
 
     def application(self) -> Starlette:
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/", self._front_page, methods=["GET", "HEAD"]),
                 Route(self.path, self._ocsp_post, methods=["POST"]),
@@ -67,6 +68,9 @@ class Site:
             ],
             exception_handlers={Exception: _our_bug},
         )
+        # Those would go to whatever host the request names.
+        application.router.redirect_slashes = False
+        return application
 
     async def _ocsp_post(self, request: Request) -> Response:
         octets = bytearray()
@@ -101,7 +105,10 @@ class Site:
             "Cache-Control": f"max-age={max(0, seconds)}, public, no-transform, must-revalidate",
             "Expires": _http_date(now + dt.timedelta(seconds=max(0, seconds))),
         }
-        return _kept(request, answer.octets, OCSP_RESPONSE, modified=answer.this_update, headers=headers)
+        # RFC 5019 6.2 wants Last-Modified to be thisUpdate, which stands while nextUpdate moves on: nobody may be told
+        # by it that an answer which has ended is still the one.
+        headers["Last-Modified"] = _http_date(answer.this_update)
+        return _kept(request, answer.octets, OCSP_RESPONSE, modified=None, headers=headers)
 
     async def _file(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -112,7 +119,7 @@ class Site:
         except FileNotFoundError:
             return _refusal(404, "there is no such file")
         except OSError as error:
-            _log.error("%s: cannot be served: %s", self.directory / name, error.strerror)
+            _log.error("%s: cannot be served: %s", self.directory / name, error.strerror or error)
             return _refusal(503, "this file cannot be read now")
         seconds = int(self.cached.total_seconds())
         media_type = _MEDIA_TYPES.get(Path(name).suffix, _PEM)
@@ -127,8 +134,11 @@ class Site:
 
 def _read(path: Path) -> tuple[bytes, dt.datetime]:
     with path.open("rb") as file:
-        content = file.read(_MAXIMUM_FILE_OCTETS)
-        seconds = path.stat().st_mtime
+        content = file.read(_MAXIMUM_FILE_OCTETS + 1)
+        # Of the file that was read: another may have taken its name by now.
+        seconds = os.fstat(file.fileno()).st_mtime
+    if len(content) > _MAXIMUM_FILE_OCTETS:
+        raise OSError(f"it has more than {_MAXIMUM_FILE_OCTETS} octets")
     return content, dt.datetime.fromtimestamp(int(seconds), dt.UTC)
 
 

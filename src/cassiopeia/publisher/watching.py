@@ -30,8 +30,6 @@ LOOK_S: Final = 0.25
 _RENEW_S: Final = 2.0
 _AUTHORITIES_S: Final = 5.0
 _LONGEST_BACK_OFF_S: Final = 10.0
-# Nobody may call a certificate good who has not looked for so long whether it was revoked.
-_BLIND_S: Final = 3600.0
 _ONE_DAY: Final = dt.timedelta(days=1)
 # What becomes of a value of another type or size than its column is for, as in `validation.service`.
 _NO_SENSE: Final = (ArithmeticError, LookupError, TypeError, ValueError)
@@ -61,7 +59,7 @@ class Watch:
         # CRLs as they stood in the store: what did not verify is looked at again when it has changed.
         self._seen: dict[str, tuple[int, dt.datetime]] = {}
         self._served: tuple[Served, ...] = ()
-        self._looked_at = clock()
+        self._was_blind = False
         self._renew_at = self._authorities_at = 0.0
         self._authorities_reason = ""
         self._take_authorities()
@@ -100,14 +98,16 @@ class Watch:
         if self._clock() >= self._renew_at:
             self._renew_at = self._clock() + _RENEW_S
             self._responder.renew(self._needed(now), now=now)
-        self._looked_at = self._clock()
+        self._was_blind = False
         self._serve()
+        self._answerer.looked()
 
     def _take_authorities(self) -> None:
         """Read authorities.toml, or that of the bundle which is in force by now; keep the old ones if it is wrong."""
         try:
             config = self._config
             if self._authorities:
+                # Also another signer's journal key, which has to be there before its sub-CAs are.
                 config = load_publisher_config(config.source)
             entries = load_authorities(config.authorities)
         except OperatorError as error:
@@ -128,7 +128,7 @@ class Watch:
             self._known.setdefault(authority.name, KnownCertificates())
             if authority.signer_id not in self._journals:
                 self._journals[authority.signer_id] = SignerJournal(
-                    authority.signer_id, self._config.journal_keys, is_stopping=self._stopping.is_set
+                    authority.signer_id, config.journal_keys, is_stopping=self._stopping.is_set
                 )
 
     def _take_crls(self) -> None:
@@ -173,11 +173,10 @@ class Watch:
         )
 
     def _be_honest(self) -> None:
-        """Whoever has not looked for an hour says nothing more."""
-        if self._clock() - self._looked_at > _BLIND_S and self._served:
+        """Say once that nothing is answered any more."""
+        if self._answerer.is_blind and not self._was_blind:
+            self._was_blind = True
             _log.error("the store was not seen for an hour: nothing is called good until it is")
-            self._served = ()
-            self._answerer.serve([self._served_now(each, delegation=None) for each in self._authorities])
 
 
 def _groups(authorities: Sequence[Authority]) -> list[list[Authority]]:

@@ -168,7 +168,6 @@ def test_whoever_has_the_answer_is_not_sent_it_again(site: Site, serial: int) ->
         {"if-none-match": first.headers["etag"]},
         {"if-none-match": f'"other", W/{first.headers["etag"]}'},
         {"if-none-match": "*"},
-        {"if-modified-since": first.headers["last-modified"]},
     ):
         again = ask(site, "GET", url, headers)
         assert (again.status, again.body) == (304, b"")
@@ -177,8 +176,28 @@ def test_whoever_has_the_answer_is_not_sent_it_again(site: Site, serial: int) ->
         {"if-none-match": '"other"', "if-modified-since": first.headers["last-modified"]},
         {"if-modified-since": "Mon, 01 Jan 2001 00:00:00 GMT"},
         {"if-modified-since": "yesterday"},
+        # thisUpdate stands, and the answer ends all the same.
+        {"if-modified-since": first.headers["last-modified"]},
     ):
         assert ask(site, "GET", url, headers).status == 200
+
+
+@pytest.mark.parametrize("path", ["/root.crt/", "/ocsp//", "/none/"])
+def test_nobody_is_sent_elsewhere(site: Site, path: str) -> None:
+    heard = ask(site, "GET", path, {"host": "evil.example"})
+
+    assert "location" not in heard.headers
+    assert heard.status in {200, 404}
+
+
+def test_half_a_file_is_not_served(
+    site: Site, serving: Publishing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cassiopeia.publisher.site._MAXIMUM_FILE_OCTETS", 10)
+    (serving.config.directory / "long.crl").write_bytes(bytes(11))
+
+    assert ask(site, "GET", "/long.crl").status == 503
+    assert "it has more than 10 octets" in caplog.text
 
 
 def test_an_unknown_certificate_is_nothing_to_keep(site: Site) -> None:

@@ -183,6 +183,15 @@ def test_whoever_has_not_looked_for_an_hour_calls_nothing_good(
     assert serving.said(serial(serving)) == "GOOD"
 
 
+def test_a_database_that_never_answers_makes_nothing_good(serving: Publishing) -> None:
+    """Whoever looks then waits for it, and can say nothing any more: the answers have to end without that."""
+    serving.seconds += 3599
+    assert serving.said(serial(serving)) == "GOOD"
+
+    serving.seconds += 10
+    assert serving.said(serial(serving)) == "TRY_LATER"
+
+
 def test_it_looks_several_times_a_second(serving: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
     waited = drive(serving, monkeypatch, turns=3, seconds=0.25)
 
