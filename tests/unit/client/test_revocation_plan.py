@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_nothing(
         ({"surprise": 1}, "surprise"),
         ({"certificates": [{"serial_number": "x", "authority": "a", "sha256": "0" * 64}]}, "certificates"),
     ],
-    ids=["format", "reason", "deadline", "unknown", "serial"],
+    ids=["format", "reason", "invalidity", "deadline", "unknown", "serial"],
 )
 def test_a_plan_that_somebody_has_changed(
     chosen: tuple[Chosen, ...], tmp_path: Path, change: dict[str, object], said: str
