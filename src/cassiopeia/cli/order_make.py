@@ -171,7 +171,7 @@ def raise_cap(config_path: Path, signer_id: int, cap: str, limit: int, hours: in
 @_drafts("install-bundle")
 @bundle_argument
 def install_bundle(config_path: Path, signer_id: int, bundle: Path, reason: str, out: Path) -> None:
-    """Let the signer install BUNDLE, which a ceremony made for it.
+    """Let the signer install BUNDLE, of a ceremony.
 
     Its keys have to be sealed to this signer. What it changes is shown, as far as the signer has told what it has. The
     bundle goes along when the order is sent, and the signer works by it without a restart.
