@@ -290,7 +290,7 @@ def test_a_sub_ca_that_the_client_does_not_know_yet_costs_nobody_his_request(sto
     client.take(first_log(client))
     record = find(store)
     assert (record.state, record.tries) == ("queued", 0)
-    assert "does not know the sub-CA unassured_2026_2: add it to authorities.toml" in record.last_error
+    assert "does not know the sub-CA unassured_2026_2: install the client bundle" in record.last_error
     # The signer hears of it, and gives the serial number up.
     assert client.pair.client.has_data_to_send
 
