@@ -88,7 +88,7 @@ class Takeover:
         try:
             self._candidate = self._read()
             self._deadline = time.monotonic() + _TIME_LIMIT_S
-            self._candidate.pool.start()
+            _start(self._candidate.pool)
         except OperatorError as error:
             self._fail(str(error))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with new files, the signer goes on
@@ -158,8 +158,8 @@ class Takeover:
         try:
             pool.check_time()
             pool.pump()
-        except OSError as error:  # no memory for a process, no descriptor
-            self._unusable = f"no worker can be started: {error.strerror}"
+        except OSError as error:
+            self._unusable = _no_process(error)
         if not pool.unlocked and time.monotonic() > self._deadline:
             self._unusable = self._unusable or f"no worker was ready within {_TIME_LIMIT_S:g} seconds"
 
@@ -175,6 +175,18 @@ class Takeover:
         if self._tried != self._in_force.config.bundles.installed:
             self._retry_at = time.monotonic() + _RETRY_S
         _log.error("%s", self._alarm)
+
+
+def _start(pool: WorkerPool) -> None:
+    try:
+        pool.start()
+    except OSError as error:
+        raise OperatorError(_no_process(error)) from error
+
+
+def _no_process(error: OSError) -> str:
+    """No memory for a process, or no descriptor."""
+    return f"no worker can be started: {error.strerror}"
 
 
 def _look(config: SignerConfig) -> Path | None:

@@ -312,7 +312,8 @@ def test_no_room_for_a_process_is_no_end(running: RunningSigner, monkeypatch: py
             scarce.setattr(pool_module, "_RESPAWN_DELAY_S", 0.0)
             scarce.setattr(pool_module, "WorkerProcess", no_room)
         running.run_until(lambda: not running.signer._takeover.pending)
-    assert [each for each in status(running).alarms if "not in force" in each]
+    [alarm] = [each for each in status(running).alarms if "not in force" in each]
+    assert "no worker can be started: Resource temporarily unavailable" in alarm
     take_over(running)
     assert not [each for each in status(running).alarms if "not in force" in each]
 
