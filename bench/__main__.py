@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, hostile, journal, key_history, keys, line, lint, memory, proofs, shares, throughput
+from bench import crl, hostile, journal, key_history, keys, line, lint, memory, proofs, shares, start, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -12,6 +12,7 @@ PARTS = {
     "lint": lint.main,
     "crl": crl.main,
     "memory": memory.main,
+    "start": start.main,
     "shares": shares.main,
     "journal": journal.main,
     "keys": keys.main,

@@ -17,19 +17,19 @@ def main(*, quick: bool) -> None:
         signer = system.start_signer()
         system.wait_for_log("signer", "running")
         backlog.drain(system)
-        first = _resident_mib(signer.pid)
+        first = resident_mib(signer.pid)
         print(f"  {0:7,} certificates: {_show(first)}")
         issued = 0
         for step in steps:
             backlog.submit(system, step - issued)
             backlog.drain(system)
             issued = step
-            now = _resident_mib(signer.pid)
+            now = resident_mib(signer.pid)
             print(f"  {issued:7,} certificates: {_show(now)}, {sum(now) / sum(first):.2f} times the start", flush=True)
         system.stop("signer")
 
 
-def _resident_mib(pid: int) -> list[float]:
+def resident_mib(pid: int) -> list[float]:
     """Of the process and its children, the front first."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     sizes = []
