@@ -59,8 +59,9 @@ def run(
 ) -> Held:
     """Make a hierarchy in the new directory `out`, after rehearsing all of it; raises OperatorError."""
     check_ready(out, split_into, say=say)
-    check_first_clock(clock(), say=say)
+    check_first_clock(clock())
     objections = refuse_errors(declaration, review(make_plan(declaration, now=clock())), say=say)
+    tell_clock(None, clock(), say=say)
 
     def hold(place: Path, title: str, rehearsed_at: dt.datetime | None = None) -> Held:
         minutes = Minutes(title=title)
@@ -93,7 +94,7 @@ def extend_hierarchy(
 ) -> Held:
     """Add the sub-CAs that are declared from `first` on and are not there yet; raises OperatorError."""
     check_ready(out, None, say=say)
-    check_clock(opened, clock(), say=say)
+    check_clock(opened, clock())
     old = opened.safe
     objections: tuple[Objection, ...] = ()
     is_changed = portable_files(declaration) != portable_files(old.declaration)
@@ -109,6 +110,7 @@ def extend_hierarchy(
             "everything that the hierarchy wants from that period on is there already: name a later --period, or more "
             "--periods; for a spare more, raise spares in the hierarchy file"
         )
+    tell_clock(opened, clock(), say=say)
     objections += refuse_errors(declaration, review_calendar(outcome.safe.record, now=clock()), say=say)
     return _go_on(opened, outcome, out, objections, requests=requests, clock=clock)
 
@@ -128,6 +130,7 @@ def adopt_authorities(
     objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
     safe = None if opened is None else opened.safe
     outcome = adopt(declaration, adopted, safe=safe, now=clock(), requests=requests)
+    tell_clock(opened, clock(), say=say)
     return _write_adoption(out, outcome, opened, split_into, objections, requests=requests, clock=clock)
 
 
@@ -145,6 +148,7 @@ def ask_for_certificates(
     objections = _ready_to_adopt(declaration, adopted, out, opened, split_into, clock=clock, say=say)
     safe = None if opened is None else opened.safe
     outcome, asked = request_certificates(declaration, adopted, safe=safe, now=clock())
+    tell_clock(opened, clock(), say=say)
     return _write_adoption(out, outcome, opened, split_into, objections, asked=asked, clock=clock)
 
 
@@ -159,10 +163,11 @@ def renew(
 ) -> Held:
     """Sign the offline CAs' CRLs anew, with these CAs on them; raises OperatorError."""
     check_ready(out, None, say=say)
-    check_clock(opened, clock(), say=say)
+    check_clock(opened, clock())
     outcome = renew_crls(opened.safe, now=clock(), revoke=revoke, reason=reason)
     if not outcome.crls:
         raise OperatorError("no CA whose key is in the safe can sign a CRL any more: their certificates have ended")
+    tell_clock(opened, clock(), say=say)
     found = review_calendar(outcome.safe.record, now=clock())
     objections = refuse_errors(outcome.safe.declaration, found, say=say)
     return _go_on(opened, outcome, out, objections, requests=_NO_REQUESTS, clock=clock)
@@ -193,27 +198,30 @@ def refuse_errors(declaration: Declaration, objections: Iterable[Objection], *, 
     return objections
 
 
-def check_first_clock(now: dt.datetime, *, say: Say) -> None:
-    """Raise OperatorError for a time at which nobody can have begun a hierarchy; `say` it for people to compare."""
+def check_first_clock(now: dt.datetime) -> None:
+    """Raise OperatorError for a time at which nobody can have begun a hierarchy."""
     if now < _EARLIEST:
         raise OperatorError(
             f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, when this software did not exist: set the clock"
         )
-    say(f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC.")
 
 
-def check_clock(opened: OpenedSafe, now: dt.datetime, *, say: Say) -> None:
-    """Raise OperatorError when the last ceremony was later than now; `say` how long ago it was."""
+def check_clock(opened: OpenedSafe, now: dt.datetime) -> None:
+    """Raise OperatorError when the last ceremony was later than now."""
     if now < opened.safe.record.made_at:
         raise OperatorError(
             f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and the safe is from "
             f"{describe(opened.safe.record)}: set the clock"
         )
-    days = (now - opened.safe.record.made_at).days
-    say(
-        f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC; this goes on from {describe(opened.safe.record)}. Days "
-        f"between: {days}."
-    )
+
+
+def tell_clock(opened: OpenedSafe | None, now: dt.datetime, *, say: Say) -> None:
+    """For people to compare with a watch, and with what they remember: a clock that is ahead looks like any other."""
+    said = f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC"
+    if opened is not None:
+        record = opened.safe.record
+        said += f"; this goes on from {describe(record)}. Days between: {(now - record.made_at).days}"
+    say(f"{said}.")
 
 
 def rehearse(out: Path, hold: Callable[[Path], object]) -> None:
@@ -250,9 +258,9 @@ def _ready_to_adopt(
 ) -> tuple[Objection, ...]:
     check_ready(out, split_into, say=say)
     if opened is None:
-        check_first_clock(clock(), say=say)
+        check_first_clock(clock())
     else:
-        check_clock(opened, clock(), say=say)
+        check_clock(opened, clock())
         if split_into is not None:
             raise OperatorError(
                 "the safe keeps the secret that it has: leave out --shares, and make other shares afterwards, with "

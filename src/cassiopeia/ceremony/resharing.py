@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from cassiopeia.ceremony.conducting import Outcome
-from cassiopeia.ceremony.holding import Say, check_clock, check_ready
+from cassiopeia.ceremony.holding import Say, check_clock, check_ready, tell_clock
 from cassiopeia.ceremony.safe import describe, make_secret
 from cassiopeia.ceremony.shares import share_set, split
 from cassiopeia.ceremony.transcript import Minutes, tool_versions
@@ -39,7 +39,8 @@ def reshare(opened: OpenedSafe, out: Path, *, split_into: Split, clock: Clock, s
     before the safe was opened again with what was written. Raises OperatorError.
     """
     check_ready(out, split_into, say=say)
-    check_clock(opened, clock(), say=say)
+    check_clock(opened, clock())
+    tell_clock(opened, clock(), say=say)
     # 1. A new secret, and a set of shares that looks like no other.
     old = opened.safe.record
     secret = make_secret()
