@@ -37,7 +37,7 @@ CODES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "CRLs": ("crl-expired", "crl-unpublished", "crl-missing", "crl-late"),
     "CRLs served": ("crl-served-wrong", "crl-served-stale", "crl-unreachable", "crl-unwatched"),
     "offline CRLs": ("offline-crl-ends",),
-    "OCSP": ("responder-ends",),
+    "OCSP": ("responder-ends", "publisher-silent", "publisher-alarm"),
 }
 """What is looked at, in this order, and the codes of what may be wrong with it."""
 

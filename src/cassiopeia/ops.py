@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cassiopeia.duties import Calendar, Coverage, Duty
     from cassiopeia.store.evidence import ValidatorStatus
     from cassiopeia.store.lint_streaks import LintStreak
+    from cassiopeia.store.publishers import PublisherStatus
     from cassiopeia.store.records import CrlHeader, QueueStatistics, ServedCrl, SignerStatus
 
 # The client asks every half minute; after this long its silence means something.
@@ -56,8 +57,8 @@ class Concern:
 class Situation:
     """What there is to judge. `unpublished`: the authorities whose published CRL is not the one in the store.
 
-    `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`: the
-    last word of each. `served`: what `cassiopeia crl watch` has seen last; nothing where it never ran.
+    `hears_signers`: whether the client's protocol lets signers say how they are (version 1 does not). `validators`,
+    `publishers`: the last word of each. `served`: what `cassiopeia crl watch` has seen last (nothing: it never ran).
     `duties`: what the `calendar` asks for. `coverage`: how far it reaches.
     """
 
@@ -69,6 +70,7 @@ class Situation:
     unpublished: Collection[str]
     hears_signers: bool
     validators: tuple[ValidatorStatus, ...] = ()
+    publishers: tuple[PublisherStatus, ...] = ()
     served: tuple[ServedCrl, ...] = ()
     duties: tuple[Duty, ...] = ()
     coverage: tuple[Coverage, ...] = ()
@@ -84,6 +86,7 @@ def concerns(situation: Situation) -> tuple[Concern, ...]:
         *_of_signers(situation),
         *_of_queue(situation),
         *_of_validators(situation),
+        *_of_publishers(situation),
     ]
     return tuple(sorted(found, key=lambda each: (not each.is_urgent, URGENCY.index(each.code))))
 
@@ -114,6 +117,8 @@ URGENCY: Final = (
     "not-on-client",
     "validator-silent",
     "validator-unknown",
+    "publisher-silent",
+    "publisher-alarm",
     "client-bundle",
     "signer-alarm",
     "clock-offset",
@@ -214,6 +219,27 @@ def _of_validators(situation: Situation) -> Iterator[Concern]:
         what=f"{count}, the first of them for {span(queue.unattested_s)}, and {silent}",
         remedy="is `cassiopeia validator run` running? see its log; nothing is lost meanwhile",
     )
+
+
+def _of_publishers(situation: Situation) -> Iterator[Concern]:
+    """Where one was ever heard: CRLs may be served by any web server."""
+    for each in situation.publishers:
+        silence_s = (situation.now - each.seen_at).total_seconds()
+        if silence_s > _RETIRED_S:
+            continue
+        if silence_s > _SILENCE_S:
+            yield Concern(
+                code="publisher-silent",
+                what=f"publisher {each.name} was last heard {span(silence_s)} ago",
+                remedy="is `cassiopeia publisher run` running? see its log; without it nobody answers OCSP",
+            )
+            continue
+        for alarm in each.alarms:
+            yield Concern(
+                code="publisher-alarm",
+                what=f"publisher {each.name}: {alarm}",
+                remedy='see docs/ocsp.md, "When something is wrong"',
+            )
 
 
 def _of_signers(situation: Situation) -> Iterator[Concern]:

@@ -14,6 +14,7 @@ from cassiopeia import ops
 from cassiopeia.duties import Calendar
 from cassiopeia.store.evidence import ValidatorStatus
 from cassiopeia.store.lint_streaks import LintStreak
+from cassiopeia.store.publishers import PublisherStatus
 from cassiopeia.store.records import CrlHeader, JobKind, QueueStatistics, SignerStatus
 
 NOTHING: dict[JobKind, int] = {"revoke": 0, "crl": 0, "sign": 0}
@@ -110,6 +111,21 @@ def test_requests_that_a_validator_is_at_work_on_need_nobody() -> None:
     assert ops.concerns(situation(queue=waiting, validators=(gone, at_work))) == ()
     soon = dataclasses.replace(waiting, unattested_s=300)
     assert ops.concerns(situation(queue=soon)) == ()
+
+
+def test_a_publisher_says_what_keeps_it_from_answering() -> None:
+    word = PublisherStatus(name="web", alarms=("the copy cannot be believed",), seen_at=after(-119))
+    concern = only(publishers=(word,))
+    assert (concern.code, concern.what) == ("publisher-alarm", "publisher web: the copy cannot be believed")
+    assert ops.concerns(situation(publishers=(dataclasses.replace(word, alarms=()),))) == ()
+
+
+def test_a_publisher_that_has_fallen_silent() -> None:
+    gone = PublisherStatus(name="web", alarms=("old",), seen_at=after(-7_200))
+    concern = only(publishers=(gone,))
+    assert (concern.code, concern.what) == ("publisher-silent", "publisher web was last heard 2 hours ago")
+    taken_away = dataclasses.replace(gone, seen_at=after(-31 * DAY))
+    assert ops.concerns(situation(publishers=(taken_away,))) == ()
 
 
 def test_a_signer_that_does_not_know_a_validator() -> None:

@@ -54,6 +54,7 @@ def status(context: click.Context, config_path: Path, as_json: bool, check: bool
         _print_set_aside(aside, total=sum(situation.queue.set_aside.values()))
         _print_signers(situation)
         _print_validators(situation)
+        _print_publishers(situation)
         _print_calendar(situation)
         _print_crls(ops.needed_crls(situation), now)
         _print_served(situation)
@@ -131,6 +132,12 @@ def _print_signers(situation: ops.Situation) -> None:
 def _print_validators(situation: ops.Situation) -> None:
     for each in situation.validators:
         click.echo(visible(f"validator {each.name}, heard {ops.span(ops.validator_silent_s(each, situation.now))} ago"))
+
+
+def _print_publishers(situation: ops.Situation) -> None:
+    for each in situation.publishers:
+        heard = ops.span((situation.now - each.seen_at).total_seconds())
+        click.echo(visible(f"publisher {each.name}, heard {heard} ago"))
 
 
 def _disk(signer: SignerStatus) -> str:
@@ -291,6 +298,9 @@ def _document(situation: ops.Situation, aside: tuple[SetAsideJob, ...]) -> dict[
                 "resumes": each.resumes,
             }
             for each in situation.coverage
+        ],
+        "publishers": [
+            {"name": each.name, "seen": each.seen_at, "alarms": list(each.alarms)} for each in situation.publishers
         ],
         "crls": [
             {

@@ -28,6 +28,7 @@ def read_situation(config: ClientConfig, store: Store, *, now: dt.datetime) -> S
         unpublished=_unpublished(store, config.publish_directory, now=now),
         hears_signers=config.version > 1,
         validators=store.evidence.validators(),
+        publishers=store.publishers.list(),
         served=store.served_crls.list(),
         duties=duties.duties(calendar),
         coverage=duties.coverage(calendar),

@@ -35,6 +35,7 @@ class PublisherFiles:
 
     store_url: str
     public_directory: str
+    name: str = "publisher"
     journal_keys: Mapping[str, bytes]
     authorities: Mapping[str, bytes] = field(default_factory=dict)
     bundle_key: bytes | None = None
@@ -77,6 +78,7 @@ def make_publisher(directory: Path, client: ClientConfig, *, listen: str, key_al
             public_directory=str(client.publish_directory),
             journal_keys=keys,
             authorities=_authority_files(client),
+            name=directory.absolute().name,
             bundle_key=None if bundle_key is None or not bundle_key.exists() else bundle_key.read_bytes(),
             listen=listen,
             key_algorithm=key_algorithm,
@@ -135,7 +137,7 @@ def _publisher_toml(given: PublisherFiles) -> str:
         authorities = "authorities.toml"
 
         [publisher]
-        name = "publisher"
+        name = {toml_value(given.name)}
         bundles = "bundles"                # where one is installed, its CAs take the place of those above
         bundle_key = "bundle-key.pem"      # who signs them: the ceremony
 

@@ -73,6 +73,11 @@ class Responder:
             self._read(authority)
         return self._held.get(authority.name)
 
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What keeps it from being certified, by sub-CA."""
+        return tuple(f"OCSP for {name}: no certificate: {why}" for name, why in self._refused.items())
+
     def renew(self, authorities: Iterable[Authority], *, now: dt.datetime) -> None:
         """Ask for what is needed, and pick up what was made; raises Unavailable when the store is away."""
         for authority in authorities:

@@ -17,7 +17,7 @@ from typing import Final
 from cassiopeia.config import load_authorities
 from cassiopeia.config.publisher import PublisherConfig, load_publisher_config
 from cassiopeia.core.authority import Authority
-from cassiopeia.errors import OperatorError, PeerError, Unavailable
+from cassiopeia.errors import InternalError, OperatorError, PeerError, Unavailable
 from cassiopeia.publisher.answering import Answerer, Delegation, Served
 from cassiopeia.publisher.journal import SignerJournal
 from cassiopeia.publisher.known import KnownCertificates
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 LOOK_S: Final = 0.25
 _RENEW_S: Final = 2.0
 _AUTHORITIES_S: Final = 5.0
+_WORD_EVERY_S: Final = 30.0
 _LONGEST_BACK_OFF_S: Final = 10.0
 _ONE_DAY: Final = dt.timedelta(days=1)
 # What becomes of a value of another type or size than its column is for, as in `validation.service`.
@@ -58,6 +59,11 @@ class Watch:
         self._journals: dict[int, SignerJournal] = {}
         # CRLs as they stood in the store: what did not verify is looked at again when it has changed.
         self._seen: dict[str, tuple[int, dt.datetime]] = {}
+        self._not_taken: dict[str, str] = {}
+        # What was said last, to be said again now and then.
+        self._word: tuple[str, ...] | None = None
+        self._word_at = 0.0
+        self._word_reason = ""
         self._served: tuple[Served, ...] = ()
         self._was_blind = False
         self._renew_at = self._authorities_at = 0.0
@@ -101,6 +107,8 @@ class Watch:
         self._was_blind = False
         self._serve()
         self._answerer.looked()
+        # 5. How it fares, for `cassiopeia status`.
+        self._speak(now)
 
     def _take_authorities(self) -> None:
         """Read authorities.toml, or that of the bundle which is in force by now; keep the old ones if it is wrong."""
@@ -141,11 +149,30 @@ class Watch:
             if record is None:
                 continue
             try:
+                self._not_taken.pop(authority.name, None)
                 if self._known[authority.name].learn_crl(record.der, authority=authority):
                     _log.debug("CRL of %s: number %d", authority.name, record.number)
             except PeerError as error:
-                _log.error("CRL of %s: the one in the store is not taken: %s", authority.name, error)
+                reason = f"CRL of {authority.name}: the one in the store is not taken: {error}"
+                self._not_taken[authority.name] = reason
+                _log.error("%s", reason)
             self._seen[authority.name] = header
+
+    def _speak(self, now: dt.datetime) -> None:
+        """Leave a word in the store; whoever cannot goes on answering all the same."""
+        found = [each.alarm for each in self._journals.values()]
+        found += [self._authorities_reason, *self._not_taken.values(), *self._responder.alarms]
+        alarms = tuple(each for each in found if each)
+        if alarms == self._word and self._clock() < self._word_at:
+            return
+        self._word, self._word_at = alarms, self._clock() + _WORD_EVERY_S
+        try:
+            self._store.publishers.save(self._config.name, alarms, now=now)
+            self._word_reason = ""
+        except (InternalError, Unavailable) as error:
+            if str(error) != self._word_reason:
+                self._word_reason = str(error)
+                _log.warning("cannot say in the store how it fares: %s", error)
 
     def _needed(self, now: dt.datetime) -> list[Authority]:
         """The sub-CAs that have certificates, and those whose turn comes next."""

@@ -26,6 +26,7 @@ from cassiopeia.store.lint_streaks import LintStreaks
 from cassiopeia.store.mass_revocation import MassRevocation
 from cassiopeia.store.models import SCHEMA_REVISION
 from cassiopeia.store.orders import Orders
+from cassiopeia.store.publishers import Publishers
 from cassiopeia.store.queue import Queue
 from cassiopeia.store.requests import Requests
 from cassiopeia.store.results import Results
@@ -52,6 +53,7 @@ class Store:
     crls: Crls
     served_crls: ServedCrls
     signers: Signers
+    publishers: Publishers
     journal_copies: JournalCopies
     lint_streaks: LintStreaks
     orders: Orders
@@ -92,6 +94,7 @@ def open_store(url: str) -> Store:
         crls=Crls(database),
         served_crls=ServedCrls(database),
         signers=Signers(database),
+        publishers=Publishers(database),
         journal_copies=JournalCopies(database),
         lint_streaks=LintStreaks(database),
         orders=Orders(database),

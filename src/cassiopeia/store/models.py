@@ -34,7 +34,7 @@ from sqlalchemy import (
 
 from cassiopeia.errors import InternalError, Unavailable
 
-SCHEMA_REVISION: Final = "0005"
+SCHEMA_REVISION: Final = "0006"
 """The newest migration. Revisions are numbers of four digits, so that older and newer can be told apart."""
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -416,6 +416,14 @@ profile_evidence: Final = Table(
 
 validator_status: Final = Table(
     "validator_status",
+    METADATA,
+    Column("name", String(255), primary_key=True),
+    Column("report", Text, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)
+
+publisher_status: Final = Table(
+    "publisher_status",
     METADATA,
     Column("name", String(255), primary_key=True),
     Column("report", Text, nullable=False),

@@ -39,6 +39,7 @@ def test_what_is_made_can_be_run(client: Path) -> None:
     assert done.exit_code == 0
     config = load_publisher_config(Path("web/publisher.toml"))
     own = load_client_config(client)
+    assert config.name == "web", "two of one store are told apart by it"
     assert (config.store_url, config.directory) == (own.store_url, own.publish_directory)
     assert config.journal_keys == own.journal_keys == (JOURNAL_PUBLIC_KEY,)
     assert load_authorities(config.authorities) == load_authorities(own.authorities)

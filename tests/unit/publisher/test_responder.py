@@ -120,6 +120,7 @@ def test_a_refusal_is_said_and_asked_again_later_and_later(
             refuse(publishing, at=now)
     assert asked == [10, 30, 70, 150]
     assert caplog.text.count("OCSP for unassured_2026_2: no certificate: This key is not pinned.") == 1
+    assert publishing.responder.alarms == ("OCSP for unassured_2026_2: no certificate: This key is not pinned.",)
 
     publishing.start()
     renew(publishing, LATER + dt.timedelta(minutes=241))

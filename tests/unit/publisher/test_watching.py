@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tests.support.authorities import NOW, entries, make_ca, p256_key
 from tests.support.publishing import LATER, Publishing
 
-from cassiopeia.errors import OperatorError, Unavailable
+from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.store.models import crl as crl_table
 
 DAY = dt.timedelta(days=1)
@@ -19,6 +19,13 @@ DAY = dt.timedelta(days=1)
 
 def serial(publishing: Publishing) -> int:
     return int.from_bytes(publishing.made.serial(next(iter(publishing.made.tbs))), "big")
+
+
+def said_of_itself(publishing: Publishing) -> tuple[str, ...]:
+    """The alarms of its last word in the store."""
+    (word,) = publishing.store.publishers.list()
+    assert word.name == "publisher"
+    return word.alarms
 
 
 def put_row(publishing: Publishing, der: bytes, *, number: int) -> None:
@@ -50,9 +57,13 @@ def test_a_crl_that_does_not_verify_is_not_taken(
     assert serving.watch._known[serving.authority.name].crl == before
     assert serving.said(serial(serving)) == "GOOD"
 
+    (alarm,) = said_of_itself(serving)
+    assert alarm.startswith("CRL of unassured_2026_2: the one in the store is not taken: ")
+
     put_row(serving, good, number=10)
     serving.look()
     assert serving.said(serial(serving)) == "REVOKED"
+    assert said_of_itself(serving) == ()
 
 
 def test_an_older_crl_is_not_taken(serving: Publishing) -> None:
@@ -181,6 +192,34 @@ def test_whoever_has_not_looked_for_an_hour_calls_nothing_good(
 
     serving.look()
     assert serving.said(serial(serving)) == "GOOD"
+
+
+def test_it_says_now_and_then_that_it_runs_and_at_once_what_is_wrong(
+    serving: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[tuple[str, ...]] = []
+    monkeypatch.setattr(serving.store.publishers, "save", lambda _name, alarms, **_: said.append(alarms))
+    for _ in range(6):
+        serving.look()
+    assert said == [(), ()], "a minute has passed"
+
+    serving.config.source.write_text("nonsense")
+    serving.look()
+    assert len(said) == 3
+    assert "publisher.toml" in said[-1][0]
+
+
+def test_a_publisher_that_may_not_speak_answers_all_the_same(
+    serving: Publishing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise InternalError("permission denied for table publisher_status")
+
+    monkeypatch.setattr(serving.store.publishers, "save", fails)
+    for _ in range(8):
+        serving.look()
+    assert serving.said(serial(serving)) == "GOOD"
+    assert caplog.text.count("cannot say in the store how it fares: permission denied") == 1
 
 
 def test_a_database_that_never_answers_makes_nothing_good(serving: Publishing) -> None:

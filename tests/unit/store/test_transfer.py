@@ -55,6 +55,7 @@ def fill(store: Store) -> None:
     vouched = StoredAttestation(number=waits.number, signer_id=1, boot_id=b"b", nonce=NONCE, proofs=(b"proof",))
     store.evidence.put_attestations([vouched], now=NOW)
     store.evidence.save_word("validator", {"attested": 1}, now=NOW)
+    store.publishers.save("publisher", [], now=NOW)
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
