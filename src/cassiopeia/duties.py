@@ -189,7 +189,8 @@ def _of_coverage(calendar: Calendar) -> Iterator[Duty]:
                 CALENDAR_ENDS,
                 each.until,
                 now=now,
-                what=f"the last sub-CA of {whose} issues until {_last_day(each.until)}{gap}",
+                what=f"the last sub-CA of the family {each.family} of signer {each.signer_id} issues until "
+                f"{_last_day(each.until)}{gap}",
                 remedy="hold a ceremony before that (`cassiopeia ceremony extend`), and install its bundles on client "
                 "and signer",
             )
@@ -259,13 +260,12 @@ def _of_offline_crls(calendar: Calendar) -> Iterator[Duty]:
                 "else runs this CA, let `cassiopeia crl watch` look at its CRL",
             )
         elif each.crl_ends - now <= NOTICE:
-            when = "ran out" if each.crl_ends <= now else "runs out"
+            when = "ran out on" if each.crl_ends <= now else "runs out on"
             yield _duty(
                 OFFLINE_CRL_ENDS,
                 each.crl_ends,
                 now=now,
-                what=f"the CRL of {each.name} {when} on {each.crl_ends:%F}; whoever checks it then trusts nothing "
-                "below",
+                what=f"the CRL of {each.name} {when} {each.crl_ends:%F}; whoever checks it then trusts nothing below",
                 remedy="sign it anew at the safe (`cassiopeia ceremony crl`), and install its publication bundle",
             )
 
@@ -346,12 +346,12 @@ def _of_machines(calendar: Calendar) -> Iterator[Duty]:
         if there is None:
             continue  # silent: `ops` says so
         if lacking := sorted(names.keys() - there):
-            unheard = "" if signer_id in calendar.on_signers else " was never heard, and"
+            lacks = "does not have" if signer_id in calendar.on_signers else "was never heard, and does not have"
             yield _duty(
                 NOT_ON_SIGNER,
                 max(now, min(names[each] for each in lacking)),
                 now=now,
-                what=f"signer {signer_id}{unheard} does not have {_list(lacking)}, which the client knows",
+                what=f"signer {signer_id} {lacks} {_list(lacking)}, which the client knows",
                 remedy="install the signer's bundle of the last ceremony (`cassiopeia signer install`, or by order)",
             )
     for signer_id, there in sorted(calendar.on_signers.items()):
