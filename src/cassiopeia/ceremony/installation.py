@@ -120,6 +120,7 @@ class Installation:
     profiles: tuple[str, ...]
     root_fingerprint: str
     url_base: str
+    ocsp_urls: tuple[str, ...] = ()
 
     @property
     def is_unreachable(self) -> bool:
@@ -138,6 +139,7 @@ def initialise(
     hierarchy: Hierarchy,
     now: dt.datetime,
     url_base: str = "",
+    ocsp_url: str = "",
     link_addresses: LinkAddresses | None = None,
     demo_profiles: bool = False,
     version_1: bool = False,
@@ -148,13 +150,15 @@ def initialise(
 ) -> Installation:
     """Make a new authority in `directory`, or nothing at all; raises OperatorError.
 
-    `url_base`, if given, replaces the hierarchy's. `demo_profiles` adds the profiles that ask for no evidence.
-    `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
+    `url_base` and `ocsp_url`, if given, replace the hierarchy's. `demo_profiles` adds the profiles that ask for no
+    evidence. `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
     orders that `quorum` of the `operator_keys` (public, PEM) have signed, and believe the validators of
     `validator_keys` beside the one that is made. `read` gives the profiles that the hierarchy names by file.
     """
     if url_base:
         hierarchy = msgspec.structs.replace(hierarchy, url_base=url_base)
+    if ocsp_url:
+        hierarchy = msgspec.structs.replace(hierarchy, ocsp_urls=(ocsp_url,))
     check_hierarchy(hierarchy, source="hierarchy")
     if hierarchy.orders.operators or hierarchy.validator or hierarchy.ocsp.responders:
         raise OperatorError(
@@ -212,6 +216,7 @@ def initialise(
         profiles=tuple(sorted(profiles)),
         root_fingerprint=outcome.safe.certificates[ROOT_NAME].fingerprint(hashes.SHA256()).hex(),
         url_base=hierarchy.url_base,
+        ocsp_urls=hierarchy.ocsp_urls,
     )
 
 

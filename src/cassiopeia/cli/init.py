@@ -30,6 +30,12 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
     help="Where certificates say that CRLs and CA certificates are; without it, a place that nobody can reach.",
 )
 @click.option(
+    "--ocsp-url",
+    default="",
+    metavar="URL",
+    help="Where certificates say that OCSP is asked, as http://pki.example.net/ocsp; without it, they do not say.",
+)
+@click.option(
     "--hierarchy",
     "hierarchy_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -89,6 +95,7 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 def init(  # noqa: PLR0917 - click passes every option by itself
     directory: Path,
     url_base: str,
+    ocsp_url: str,
     hierarchy_path: Path | None,
     key_algorithm: str | None,
     periods: int | None,
@@ -114,6 +121,7 @@ def init(  # noqa: PLR0917 - click passes every option by itself
         hierarchy=_hierarchy(hierarchy_path, key_algorithm=key_algorithm, periods=periods),
         now=dt.datetime.now(dt.UTC),
         url_base=url_base,
+        ocsp_url=ocsp_url,
         link_addresses=_addresses(signer_device, client_device, tcp_port),
         demo_profiles=unproved_profiles,
         version_1=version_1,
@@ -178,6 +186,11 @@ def _report(made: Installation) -> None:
     if made.is_unreachable:
         click.echo(
             f"Certificates name {made.url_base}, which nobody can reach; for real use, start over with --url-base."
+        )
+    if not made.ocsp_urls:
+        click.echo(
+            "Certificates name no place for OCSP, so only who is told asks the publisher; for real use, start over "
+            "with --ocsp-url."
         )
     if not made.has_unproved_profiles:
         click.echo(

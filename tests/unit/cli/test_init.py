@@ -38,7 +38,8 @@ def run(*arguments: str) -> Result:
 
 
 def test_it_says_what_was_made_and_what_to_type_next() -> None:
-    result = run("ca", "--key-algorithm", "P-256", "--unproved-profiles", "--url-base", "http://ca.example.org")
+    urls = ["--url-base", "http://ca.example.org", "--ocsp-url", "http://ca.example.org/ocsp"]
+    result = run("ca", "--key-algorithm", "P-256", "--unproved-profiles", *urls)
 
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -57,7 +58,8 @@ def test_it_says_what_was_made_and_what_to_type_next() -> None:
 
 def test_it_warns_of_what_makes_an_authority_useless(small: str) -> None:
     text = Path(small).read_text(encoding="utf-8")
-    with_urls = run("a", "--hierarchy", small, "--url-base", "http://ca.example.org", "--unproved-profiles")
+    urls = ["--url-base", "http://ca.example.org", "--ocsp-url", "http://ca.example.org/ocsp"]
+    with_urls = run("a", "--hierarchy", small, *urls, "--unproved-profiles")
     without = run("b", "--hierarchy", small)
     Path(small).write_text(text.replace("http://pki.example.org", "http://ca.example.org"), encoding="utf-8")
     urls_in_file = run("c", "--hierarchy", small, "--unproved-profiles")
@@ -65,7 +67,9 @@ def test_it_warns_of_what_makes_an_authority_useless(small: str) -> None:
     assert "start over" not in with_urls.stdout
     assert "start over with --url-base" in without.stdout
     assert "start over with --unproved-profiles" in without.stdout
-    assert "start over" not in urls_in_file.stdout
+    assert "start over with --ocsp-url" in urls_in_file.stdout
+    for each in load_authorities(Path("a/signer/authorities.toml")):
+        assert each.authority.ocsp_urls == ("http://ca.example.org/ocsp",)
 
 
 def test_a_second_run_is_one_line_and_changes_nothing(small: str) -> None:
@@ -114,6 +118,7 @@ def test_a_port(small: str) -> None:
         (["--tcp", "80"], "Invalid value for '--tcp'"),
         (["--key-algorithm", "RSA-1024"], "Invalid value for '--key-algorithm'"),
         (["--url-base", "ca.example.org"], "hierarchy: url_base: this has to be an http or https URL"),
+        (["--ocsp-url", "ca.example.org"], "hierarchy: ocsp_urls[0]: this has to be an http or https URL"),
         (["--periods", "24"], "hierarchy: structure.years: too short"),
         (["--validator-key", "gone.pem"], "gone.pem: cannot read the validator's key: No such file"),
         (["--validator-key", "a.pem:fly"], "--validator-key 'a.pem:fly': 'fly' is no kind; use attestation, dns-"),
