@@ -151,8 +151,8 @@ def initialise(
     """Make a new authority in `directory`, or nothing at all; raises OperatorError.
 
     `url_base` and `ocsp_url`, if given, replace the hierarchy's. `demo_profiles` adds the profiles that ask for no
-    evidence. `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer will obey
-    orders that `quorum` of the `operator_keys` (public, PEM) have signed, and believe the validators of
+    evidence. `version_1` lets version 1 clients in (with link keys of their own), for those profiles only. The signer
+    will obey orders that `quorum` of the `operator_keys` (public, PEM) have signed, and believe the validators of
     `validator_keys` beside the one that is made. `read` gives the profiles that the hierarchy names by file.
     """
     if url_base:

@@ -190,7 +190,7 @@ def to_publish(bundle: Bundle, directory: Path) -> tuple[dict[Path, bytes], list
         name = PurePosixPath(each.name).stem
         if each.name == f"{name}.crl":
             crl = _read_crl(name, each.octets, certificates)
-            if not _is_older(crl, directory / each.name):
+            if not _is_older(crl, directory / each.name, certificates[name]):
                 contents[each.name] = each.octets
                 contents[f"{each.name}.pem"] = crl.public_bytes(Encoding.PEM)
         elif each.name == _FINGERPRINTS:
@@ -213,16 +213,21 @@ def publish(contents: Mapping[Path, bytes]) -> None:
 def _read_crl(name: str, octets: bytes, certificates: Mapping[str, x509.Certificate]) -> x509.CertificateRevocationList:
     crl = _read(x509.load_der_x509_crl, octets, f"{name}.crl")
     certificate = certificates.get(name)
-    try:
-        is_signed = certificate is not None and crl.is_signature_valid(certificate.public_key())  # type: ignore[arg-type] # whatever does not sign CRLs raises TypeError
-    except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
-        is_signed = False
-    if certificate is None or not is_signed or crl.issuer != certificate.subject:
+    if certificate is None or not _is_of(crl, certificate):
         raise OperatorError(f"{name}.crl of this bundle is not signed by the CA of its name; nothing was changed")
     return crl
 
 
-def _is_older(crl: x509.CertificateRevocationList, published: Path) -> bool:
+def _is_of(crl: x509.CertificateRevocationList, certificate: x509.Certificate) -> bool:
+    """Whether this CA has signed it."""
+    try:
+        is_signed = crl.is_signature_valid(certificate.public_key())  # type: ignore[arg-type] # whatever does not sign CRLs raises TypeError
+    except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
+        is_signed = False
+    return is_signed and crl.issuer == certificate.subject
+
+
+def _is_older(crl: x509.CertificateRevocationList, published: Path, certificate: x509.Certificate) -> bool:
     """Whether a newer one of the same CA is published; what is there and is no CRL of it counts as nothing."""
     try:
         there = x509.load_der_x509_crl(published.read_bytes())
@@ -232,7 +237,8 @@ def _is_older(crl: x509.CertificateRevocationList, published: Path) -> bool:
         raise OperatorError(f"{published}: cannot read what is published: {error.strerror}") from error
     except ValueError:
         return False
-    return there.issuer == crl.issuer and _number(there) > _number(crl)
+    # A forged one with the highest number must not keep the right one away.
+    return _is_of(there, certificate) and _number(there) > _number(crl)
 
 
 def _number(crl: x509.CertificateRevocationList) -> int:

@@ -290,6 +290,15 @@ def test_a_newer_crl_stays(client: Client, public: Path) -> None:
     )
 
 
+def test_a_forged_crl_keeps_no_other_away(client: Client, public: Path) -> None:
+    octets = make_crl(client.hierarchy.root, number=2**64).public_bytes(Encoding.DER)
+    (public / "root.crl").write_bytes(octets[:-1] + bytes([octets[-1] ^ 1]))
+
+    contents, _ = to_publish(publication_bundle(client.hierarchy, crl_number=8), public)
+
+    assert public / "root.crl" in contents
+
+
 def test_a_newer_crl_replaces_the_older(client: Client, public: Path) -> None:
     publish(to_publish(publication_bundle(client.hierarchy, crl_number=8), public)[0])
 

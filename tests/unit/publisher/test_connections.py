@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ import pytest
 from tests.support.publishing import Publishing
 
 from cassiopeia.errors import InternalError
+from cassiopeia.publisher.connections import BoundedConnection
 from cassiopeia.publisher.service import PublisherService
 
 _PATIENCE_S = 60.0
@@ -78,6 +80,21 @@ def _wait_until_gone(connection: socket.socket) -> None:
     with suppress(ConnectionError):
         while True:  # raises TimeoutError while the other side holds on
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def test_answers_do_not_wait_for_the_reader(serving: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[int] = []
+    made = BoundedConnection.connection_made
+
+    def connection_made(self: BoundedConnection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        delays.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(BoundedConnection, "connection_made", connection_made)
+    with serves(serving, monkeypatch) as address, socket.create_connection(address) as connection:
+        connection.sendall(b"GET /none.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert until_closed(connection).startswith(b"HTTP/1.1 404")
+    assert delays == [1]
 
 
 def test_there_is_an_end_to_how_many_there_are(serving: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
