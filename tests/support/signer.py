@@ -204,6 +204,9 @@ class Front:
         self.worker = make_worker(self.authority)
         self._open()
 
+    def _crl_holds(self, name: str, issued: int) -> bool:
+        return self.revocation.holds_another(name, issued)
+
     def _open(self) -> None:
         self.journal = open_journal(self.directory, now=self.now)
         self.gate = Gate(self.journal, [lambda: self.obstacle])
@@ -238,6 +241,7 @@ class Front:
             keys=self.keys,
             submit=self.tasks.append,
             examine=lambda task, modulus: self.examinations.append((task, modulus)),
+            crl_holds=self._crl_holds,
             next_task=lambda: next(self._numbers),
             clock=lambda: self.clock,
         )

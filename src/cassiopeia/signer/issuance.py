@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from cassiopeia.core import algorithms, certificate, lint_rules
 from cassiopeia.core.authority import Authority, has_room, has_room_for_responder
+from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.key_identity import KeyIdentity, identify_certified_key
 from cassiopeia.core.request import CertificateRequest, request_digest
 from cassiopeia.core.rules import Standing
@@ -53,6 +54,7 @@ class IssuanceDesk:
     """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic.
 
     `examine` has the RSA modulus of a task compared with all others; `examined` is to be called when that is done.
+    `crl_holds` says whether the CRL of a sub-CA, with so many certificates issued, has room for one more.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class IssuanceDesk:
         keys: KeyHistory,
         submit: Callable[[Task], None],
         examine: Callable[[int, bytes], None],
+        crl_holds: Callable[[str, int], bool],
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,6 +88,8 @@ class IssuanceDesk:
         self._keys = keys
         self._submit = submit
         self._examine = examine
+        self._crl_holds = crl_holds
+        self._full: dict[str, int] = {}  # sub-CAs whose CRL is full before they are, with a count that says so
         self._next_task = next_task
         self._clock = clock
         self._exchanges: dict[tuple[int, int], Exchange] = {}
@@ -107,6 +112,7 @@ class IssuanceDesk:
         What is being decided by the old one is decided anew.
         """
         self._configuration_hash, self._authorities = configuration_hash, authorities
+        self._full.clear()
         deciding, self._deciding = list(self._deciding.values()), {}
         for exchange in deciding:
             self._in_decision.discard(exchange.name)
@@ -274,7 +280,7 @@ class IssuanceDesk:
                 request=exchange.request,
                 version=exchange.session.version,
                 now=now,
-                issued=dict(self.issued),
+                issued={**self.issued, **self._full},
                 standing=self._standing(),
             )
         )
@@ -308,6 +314,9 @@ class IssuanceDesk:
         has_place = has_room_for_responder if exchange.request.ocsp_target_ca else has_room
         if not has_place(authority, self.issued):
             raise Unavailable(f"{authority.name} is full; the next sub-CA takes over", retry_after_s=1)
+        if not self._crl_holds(authority.name, self.issued.get(authority.name, 0)):
+            self._full[authority.name] = authority.maximum_certificates + RESPONDERS
+            raise Unavailable(f"the CRL of {authority.name} is full; the next sub-CA takes over", retry_after_s=1)
         self._gate.check_issuing()
         if exchange.restrictions != self._restrictions:
             raise Unavailable("an order of the operators came first; it is decided anew", retry_after_s=1)
@@ -542,6 +551,7 @@ class IssuanceDesk:
         self._intent_deadlines.pop(intent.serial_number, None)
         index = self._journal.record_abandonment(intent, code=code, reason=reason, now=now)
         self.issued[intent.signing_ca] -= 1
+        self._full.pop(intent.signing_ca, None)
         step("abandon appended")
         return index
 

@@ -72,6 +72,7 @@ class RevocationList:
     def follow(self, authority: Authority, *, lifetime: dt.timedelta) -> None:
         """This is what the sub-CA is like from now on; its name and key are those that it had."""
         self.authority = authority
+        self._room = authority.crl_room
         self._lifetime = lifetime
         self._algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
 
@@ -79,6 +80,13 @@ class RevocationList:
     def revoked(self) -> int:
         """How many certificates of this sub-CA are revoked."""
         return len(self._ends) - 1
+
+    def holds_another(self, issued: int) -> bool:
+        """Whether the list, if everything were revoked, has room for one certificate more than these.
+
+        Invalidity dates may have taken it, where operators let a sub-CA issue more, or again, behind them.
+        """
+        return self._room.holds(self._ends[-1], to_come=issued + 1 - self.revoked)
 
     @property
     def is_behind(self) -> bool:
@@ -254,7 +262,7 @@ class RevocationList:
         """The entries as they are revoked: without invalidity dates that the CRL has no room for."""
         if dated.keys().isdisjoint(entries):
             return list(entries.values())
-        room, octets, to_come = self.authority.crl_room, self._ends[-1], self._to_come(now)
+        room, octets, to_come = self._room, self._ends[-1], self._to_come(now)
         fitting, undated = [], []
         for serial_number, entry in entries.items():
             to_come -= 1

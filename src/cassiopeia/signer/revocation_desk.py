@@ -94,6 +94,10 @@ class RevocationDesk:
     def lists(self) -> list[RevocationList]:
         return [counter.revocations for counter in self._counters.values()]
 
+    def holds_another(self, name: str, issued: int) -> bool:
+        """Whether the CRL of the sub-CA of this name has room for one certificate more (`RevocationList`)."""
+        return self._counters[name].revocations.holds_another(issued)
+
     def follow(self, authorities: Iterable[Authority], *, lifetime: dt.timedelta, resign_after: dt.timedelta) -> None:
         """Keep the CRLs of these sub-CAs from now on; work under way is finished."""
         before, self._counters = self._counters, {}

@@ -151,6 +151,7 @@ class Signer:
             keys=self._keys,
             submit=self._submit,
             examine=self._examiner.submit,
+            crl_holds=self._crl_holds,
             next_task=lambda: next(self._tasks),
         )
         self._bundles = BundleDesk(
@@ -360,6 +361,9 @@ class Signer:
     def _disk_obstacle(self) -> Obstacle | None:
         full = self._disk.check()
         return None if full is None else Obstacle(code=full.code, message=full.message)
+
+    def _crl_holds(self, name: str, issued: int) -> bool:
+        return self._revocation.holds_another(name, issued)
 
     def _no_room_to_journal(self) -> str:
         """Why a new configuration is not written down now: what room is left is for revocations and CRLs."""

@@ -15,7 +15,7 @@ from tests.support.revoking import Copy
 from tests.support.signer import Front, meaningless_tbs, record_intent
 
 from cassiopeia.core.authority import Authority
-from cassiopeia.core.crl_size import RESPONDERS
+from cassiopeia.core.crl_size import RESPONDERS, CrlRoom
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal import entry as entries
@@ -178,6 +178,26 @@ def test_a_sub_ca_that_retires_while_the_disk_takes_the_confirmation_signs_nothi
     (answer,) = front.answers(pair)
     assert isinstance(answer, RequestRefused)
     assert answer.code == "authority-retired"
+
+
+def test_a_sub_ca_is_full_when_its_crl_is_though_it_might_issue_more(front: Front) -> None:
+    """Invalidity dates took the room, and operators let it issue more behind them."""
+    [crl] = front.revocation.lists
+    crl._room = CrlRoom(octets=100, entry_octets=49)
+    pair = front.connect()
+    logs = [log_of(front, pair, wanted(request_id=bytes([number]) * 32)) for number in (1, 2)]
+    full = f"the CRL of {front.authority.name} is full"
+
+    assert assert_failed(front.ask(pair, wanted(request_id=b"3" * 32)), "busy").message.startswith(full)
+    # From then on the workers know, and would take another; another configuration begins anew.
+    assert_failed(front.ask(pair, wanted(request_id=b"3" * 32)), "authority-full")
+    follow(front)
+    assert assert_failed(front.ask(pair, wanted(request_id=b"3" * 32)), "busy").message.startswith(full)
+    # One that is abandoned makes room.
+    pair.client.abandon(logs[0].handle, "veto")
+    front.settle()
+    front.answers(pair)
+    assert isinstance(front.ask(pair, wanted(request_id=b"3" * 32)), LogReceived)
 
 
 @pytest.mark.parametrize(("beyond", "answered"), [(0, LogReceived), (RESPONDERS, RequestFailed)])
