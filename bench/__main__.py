@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import crl, hostile, journal, key_history, keys, line, lint, memory, proofs, shares, start, throughput
+from bench import crl, hostile, journal, key_history, keys, line, lint, memory, ocsp, proofs, shares, start, throughput
 
 PARTS = {
     "throughput": throughput.main,
@@ -13,6 +13,7 @@ PARTS = {
     "crl": crl.main,
     "memory": memory.main,
     "start": start.main,
+    "ocsp": ocsp.main,
     "shares": shares.main,
     "journal": journal.main,
     "keys": keys.main,
