@@ -25,7 +25,7 @@ SECRET_DIRECTORY: Final = 0o700
 PASSAGE_DIRECTORY: Final = 0o711
 PUBLIC_DIRECTORY: Final = 0o755
 
-_NAME_OCTETS: Final = 8
+_NAME_OCTETS: Final = 4  # few: a Unix socket in there has 107 octets for its path
 
 
 @contextmanager

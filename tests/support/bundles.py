@@ -247,6 +247,6 @@ class SignerMachine:
 
 def make_signer_machine(directory: Path) -> SignerMachine:
     client = links.certificate("client").read_bytes()
-    given = SignerFiles(signer_id=1, listen="unix:signer.sock", bundle_key=bundle_key_pem(), peers={"client": client})
+    given = SignerFiles(signer_id=1, listen="tcp:127.0.0.1:4433", bundle_key=bundle_key_pem(), peers={"client": client})
     make_signer(directory, given)
     return SignerMachine(directory=directory)

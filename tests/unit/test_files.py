@@ -208,3 +208,9 @@ def test_files_are_replaced_together_or_not_at_all(tmp_path: Path, monkeypatch: 
 def test_files_in_a_directory_that_is_not_there_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot be written: No such file or directory"):
         files.replace_files({tmp_path / "gone/a": b"new"})
+
+
+def test_a_tree_grows_under_a_name_that_is_little_longer(tmp_path: Path) -> None:
+    """What is checked in there, as the path of a socket, shall not be refused for the length of a name that goes."""
+    with files.new_tree(tmp_path / "signer") as building:
+        assert len(building.name) <= len("signer") + 10

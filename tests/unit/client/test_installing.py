@@ -74,7 +74,7 @@ class Client:
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
     peers = {"signer": link_certificate("signer").read_bytes(), "journal": JOURNAL_PUBLIC_PEM}
-    given = ClientFiles(connect="unix:signer.sock", bundle_key=bundle_key_pem(), peers=peers)
+    given = ClientFiles(connect="tcp:127.0.0.1:4433", bundle_key=bundle_key_pem(), peers=peers)
     make_client(tmp_path / "client", given)
     return Client(directory=tmp_path / "client", hierarchy=make_hierarchy())
 
