@@ -48,11 +48,6 @@ def make_sealing_key(passphrase: bytes) -> tuple[bytes, bytes]:
     return private, public
 
 
-def check_sealing_key(public: bytes) -> None:
-    """Raise OperatorError for octets that are no sealing key's public half."""
-    _load_public(public)
-
-
 def sealing_fingerprint(public: bytes) -> str:
     """What people compare: SHA-256 of the two public keys (DER) one behind the other, in hex; raises OperatorError."""
     keys = _load_public(public)

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from cassiopeia.ceremony.hierarchy import Hierarchy
 from cassiopeia.core.evidence import STATEMENT_KINDS
-from cassiopeia.errors import ConfigurationError
+from cassiopeia.errors import ConfigurationError, OperatorError
+from cassiopeia.sealing import sealing_fingerprint
 
 ReadFile = Callable[[str], bytes]
 """Gives what is in a file that the hierarchy names; raises OSError."""
@@ -84,16 +85,17 @@ def read_pins(hierarchy: Hierarchy, *, read: ReadFile, source: str) -> Pins:
     reader.check_distinct(operators, key="orders.operators")
     reader.check_distinct(validators, key="validator")
     reader.check_distinct(responders, key="ocsp.responders")
+    sealing_keys: dict[int, bytes] = {}
+    for index, each in enumerate(hierarchy.signer):
+        if each.sealing_key:
+            sealing_key = reader.sealing_key(each.sealing_key, key=f"signer[{index}].sealing_key", known=sealing_keys)
+            sealing_keys[each.id] = sealing_key
     return Pins(
         operators=operators,
         quorum=orders.quorum,
         validators=validators,
         responders=responders,
-        sealing_keys={
-            each.id: reader.octets(each.sealing_key, key=f"signer[{index}].sealing_key")
-            for index, each in enumerate(hierarchy.signer)
-            if each.sealing_key
-        },
+        sealing_keys=sealing_keys,
     )
 
 
@@ -130,6 +132,23 @@ class _Reader:
             )
         pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return PinnedKey(name=name, pem=pem, kinds=(kinds or STATEMENT_KINDS) if ed25519_of == "a validator" else ())
+
+    def sealing_key(self, file: str, *, key: str, known: Mapping[int, bytes]) -> bytes:
+        """The file with a signer's sealing key; `known` are those of the signers before it."""
+        octets = self.octets(file, key=key)
+        try:
+            fingerprint = sealing_fingerprint(octets)
+        except OperatorError as error:
+            raise ConfigurationError(f"{file!a}: {error}", source=self.source, key=key) from error
+        for signer_id, other in known.items():
+            if sealing_fingerprint(other) == fingerprint:
+                # Either of the two could open the other's bundle.
+                raise ConfigurationError(
+                    f"{file!a} is the sealing key of signer {signer_id} already; each has one of its own",
+                    source=self.source,
+                    key=key,
+                )
+        return octets
 
     def check_distinct(self, pinned: Iterable[PinnedKey], *, key: str) -> None:
         names: set[str] = set()

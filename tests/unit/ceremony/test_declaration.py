@@ -17,6 +17,9 @@ from cassiopeia.ceremony.profiles import families_of
 from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.errors import ConfigurationError
+from cassiopeia.sealing import make_sealing_key
+
+_, SEALING_PUBLIC = make_sealing_key(b"a signer's own")
 
 PINS = """
 [orders]
@@ -61,7 +64,7 @@ def path(tmp_path: Path) -> Path:
     for name in ("anna", "ben", "validator", "other"):
         (keys / f"{name}.pem").write_bytes(public_pem(Ed25519PrivateKey.generate()))
     (keys / "ocsp.pem").write_bytes(public_pem(ec.generate_private_key(ec.SECP256R1())))
-    (keys / "sealing.pem").write_bytes(b"whatever a signer made")
+    (keys / "sealing.pem").write_bytes(SEALING_PUBLIC)
     (tmp_path / "0020-mine.toml").write_text(PROFILE, encoding="utf-8")
     text = default_hierarchy_text().replace("[[signer]]\nid = 1 ", f"{PINS}\n{SEALING}#", 1)
     file = tmp_path / "mine.toml"
@@ -109,7 +112,7 @@ def test_everything_that_is_named_is_read(path: Path) -> None:
     ]
     assert pins.validators[0].pem == (path.parent / "keys" / "validator.pem").read_bytes()
     assert [(each.name, each.kinds) for each in pins.responders] == [("ocsp", ())]
-    assert pins.sealing_keys == {1: b"whatever a signer made"}
+    assert pins.sealing_keys == {1: SEALING_PUBLIC}
 
 
 def test_a_profile_is_given_to_the_family_that_names_it(path: Path) -> None:
@@ -216,6 +219,16 @@ def by(*changes: tuple[str, str]) -> Callable[[Path], object]:
             "two keys are called 'ocsp'",
         ),
         (by(("keys/sealing.pem", "keys/none.pem")), "signer[0].sealing_key", "No such file"),
+        (
+            by(("keys/sealing.pem", "keys/anna.pem")),
+            "signer[0].sealing_key",
+            "'keys/anna.pem': this is not the public half of a sealing key",
+        ),
+        (
+            by(("id = 2\n", 'id = 2\nsealing_key = "keys/sealing.pem"\n')),
+            "signer[1].sealing_key",
+            "'keys/sealing.pem' is the sealing key of signer 1 already",
+        ),
         (by(("0020-mine.toml", "0021-mine.toml")), "family[1].profiles[2]", "'0021-mine.toml': No such file"),
         (
             by(('"0020-mine.toml"', '"0020-mine"')),

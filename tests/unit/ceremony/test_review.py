@@ -17,8 +17,10 @@ from cassiopeia.ceremony.objections import Objection, Severity
 from cassiopeia.ceremony.planning import Plan, Stretch, gaps, make_plan
 from cassiopeia.ceremony.review import review
 from cassiopeia.ceremony.review_structure import gap_objection, is_nowhere
+from cassiopeia.sealing import make_sealing_key
 
 NOW = dt.datetime(2026, 11, 23, 12, 34, 56, tzinfo=dt.UTC)
+_, SEALING_PUBLIC = make_sealing_key(b"a signer's own")
 
 SOUND = """\
 organisation = "Turtle Trust"
@@ -96,9 +98,10 @@ CN = "required"
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A hierarchy to which only a note or two are to be made, with all that it names."""
-    for name in ("anna", "ben", "cleo", "validator", "ocsp", "sealing"):
+    for name in ("anna", "ben", "cleo", "validator", "ocsp"):
         public = Ed25519PrivateKey.generate().public_key()
         (tmp_path / f"{name}.pem").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "sealing.pem").write_bytes(SEALING_PUBLIC)
     (tmp_path / "0020-mine.toml").write_text(PROFILE, encoding="utf-8")
     (tmp_path / "hierarchy.toml").write_text(SOUND, encoding="utf-8")
     return tmp_path
