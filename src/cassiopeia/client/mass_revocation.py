@@ -45,8 +45,6 @@ _STEP: Final = dt.timedelta(minutes=1)
 _SEPARATORS: Final = re.compile(r"[\s:]")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
-Matches = Callable[[CertificateRecord], bool]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:

@@ -30,11 +30,10 @@ _BUNDLE_MISSING: Final = "bundle-missing"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Carried:
-    """What is under way: an order, or (`is_bundle`) the bundle that goes before it."""
+    """What is under way: an order, or the bundle that goes before it."""
 
     handle: int
     order: StoredOrder
-    is_bundle: bool
 
 
 class OrderCourier:
@@ -82,7 +81,7 @@ class OrderCourier:
     def _send(self, session: Session, order: StoredOrder, *, now: dt.datetime) -> None:
         bundle = None if self._brought == order.id else self._store.orders.bundle(order.id)
         if bundle is None:
-            self._under_way = _Carried(handle=session.send_order(order.octets), order=order, is_bundle=False)
+            self._under_way = _Carried(handle=session.send_order(order.octets), order=order)
             _log.info("order %d is sent", order.sequence)
             return
         try:
@@ -91,7 +90,7 @@ class OrderCourier:
         except Refused as refusal:
             self._refused(order, refusal.code, refusal.message, now=now)
             return
-        self._under_way = _Carried(handle=handle, order=order, is_bundle=True)
+        self._under_way = _Carried(handle=handle, order=order)
         _log.info("the bundle of order %d is sent: %d octets", order.sequence, len(bundle))
 
     def _answered(
