@@ -412,7 +412,10 @@ def test_a_sub_ca_that_has_ended_may_go(tmp_path: Path) -> None:
     (tmp_path / "authorities.toml").write_text("", encoding="utf-8")
     add_authority(tmp_path)
     new = load(load_signer_config(path))
-    check_takeover(old, new, now=old.authorities[SIGNING_CA].not_after + dt.timedelta(seconds=1))
+    end = old.authorities[SIGNING_CA].not_after
+    with pytest.raises(OperatorError, match=f"the sub-CA {SIGNING_CA} is missing, and its CRLs go on until"):
+        check_takeover(old, new, now=end)
+    check_takeover(old, new, now=end + dt.timedelta(seconds=1))
 
 
 def test_a_sub_ca_keeps_its_key(running: RunningSigner) -> None:
