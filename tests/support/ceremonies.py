@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field
 
+import msgspec
 from cryptography import x509
 
 from cassiopeia.ceremony.conducting import begin
@@ -13,6 +14,7 @@ from cassiopeia.ceremony.hierarchy import Hierarchy
 from cassiopeia.ceremony.key_ceremony import CertificationAuthority
 from cassiopeia.ceremony.pins import Pins, no_file
 from cassiopeia.ceremony.profiles import choose_profiles
+from cassiopeia.ceremony.record import KnownAuthority, Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +71,10 @@ def hold_ceremony(hierarchy: Hierarchy, *, now: dt.datetime) -> Ceremony:
             )
         )
     return Ceremony(root=offline[0], structure=tuple(offline[1:]), time=tuple(time), crls=dict(safe.crls))
+
+
+def with_changed(record: Record, changed: KnownAuthority) -> Record:
+    """The same record with this CA instead of the one of its name."""
+    return msgspec.structs.replace(
+        record, authorities=tuple(changed if each.name == changed.name else each for each in record.authorities)
+    )

@@ -7,7 +7,6 @@ and the commitments to the shares that open the safe. Holds no key; the entries 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -129,13 +128,6 @@ class Record(_Part, frozen=True, kw_only=True):
             if each.level == "structure" and each.family == family and not each.retired
         ]
         return max(found, key=lambda each: each.generation, default=None)
-
-    def with_changed(self, changed: Iterable[KnownAuthority]) -> Record:
-        """The same record with these CAs instead of those of their names."""
-        by_name = {each.name: each for each in changed}
-        return msgspec.structs.replace(
-            self, authorities=tuple(by_name.get(each.name, each) for each in self.authorities)
-        )
 
 
 def write_record(record: Record) -> bytes:

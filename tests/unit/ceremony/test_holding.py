@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from tests.support.authorities import p256_key
-from tests.support.ceremonies import declare
+from tests.support.ceremonies import declare, with_changed
 from tests.support.operators import public_pem
 
 from cassiopeia import files, sealing
@@ -550,7 +550,7 @@ def test_a_ceremony_that_forgets_a_revocation_is_noticed(
     revoked: KnownAuthority = msgspec.structs.replace(
         outcome.safe.record.authority(name), revoked_at=NOW.replace(microsecond=0), retired=True
     )
-    false = dataclasses.replace(outcome.safe, record=outcome.safe.record.with_changed([revoked]))
+    false = dataclasses.replace(outcome.safe, record=with_changed(outcome.safe.record, revoked))
     monkeypatch.setattr(holding, "renew_crls", lambda *_, **__: dataclasses.replace(outcome, safe=false))
 
     with pytest.raises(OperatorError, match="assured: its CRL does not name every CA below it that is revoked"):

@@ -315,6 +315,7 @@ def test_a_crl_must_be_the_one_that_was_meant() -> None:
         (ROOT.crl(number=None), 7, None, "root: its CRL is wrong"),
         (Ca("root").crl(number=7), 7, None, "root: its CRL is wrong"),
         (good, 8, None, "root: its CRL has the number 7, and 8 comes next"),
+        (good, 6, None, "root: its CRL has the number 7, and 6 comes next"),
         (good, 7, (5,), "root: its CRL does not list exactly what was revoked"),
         (good, 7, (5, 9, 11), "root: its CRL does not list exactly what was revoked"),
         (ROOT.crl(number=7, aki=bytes(20)), 7, None, "root: its CRL names another key"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.ceremonies import with_changed
 from tests.support.safes import make_safe, put_away
 
 from cassiopeia.ceremony.record import Record, read_record, write_record
@@ -226,7 +227,7 @@ def test_a_record_knows_what_is_below_a_ca(safe: Safe) -> None:
     assert structure_ca is not None
     assert structure_ca.name == "unassured"
     assert record.structure_of("assured") is None
-    retired = record.with_changed([msgspec.structs.replace(structure_ca, retired=True)])
+    retired = with_changed(record, msgspec.structs.replace(structure_ca, retired=True))
     assert retired.structure_of("unassured") is None
     assert record.root.made_in == 1
     assert record.root.not_before <= dt.datetime(2026, 1, 23, 12, tzinfo=dt.UTC)

@@ -79,6 +79,12 @@ def test_an_older_crl_is_not_taken(serving: Publishing) -> None:
     assert crl is not None
     assert crl.number == 2
 
+    # Nor is the same one learned twice: answers that are kept stand.
+    known, newest = serving.watch._known[serving.authority.name], serving.made.crls[-1]
+    before = known.changes
+    assert not known.learn_crl(newest, authority=serving.authority)
+    assert known.changes == before
+
 
 def test_a_long_crl_is_read_where_it_has_grown(serving: Publishing) -> None:
     known = serving.watch._known[serving.authority.name]
