@@ -121,14 +121,21 @@ def _prove_published(bundle: Bundle, outcome: Outcome, *, now: dt.datetime) -> N
     adopted = [each.name for each in record.authorities if each.adopted]
     inspection.check_chain(certificates, issuers, adopted=adopted)
     for name in outcome.crls:
-        number = record.authority(name).crl_number
         octets = bundle.file(f"{name}.crl")
-        inspection.check_crl(octets, name=name, issuer=certificates[name], number=number, now=now)
         revoked = {
             outcome.safe.certificates[each.name].serial_number
             for each in record.authorities
             if each.issuer == name and each.revoked_at is not None
         }
+        inspection.check_crl(
+            octets,
+            name=name,
+            issuer=certificates[name],
+            number=record.authority(name).crl_number,
+            now=now,
+            # Before it was adopted, a CA may have revoked what the record knows nothing of.
+            revoked=None if name in adopted else revoked,
+        )
         listed = {each.serial_number for each in x509.load_der_x509_crl(octets)}
         if not revoked <= listed:
             raise OperatorError(f"{name}: its CRL does not name every CA below it that is revoked")

@@ -540,8 +540,15 @@ def test_what_the_disk_gives_back_otherwise_is_noticed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("adopted", "reason"),
+    [
+        (False, "assured: its CRL does not list exactly what was revoked"),
+        (True, "assured: its CRL does not name every CA below it that is revoked"),
+    ],
+)
 def test_a_ceremony_that_forgets_a_revocation_is_noticed(
-    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, adopted: bool, reason: str
 ) -> None:
     """Proving does not believe what made it: a list without what the record calls revoked."""
     safe = opened(held)
@@ -550,8 +557,10 @@ def test_a_ceremony_that_forgets_a_revocation_is_noticed(
     revoked: KnownAuthority = msgspec.structs.replace(
         outcome.safe.record.authority(name), revoked_at=NOW.replace(microsecond=0), retired=True
     )
-    false = dataclasses.replace(outcome.safe, record=with_changed(outcome.safe.record, revoked))
+    issuer: KnownAuthority = msgspec.structs.replace(outcome.safe.record.authority("assured"), adopted=adopted)
+    record = with_changed(with_changed(outcome.safe.record, revoked), issuer)
+    false = dataclasses.replace(outcome.safe, record=record)
     monkeypatch.setattr(holding, "renew_crls", lambda *_, **__: dataclasses.replace(outcome, safe=false))
 
-    with pytest.raises(OperatorError, match="assured: its CRL does not name every CA below it that is revoked"):
+    with pytest.raises(OperatorError, match=reason):
         holding.renew(safe, tmp_path / "out", clock=clock, say=lambda _: None)

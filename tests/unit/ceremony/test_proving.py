@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.unit.ceremony.test_holding import declared, hold
 
@@ -112,6 +114,21 @@ def crls_swapped(proof: Proof, bundle: Bundle) -> Bundle:
     return replace(bundle, files=tuple(changed))
 
 
+def a_revocation_too_many(proof: Proof, bundle: Bundle) -> Bundle:
+    safe = proof.outcome.safe
+    right = x509.load_der_x509_crl(bundle.file("root.crl"))
+    moment = right.last_update_utc
+    serial_number = safe.certificates["assured"].serial_number
+    entry = x509.RevokedCertificateBuilder().serial_number(serial_number).revocation_date(moment).build()
+    builder = x509.CertificateRevocationListBuilder().issuer_name(right.issuer).add_revoked_certificate(entry)
+    builder = builder.last_update(moment).next_update(right.next_update_utc or moment)
+    for extension in right.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    wrong = builder.sign(safe.keys["root"], hashes.SHA256()).public_bytes(Encoding.DER)
+    files = (replace(each, octets=wrong) if each.name == "root.crl" else each for each in bundle.files)
+    return replace(bundle, files=tuple(files))
+
+
 @pytest.mark.parametrize(
     ("name", "spoil", "reason"),
     [
@@ -123,6 +140,7 @@ def crls_swapped(proof: Proof, bundle: Bundle) -> Bundle:
         (CLIENT, a_sealed_passphrase, "client.bundle: has something secret in it"),
         (CLIENT, another_root, "client.bundle: says another kind, number or hierarchy than it should"),
         (PUBLICATION, crls_swapped, "root: its CRL is wrong: "),
+        (PUBLICATION, a_revocation_too_many, "root: its CRL does not list exactly what was revoked"),
     ],
 )
 def test_what_was_signed_and_is_wrong_is_noticed(
