@@ -20,6 +20,7 @@ from cassiopeia.ceremony.hierarchy import load_hierarchy, with_key_algorithm, wi
 from cassiopeia.ceremony.planning import make_plan
 from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.ceremony.review import review
+from cassiopeia.sealing import make_sealing_key
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "root-structure.md").read_text(encoding="utf-8")
 BEGIN_OF_2027 = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
@@ -60,8 +61,12 @@ def example() -> str:
 def example_declaration(directory: Path) -> Declaration:
     for name in re.findall(r'"((?:signers|operators|validators|responders)/[a-z0-9]+\.pem)"', example()):
         (directory / name).parent.mkdir(exist_ok=True)
-        public = Ed25519PrivateKey.generate().public_key()
-        (directory / name).write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        if name.startswith("signers/"):
+            _, pem = make_sealing_key(b"a signer's own")
+        else:
+            public = Ed25519PrivateKey.generate().public_key()
+            pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (directory / name).write_bytes(pem)
     (directory / "profiles").mkdir()
     web = 'policy_identifiers = ["2.23.140.1.2.1"]\n' + default_profile_texts()["0004-server"]
     (directory / "profiles" / "0021-web.toml").write_text(web, encoding="utf-8")
