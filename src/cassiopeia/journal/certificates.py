@@ -157,6 +157,16 @@ class Certificates:
             )
         return issuance
 
+    def check_unfinished(self, der: bytes, issuance: Issuance) -> None:
+        """Raise PeerError unless the certificate (DER) is what this intent promised, signed by its sub-CA."""
+        tbs_certificate, _, signature = certificate.split_certificate(der)
+        if issuance.tbs_hash and hashlib.sha256(tbs_certificate).digest() != issuance.tbs_hash:
+            number = certificate.read_tbs(tbs_certificate).serial_number
+            raise PeerError(f"the certificate {serial_text(number)} is not what entry {issuance.index} intended")
+        authority = self._find_authority(issuance.signing_ca)
+        if authority is not None:
+            algorithms.verify(authority.public_key, issuance.algorithm, signature, tbs_certificate)
+
     def _find(self, index: int) -> Issuance:
         issuance = self._by_index.get(index)
         if issuance is None:

@@ -31,6 +31,8 @@ class Verification:
     """Certificates and CRLs of other CAs than this signer's."""
     ahead_of_copy: int = 0
     findings: Findings = field(default_factory=Findings)
+    is_behind: bool = False
+    """Whether a newer head has shown that entries are missing at the end of this copy."""
     seen: set[bytes] = field(default_factory=set)
     revoked_ahead: set[bytes] = field(default_factory=set)
     """Serial numbers that CRLs list which are newer than this copy: show those before the certificates."""
@@ -53,10 +55,12 @@ class Verification:
             if said.size <= self.replay.size and said.epoch == self.replay.epoch:
                 return self.head(octets, keys)
             newest = self.replay.keys[-1].public_key
-            return heads.verify_head(octets, {newest, *(keys or ())})
+            verified = heads.verify_head(octets, {newest, *(keys or ())})
         except PeerError as error:
             self.findings.add(0, f"the newest signed head: {error}")
             return None
+        self.is_behind = True
+        return verified
 
     def certificate(self, der: bytes, *, where: str, revoked: bool = False) -> None:
         """A certificate (DER) that somebody has; `revoked` says that he takes it for revoked."""
@@ -67,7 +71,13 @@ class Verification:
                 return
             serial = _serial(tbs.serial_number)
             self.certificates += 1
-            if self.replay.certificates.find_serial(serial) is None and serial in self.ahead:
+            known = self.replay.certificates.find_serial(serial)
+            if known is None and serial in self.ahead:
+                self.ahead_of_copy += 1
+                return
+            if self.is_behind and known is not None and known.state in ("open", "confirmed"):
+                # Its result is among the entries that this copy has not yet.
+                self.replay.certificates.check_unfinished(der, known)
                 self.ahead_of_copy += 1
                 return
             issuance = self.replay.certificates.check_certificate(der)

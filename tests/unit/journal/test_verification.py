@@ -95,6 +95,42 @@ def test_what_is_newer_than_the_copy_is_not_wrong(made: JournalMaker) -> None:
     assert reasons(compared)[1].startswith("d: ")
 
 
+@pytest.mark.parametrize("confirmed", [False, True], ids=["open", "confirmed"])
+def test_a_certificate_may_be_ahead_of_a_copy_that_ends_behind_its_intent(
+    made: JournalMaker, *, confirmed: bool
+) -> None:
+    intent = made.intent()
+    copied = made.size
+    made.confirmation(intent)
+    if confirmed:
+        copied = made.size
+    made.result(intent)
+    der = made.certificates[intent]
+    head = made.signed_head()
+
+    early = verification(made, copied)
+    early.certificate(der, where="while nobody has said that there is more")
+    assert (early.ahead_of_copy, early.findings.count) == (0, 1)
+
+    compared = verification(made, copied)
+    assert compared.newest(head, None) is not None
+    compared.certificate(der, where="a")
+    assert (compared.ahead_of_copy, compared.findings.count) == (1, 0)
+    compared.certificate(der[:-1] + bytes([der[-1] ^ 1]), where="b")
+    other = made.certificates[made.issue()]
+    forged = certificate.compose_certificate(
+        certificate.split_certificate(other)[0].replace(made.serial(other_index(made)), made.serial(intent)),
+        certificate.split_certificate(other)[2],
+    )
+    compared.certificate(forged, where="c")
+    assert [each.partition(":")[0] for each in reasons(compared)] == ["b", "c"]
+
+
+def other_index(made: JournalMaker) -> int:
+    """The intent that was issued last."""
+    return max(made.certificates)
+
+
 def test_the_first_crl_may_be_ahead_too(made: JournalMaker) -> None:
     copied = made.size
     made.crl()
