@@ -23,8 +23,9 @@ def steps_of(package: str) -> list[str]:
     return sorted({name for file in files for name in _STEP.findall(file.read_text(encoding="utf-8"))})
 
 
-# What a signer that takes over a new configuration goes through is killed at in test_takeover.
-@pytest.mark.parametrize("step", [each for each in steps_of("signer") if not each.startswith("take over")])
+# At what a signer goes through that takes over a configuration, or is given a bundle, it is killed in test_takeover and
+# test_bundle_order.
+@pytest.mark.parametrize("step", [each for each in steps_of("signer") if not each.startswith(("take over", "install"))])
 def test_a_signer_that_is_killed_loses_nothing(system: FaultySystem, step: str) -> None:
     system.run_signer(Plan(kill=step, armed_by=ARMED, constants=HASTY if step.startswith("abandon") else {}))
     ask(system)

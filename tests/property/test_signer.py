@@ -266,6 +266,7 @@ class World:
                     "log-confirmed",
                     "intent-ended",
                     "authority-full",
+                    "no-crl",
                 }
             case _:
                 raise AssertionError(f"nobody asked for {event}")

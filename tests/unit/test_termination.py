@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -53,9 +54,12 @@ def test_who_does_not_reload_leaves_the_signal_alone() -> None:
 
 
 def test_a_reload_that_comes_while_the_program_starts_is_not_lost() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # in the background it may be ignored
     with reload_deferred(), selectors.DefaultSelector() as selector:
-        os.kill(os.getpid(), signal.SIGHUP)  # it would end this process
+        # Of this thread alone: with another one, that has it not blocked, it would end this process.
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
         termination = Termination(selector, reloads=True)
         assert termination.take_reload()
         termination.close()
     assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    signal.signal(signal.SIGHUP, before)

@@ -85,6 +85,8 @@ def test_a_date_that_the_list_has_no_room_for_is_told(
     kept = (client.front.authority.maximum_certificates + crl_size.RESPONDERS) * 49
     around = crl_size.MAXIMUM_OCTETS - client.front.authority.crl_room.octets
     monkeypatch.setattr(crl_size, "MAXIMUM_OCTETS", kept + around + 30)
+    [listed] = client.front.revocation.lists
+    listed.follow(client.front.authority, lifetime=dt.timedelta(days=10))
     client.run()
     with caplog.at_level(logging.WARNING):
         client.revoke(*serials[:2], reason=1, invalidity_date=YESTERDAY)
