@@ -1,32 +1,21 @@
-"""The responder's key: PKCS#8 in a file for its owner alone (PEM, RFC 5958), not encrypted, and what it signs.
+"""The responder's key, in a file for its owner alone (`unattended_key`), and what it signs.
 
-It has to sign by itself, at any hour: a passphrase would lie beside it. Who has it can call any certificate good until
-its own certificates end, 30 days later at the most.
+Who has it can call any certificate good until its own certificates end, 30 days later at the most.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cassiopeia import files
+from cassiopeia import unattended_key
 from cassiopeia.core.algorithms import choose_algorithm
 from cassiopeia.errors import OperatorError
 
@@ -43,34 +32,18 @@ _MAKERS: Final[Mapping[str, Callable[[], ResponderKey]]] = MappingProxyType(
 )
 KEY_ALGORITHMS: Final = tuple(_MAKERS)
 _HASHES: Final[Mapping[str, hashes.SHA256 | hashes.SHA384]] = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384()}
-_FOR_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_responder_key(path: Path, *, algorithm: str = "P-256") -> ResponderKey:
     """Make a key, one of `KEY_ALGORITHMS`, and write it to a new file; raises FileExistsError or OSError."""
     key = _MAKERS[algorithm]()
-    files.write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    unattended_key.write_key(path, key)
     return key
 
 
 def load_responder_key(path: Path) -> ResponderKey:
     """Read a key that nobody else may read; raises OperatorError."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            octets = file.read()
-    except OSError as error:
-        raise OperatorError(
-            f"{path}: cannot read the responder's key: {error.strerror}; `cassiopeia publisher init` makes one"
-        ) from error
-    if mode & _FOR_OTHERS:
-        raise OperatorError(f"{path}: others may read or change this key: chmod 600 {path}")
-    try:
-        key = load_pem_private_key(octets, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise OperatorError(
-            f"{path}: is not an unencrypted PKCS#8 key (PEM), as `cassiopeia publisher init` makes it"
-        ) from error
+    key = unattended_key.load_key(path, whose="publisher")
     if not isinstance(key, ResponderKey):
         raise OperatorError(f"{path}: responders have keys of these kinds: {', '.join(KEY_ALGORITHMS)}")
     return key
@@ -88,12 +61,7 @@ def public_pem(key: ResponderKey) -> bytes:
 
 def read_public_pem(path: Path) -> bytes:
     """A responder's public key as it stands in a file (PEM); raises OperatorError."""
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise OperatorError(f"{path}: cannot read the responder's key: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise OperatorError(f"{path}: is not a public key in PEM, as `cassiopeia publisher init` prints it") from error
+    key = unattended_key.read_public_key(path, whose="publisher")
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 

@@ -103,7 +103,7 @@ def test_a_client_without_a_journal_makes_no_publisher(client: Path) -> None:
     [
         ("../public", "../nowhere", "there is no such directory; http.directory has to name what the client publishes"),
         ("127.0.0.1:0", "192.0.2.1:80", "cannot listen at 192.0.2.1:80: Cannot assign requested address"),
-        ('"responder.key"', '"no.key"', "cannot read the responder's key"),
+        ('"responder.key"', '"no.key"', "cannot read the publisher's key"),
     ],
 )
 def test_a_service_that_cannot_start_says_why(publishing: Publishing, old: str, new: str, words: str) -> None:

@@ -48,7 +48,7 @@ def private(key: object, *, passphrase: bytes = b"") -> bytes:
 def test_what_is_no_responders_key_is_said(tmp_path: Path) -> None:
     good = keys.make_responder_key(tmp_path / "good.key")
     faults = {
-        "cannot read the responder's key": None,
+        "cannot read the publisher's key": None,
         "is not an unencrypted PKCS#8 key": private(good, passphrase=b"secret"),
         "responders have keys of these kinds: P-256": private(mldsa.MLDSA44PrivateKey.generate()),
     }
