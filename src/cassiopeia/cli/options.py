@@ -7,21 +7,27 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-config_option = click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CASSIOPEIA_CONFIG",
-    required=True,
-    help="The configuration file (or set CASSIOPEIA_CONFIG).",
-)
+
+def configuration(what: str, *, variable: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option that names a program's configuration file, for those who do not set the variable."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=variable,
+        required=True,
+        help=f"{what} (or set {variable}).",
+    )
+
+
+config_option = configuration("The configuration file", variable="CASSIOPEIA_CONFIG")
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer as one JSON document, for scripts.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Log every step of every request.")
 timeout_option = click.option(

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle, read_bundle_file
-from cassiopeia.cli.options import log_format_option, set_up_logging, verbose_option
+from cassiopeia.cli.options import configuration, log_format_option, set_up_logging, verbose_option
 from cassiopeia.errors import OperatorError
 
 # As in `publisher.key`, which `--help` must not load; a test holds them together.
@@ -17,15 +17,7 @@ _KEY_ALGORITHMS: Final = ("P-256", "P-384", "RSA-2048", "RSA-3072", "Ed25519")
 # It names a file, too.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_publisher_option = click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CASSIOPEIA_PUBLISHER",
-    required=True,
-    help="publisher.toml (or set CASSIOPEIA_PUBLISHER).",
-)
+_publisher_option = configuration("publisher.toml", variable="CASSIOPEIA_PUBLISHER")
 
 
 @click.group()

@@ -12,6 +12,7 @@ import click
 
 from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle, read_bundle_file
 from cassiopeia.cli.options import (
+    configuration,
     json_option,
     log_format_option,
     print_json,
@@ -36,15 +37,7 @@ _READ_CHARACTERS: Final = 64 << 20
 # It names a file, too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_validator_option = click.option(
-    "-c",
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="CASSIOPEIA_VALIDATOR",
-    required=True,
-    help="validator.toml (or set CASSIOPEIA_VALIDATOR).",
-)
+_validator_option = configuration("validator.toml", variable="CASSIOPEIA_VALIDATOR")
 
 
 @click.group()
