@@ -16,7 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS: dict[str, tuple[str, ...]] = {"signer": (), "run": ("client", "postgresql", "ceremony", "publisher")}
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "signer": (),
+    "run": ("client", "postgresql", "ceremony", "publisher", "pkcs11", "gnutls", "wolfssl"),
+}
 INPUT_FILES = ("build", "test", "lint", "docs")
 PIN = re.compile(
     r"(?P<name>[a-z0-9-]+)==(?P<version>[A-Za-z0-9.!+]+)"

@@ -125,12 +125,13 @@ def _collect_signer(config_path: Path, *, without_keys: bool) -> _Collection:
     _add_authorities(collection, config.authorities, without_keys=without_keys)
     _add_keys(collection, config, without_keys=without_keys)
     _add_directory(collection, config.profiles, "*.toml")
-    if config.passphrase_file is not None:
+    passphrase = config.keys.passphrase
+    if passphrase.file is not None:
         collection.add_secret(
-            config_path, str(config.passphrase_file), "the passphrase of the CA keys", leave_out=without_keys
+            config_path, str(passphrase.file), "the passphrase of the CA keys", leave_out=without_keys
         )
     else:
-        collection.left_out.append(f"the passphrase of the CA keys: credential {config.passphrase_credential}")
+        collection.left_out.append(f"the passphrase of the CA keys: credential {passphrase.credential}")
     _add_link(collection, document["link"], without_keys=without_keys)
     if config.version_1 is not None:
         _add_link(collection, document["link"]["version_1"], without_keys=without_keys)

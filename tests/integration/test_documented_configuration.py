@@ -26,8 +26,8 @@ SHAPES = {
     "pins.toml": pins._PinsFile,
     "further table of signer.toml": None,
 }
-# `passphrase_credential` is the alternative to `passphrase_file`: one file cannot show both.
-SHOWN_OTHERWISE = {"keys.passphrase_credential", "link.version_1"}
+# The alternatives to `passphrase_file` and `pin_file`: one file cannot show both.
+SHOWN_OTHERWISE = {"keys.passphrase_credential", "pkcs11.pin_credential", "link.version_1"}
 
 
 def examples() -> dict[str, str]:
@@ -51,7 +51,7 @@ def test_the_signers_file_is_accepted(tmp_path: Path, more: str) -> None:
 
     loaded = config.load_signer_config(path)
 
-    assert loaded.passphrase_file == tmp_path / "passphrase"
+    assert loaded.keys.passphrase.file == tmp_path / "passphrase"
     assert (loaded.version_1 is not None) == bool(more)
     assert [each.name for each in loaded.validators] == ["front", "assurers"]
     assert len(loaded.responder_keys) == 1

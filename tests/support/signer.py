@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 from tests.support import authorities, links, operators
 from tests.support.authorities import PROFILES, PrivateKey, TestCa, default_ca, make_authority
@@ -45,6 +44,7 @@ from cassiopeia.protocol.events import (
     TimestampRequested,
 )
 from cassiopeia.protocol.session import Session
+from cassiopeia.secret_source import SecretSource
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import Clock
 from cassiopeia.signer.gate import Gate, Obstacle
@@ -52,6 +52,8 @@ from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.key_history import KeyHistory
+from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
 from cassiopeia.signer.own_faults import OwnFaults
@@ -102,17 +104,12 @@ def install(
     return path
 
 
-class MemoryKeys:
-    """A key store without files."""
+class MemoryKeys(KeyRing):
+    """Keys without files, which are believed."""
 
     def __init__(self, keys: Mapping[str, PrivateKey]) -> None:
+        super().__init__(StoreSettings(passphrase=SecretSource(what="none")))
         self._keys = dict(keys)
-
-    def add(self, name: str, uri: str) -> None:
-        raise AssertionError(f"{name} at {uri} was not expected")
-
-    def subject_public_key_info(self, name: str) -> bytes:
-        return self._keys[name].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
         return authorities.sign(self._keys[name], algorithm, octets)

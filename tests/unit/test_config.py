@@ -24,11 +24,13 @@ from cassiopeia.config import (
     load_signer_config,
     toml,
 )
+from cassiopeia.config.keys import KeysConfig
 from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError, InternalError
 from cassiopeia.journal.order import CAPS
 from cassiopeia.link.address import SerialAddress, TcpAddress, UnixAddress
 from cassiopeia.protocol.limits import Limits
+from cassiopeia.secret_source import SecretSource
 
 SIGNER = """\
 [signer]
@@ -116,8 +118,16 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         bundles=Bundles(directory=directory / "bundles"),
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
-        passphrase_file=directory / "passphrase",
-        passphrase_credential="",
+        keys=KeysConfig(
+            source=str(directory / "signer.toml"),
+            passphrase=SecretSource(what="the passphrase of the CA keys", file=directory / "passphrase"),
+            backend="openssl",
+            verify_with="",
+            authorities={},
+            module="",
+            pin=None,
+            sessions=0,
+        ),
         sealing_key=directory / "sealing.key",
         listen=UnixAddress(path=str(directory / "run/signer.sock")),
         certificate=directory / "link.pem",
@@ -213,7 +223,7 @@ def test_everything_in_the_signers_file_can_be_set(directory: Path) -> None:
 
     assert (loaded.signer_id, loaded.workers, loaded.sessions) == (126, 2, 1)
     assert loaded.state == Path("/var/lib/cassiopeia")
-    assert (loaded.passphrase_file, loaded.passphrase_credential) == (None, "ca-keys")
+    assert (loaded.keys.passphrase.file, loaded.keys.passphrase.credential) == (None, "ca-keys")
     assert loaded.listen == SerialAddress(device="/dev/ttyS0", baud=57600)
     assert loaded.version_1 == config.Version1Config(
         certificate=directory / "v1.pem",

@@ -16,6 +16,7 @@ from cassiopeia.config.authorities import (
 )
 from cassiopeia.config.bundles import CURRENT, Bundles, check_installed, current_installation
 from cassiopeia.config.client import ClientConfig, load_client_config
+from cassiopeia.config.keys import KeysConfig, KeyUse
 from cassiopeia.config.pins import PINS, Pins, load_pins
 from cassiopeia.config.signer import SignerConfig, Version1Config, load_signer_config
 from cassiopeia.config.toml import (
@@ -44,6 +45,8 @@ __all__ = [
     "ChainEntry",
     "CheckProgram",
     "ClientConfig",
+    "KeyUse",
+    "KeysConfig",
     "Pins",
     "SignerConfig",
     "SignerId",

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from cassiopeia.config.bundles import Bundles, load_bundles
+from cassiopeia.config.keys import AuthorityTables, KeysConfig, KeysTable, Pkcs11Table, read_keys
 from cassiopeia.config.pins import (
     PINS,
     OcspTable,
@@ -34,10 +35,6 @@ from cassiopeia.errors import ConfigurationError
 from cassiopeia.link.stream import Address
 from cassiopeia.protocol.limits import Limits
 
-_Credential = Annotated[
-    str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version1Config:
@@ -54,8 +51,8 @@ class SignerConfig:
     """`signer.toml`. Paths are absolute; `workers` 0 means one a core.
 
     Where a bundle is installed, `authorities` and `profiles` are its own, and what it pins counts beside what
-    `signer.toml` does. The passphrase of the CA keys is in `passphrase_file`, or else in the systemd credential
-    `passphrase_credential`; `sealing_key` opens the passphrases of bundles.
+    `signer.toml` does. `keys` says where the sub-CAs' keys are and what signs with them; `sealing_key` opens the
+    passphrases of bundles.
     `version_1` is None when the signer refuses that version. `journal_key` signs the heads of the journal;
     after `retention_days` (0: never) it no longer holds what is about persons.
     `operators` are the keys (Ed25519, DER SubjectPublicKeyInfo) whose orders it obeys, when `quorum` of them agree.
@@ -71,8 +68,7 @@ class SignerConfig:
     bundles: Bundles
     authorities: Path
     profiles: Path
-    passphrase_file: Path | None
-    passphrase_credential: str
+    keys: KeysConfig
     sealing_key: Path
     listen: Address
     certificate: Path
@@ -98,7 +94,6 @@ class SignerConfig:
 def load_signer_config(path: Path, *, installation: Path | None = None) -> SignerConfig:
     """Read `signer.toml`, and the bundle that is in force, or else the `installation`; raises ConfigurationError."""
     file = read_toml(path, _SignerFile)
-    _check_passphrase_source(path, file.keys)
     if file.crl.resign_hours >= file.crl.lifetime_days * 24:
         raise ConfigurationError(
             "CRLs must be signed anew before they end: make this smaller than lifetime_days",
@@ -128,8 +123,7 @@ def load_signer_config(path: Path, *, installation: Path | None = None) -> Signe
         bundles=bundles,
         authorities=authorities,
         profiles=profiles,
-        passphrase_file=None if file.keys.passphrase_file is None else beside(path, file.keys.passphrase_file),
-        passphrase_credential=file.keys.passphrase_credential or "",
+        keys=read_keys(path, file.keys, file.pkcs11, file.authority),
         sealing_key=beside(path, file.keys.sealing_key),
         listen=link_address(path, file.link.listen, key="link.listen"),
         certificate=beside(path, file.link.certificate),
@@ -174,13 +168,6 @@ class _Signer(Table, frozen=True, kw_only=True):
     profiles: Path = Path("profiles")
     bundles: Path = Path("bundles")
     bundle_key: Path | None = None
-
-
-class _Keys(Table, frozen=True, kw_only=True):
-    passphrase_file: Path | None = None
-    # systemd.exec(5): the name becomes a file name below $CREDENTIALS_DIRECTORY.
-    passphrase_credential: _Credential | None = None
-    sealing_key: Path = Path("sealing.key")
 
 
 class _Version1(Table, frozen=True, kw_only=True):
@@ -243,7 +230,7 @@ class _KeyChecks(Table, frozen=True, kw_only=True):
 
 class _SignerFile(Table, frozen=True, kw_only=True):
     signer: _Signer
-    keys: _Keys
+    keys: KeysTable
     link: _SignerLink
     journal: _SignerJournal | None = None  # it must be there; its lack has a message of its own
     limits: _Limits = _Limits()
@@ -255,10 +242,5 @@ class _SignerFile(Table, frozen=True, kw_only=True):
     validator: ValidatorTables = ()
     ocsp: OcspTable = OcspTable()
     key_checks: _KeyChecks = _KeyChecks()
-
-
-def _check_passphrase_source(path: Path, keys: _Keys) -> None:
-    if (keys.passphrase_file is None) == (keys.passphrase_credential is None):
-        raise ConfigurationError(
-            "give either passphrase_file or passphrase_credential", source=str(path), key="keys.passphrase_file"
-        )
+    pkcs11: Pkcs11Table = Pkcs11Table()
+    authority: AuthorityTables = msgspec.field(default_factory=dict)

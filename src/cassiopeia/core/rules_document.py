@@ -25,11 +25,20 @@ class PinnedValidator(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
 
 
+class KeyUsed(msgspec.Struct, frozen=True, kw_only=True):
+    """By which crypto backend a sub-CA signs, and which one verifies its signatures besides (empty: none)."""
+
+    authority: str
+    backend: str
+    verify_with: str = ""
+
+
 class RulesDocument(msgspec.Struct, frozen=True, kw_only=True):
     """`responder_keys` are SHA-256 of SubjectPublicKeyInfo in hex, `operators` DER of it, base64 in the text.
 
     `quorum` of the operators must sign an order that loosens. `caps` bound what happens in an hour, by their names.
     `weak_keys` are the lists of keys that were not certified, by name and SHA-256 in hex, or "missing".
+    `keys` say by what each sub-CA signs.
     """
 
     signer_id: int
@@ -40,6 +49,7 @@ class RulesDocument(msgspec.Struct, frozen=True, kw_only=True):
     quorum: int = 1
     caps: dict[str, int] = {}
     weak_keys: tuple[tuple[str, str], ...] = ()
+    keys: tuple[KeyUsed, ...] = ()
 
     def pinned(self) -> dict[bytes, Validator]:
         """The validators by their key ids, as `Rules.validators` has them."""

@@ -7,11 +7,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cassiopeia.config import AuthorityEntry, SignerConfig, check_installed, load_authorities, load_profiles
+from cassiopeia.config import AuthorityEntry, KeyUse, SignerConfig, check_installed, load_authorities, load_profiles
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.rules import Rules
-from cassiopeia.core.rules_document import RULES_DOCUMENT, PinnedValidator, RulesDocument, encode_rules_document
+from cassiopeia.core.rules_document import (
+    RULES_DOCUMENT,
+    KeyUsed,
+    PinnedValidator,
+    RulesDocument,
+    encode_rules_document,
+)
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
@@ -63,6 +69,15 @@ def own_entries(config: SignerConfig) -> list[AuthorityEntry]:
     if not own:
         raise OperatorError(f"{config.authorities}: no sub-CA belongs to signer {config.signer_id}")
     return own
+
+
+def key_uses(config: SignerConfig) -> dict[str, KeyUse]:
+    """How each sub-CA of this signer signs, by its name; raises `OperatorError`."""
+    directory = config.authorities.parent
+    return {
+        each.authority.name: config.keys.use(each.authority.name, each.key, directory=directory)
+        for each in own_entries(config)
+    }
 
 
 def own_key(name: str) -> str:
@@ -129,6 +144,10 @@ def rules_document(config: SignerConfig) -> bytes:
             quorum=config.quorum,
             caps=dict(sorted(config.caps.items())),
             weak_keys=tuple(content_of_lists(config.weak_keys or ())),
+            keys=tuple(
+                KeyUsed(authority=name, backend=use.backend, verify_with=use.verify_with)
+                for name, use in sorted(key_uses(config).items())
+            ),
         )
     )
 

@@ -28,9 +28,8 @@ from cassiopeia.installations import Staged
 from cassiopeia.sealing import unseal
 from cassiopeia.signer.configuration import load_rules, own_key, retention
 from cassiopeia.signer.keystore.ca_key import encrypt_ca_key
-from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
-from cassiopeia.signer.keystore.passphrase import read_passphrase
-from cassiopeia.signer.keystore.proof import prove_key
+from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.signer.keystore.ring import KeyRing
 
 __all__ = ["Staged", "activate", "differences", "open_signer_bundle", "own_passphrase", "rehearse", "stage"]
 
@@ -154,7 +153,7 @@ class _Candidate:
     ) -> None:
         own = own_passphrase(config)
         given = {each.name: each.octets for each in self._bundle.secrets}
-        keys = OpenSslKeyStore(passphrase=own, directory=directory.parent)
+        keys = KeyRing(StoreSettings(passphrase=config.keys.passphrase))
         bundle_passphrase = self._passphrase(config, own) if given else b""
         for authority in authorities:
             octets = given.pop(f"{_KEYS}/{authority.name}.key", None)
@@ -164,7 +163,7 @@ class _Candidate:
             else:
                 encrypted = _find(authority, before, own)
             files.write_file(directory / f"{authority.name}.key", encrypted)
-            prove_key(keys, authority, own_key(authority.name))
+            keys.add(authority, config.keys.use(authority.name, own_key(authority.name), directory=directory.parent))
         if given:
             raise OperatorError(f"it brings {min(given)}, which is the key of no sub-CA in it")
 
@@ -191,7 +190,8 @@ class _Candidate:
 def own_passphrase(config: SignerConfig) -> bytes:
     """The passphrase of this signer's CA keys; raises OperatorError, also when it is only away."""
     try:
-        return read_passphrase(file=config.passphrase_file, credential=config.passphrase_credential)
+        with config.keys.passphrase.read() as passphrase:
+            return bytes(passphrase)
     except Unavailable as error:
         raise OperatorError(error.message) from error
 

@@ -20,11 +20,9 @@ from cassiopeia.core import algorithms, certificate, compromise, lint, policy
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import CassiopeiaError, InternalError, Refused, Unavailable
 from cassiopeia.frames import FrameReader, frame
-from cassiopeia.signer.configuration import configuration_hash, load_rules, own_entries
-from cassiopeia.signer.keystore.interface import KeyStore
-from cassiopeia.signer.keystore.openssl import OpenSslKeyStore
-from cassiopeia.signer.keystore.passphrase import read_passphrase
-from cassiopeia.signer.keystore.proof import prove_key
+from cassiopeia.signer.configuration import configuration_hash, key_uses, load_rules
+from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.tasks import (
     CheckProofs,
     Decide,
@@ -53,7 +51,7 @@ class Worker:
         self,
         *,
         rules: Rules,
-        keys: KeyStore,
+        keys: KeyRing,
     ) -> None:
         self._rules = rules
         self._authorities = {each.name: each for each in rules.authorities}
@@ -118,10 +116,7 @@ class Worker:
                 f"this signer no longer has the sub-CA {task.signing_ca}", code="unknown-ca", retry_after_s=3600
             )
         algorithm = algorithms.algorithm_from_der(task.algorithm)
-        signature = self._keys.sign(authority.name, algorithm, task.octets)
-        # A fault of the library or the machine must not get out: one wrong RSA-CRT signature gives the key away.
-        algorithms.verify(authority.public_key, algorithm, signature, task.octets)
-        return Signed(task=task.task, signature=signature)
+        return Signed(task=task.task, signature=self._keys.sign(authority.name, algorithm, task.octets))
 
 
 def _check_proofs(task: CheckProofs) -> Proved:
@@ -137,14 +132,23 @@ def _deferred(task: Task, error: CassiopeiaError) -> Deferred:
 
 def make_worker(config: SignerConfig) -> Worker:
     """Load profiles, sub-CAs and keys, and prove each key; raises `OperatorError`."""
-    entries = own_entries(config)
-    keys = OpenSslKeyStore(
-        passphrase=read_passphrase(file=config.passphrase_file, credential=config.passphrase_credential),
-        directory=config.authorities.parent,
+    rules, uses = load_rules(config), key_uses(config)
+    keys = KeyRing(store_settings(config))
+    for authority in rules.authorities:
+        keys.add(authority, uses[authority.name])
+    return Worker(rules=rules, keys=keys)
+
+
+def store_settings(config: SignerConfig) -> StoreSettings:
+    """What the key stores of this signer's workers need to know."""
+    return StoreSettings(
+        passphrase=config.keys.passphrase,
+        module=config.keys.module,
+        pin=config.keys.pin,
+        sessions=config.keys.sessions,
+        processes=config.workers or os.cpu_count() or 1,
+        state=config.state,
     )
-    for entry in entries:
-        prove_key(keys, entry.authority, entry.key)
-    return Worker(rules=load_rules(config), keys=keys)
 
 
 def serve(worker: Worker, stream: socket.socket) -> None:

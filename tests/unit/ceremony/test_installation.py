@@ -54,8 +54,9 @@ def test_both_sides_load_their_configuration(installation: Installation) -> None
 
 def test_the_signers_keys_belong_to_its_sub_cas(installation: Installation) -> None:
     signer = load_signer_config(installation.signer_config)
-    assert signer.passphrase_file is not None
-    passphrase = signer.passphrase_file.read_bytes().strip()
+    passphrase_file = signer.keys.passphrase.file
+    assert passphrase_file is not None
+    passphrase = passphrase_file.read_bytes().strip()
     entries = load_authorities(signer.authorities)
 
     assert [each.authority.name for each in entries] == list(installation.by_level[2])

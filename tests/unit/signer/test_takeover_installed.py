@@ -92,7 +92,7 @@ def test_a_bundle_that_cannot_be_used_leaves_the_one_before_it_in_force(
     switch(running, 2)
     house_kept(running)
     [alarm] = not_in_force(running)
-    assert "cannot unlock the key" in alarm
+    assert "cannot unlock this CA key" in alarm
     # A worker that dies is replaced by one of the bundle that is in force here.
     running.run_until(lambda: running.ready)
     victim = running.signer._pool._members[0].worker.pid

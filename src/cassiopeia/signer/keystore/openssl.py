@@ -1,61 +1,117 @@
 """Key files signed with OpenSSL through pyca/cryptography.
 
-A key is an encrypted PKCS#8 PEM file. Loading skips the library's RSA key validation (310 ms for 4096 bits): the caller
-proves each key at start by verifying a signature against the CA's certificate, and verifies every signature after that,
-so a damaged key can't go unnoticed.
+Loading skips the library's RSA key validation (310 ms for 4096 bits): whoever installed the key has validated it, it is
+proved against the sub-CA's certificate at each start, and every signature is verified after that, so a damaged key
+can't go unnoticed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.backends.openssl.backend import backend as library
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_private_key,
+)
 
-from cassiopeia.core.algorithms import SignatureAlgorithm
-from cassiopeia.errors import InternalError, OperatorError
+from cassiopeia import files
+from cassiopeia.core import algorithms
+from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm
+from cassiopeia.core.key_uri import KeyUri
+from cassiopeia.errors import InternalError, OperatorError, Refused
+from cassiopeia.secret_source import SecretSource
+from cassiopeia.signer.keystore.ca_key import encrypt_ca_key, make_ca_key
+from cassiopeia.signer.keystore.interface import CaKey, StoreSettings
+from cassiopeia.signer.keystore.key_file import key_path, locked, read_key_file
 
-_HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha256": hashes.SHA256(),
-    "sha384": hashes.SHA384(),
-    "sha512": hashes.SHA512(),
-}
+_HASHES: Final = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+
+
+def load() -> OpenSsl:
+    return OpenSsl()
+
+
+class OpenSsl:
+    """The library that is always there."""
+
+    name = "openssl"
+    signs: Sequence[SignatureAlgorithm] = ALGORITHMS
+    verifies: Sequence[SignatureAlgorithm] = ALGORITHMS
+
+    @property
+    def version(self) -> str:
+        return library.openssl_version_text()
+
+    def open_store(self, settings: StoreSettings) -> OpenSslKeyStore:
+        return OpenSslKeyStore(settings.passphrase)
+
+    def verify(self, public_key_info: bytes, algorithm: SignatureAlgorithm, signature: bytes, octets: bytes) -> None:
+        try:
+            key = load_der_public_key(public_key_info)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise OperatorError(f"OpenSSL does not take this public key: {error}") from error
+        algorithms.verify(key, algorithm, signature, octets)
 
 
 class OpenSslKeyStore:
-    """Keys named by `file:PATH`, unlocked with one passphrase."""
+    """Key files, unlocked with one passphrase."""
 
-    def __init__(self, *, passphrase: bytes, directory: Path) -> None:
+    def __init__(self, passphrase: SecretSource) -> None:
         self._passphrase = passphrase
-        self._directory = directory
-        self._keys: dict[str, PrivateKeyTypes] = {}
 
-    def add(self, name: str, uri: str) -> None:
-        scheme, _, location = uri.partition(":")
-        if scheme != "file":
-            raise OperatorError(f"{name}: key {uri!r}: this version knows key files only; write file:PATH")
-        path = self._directory / location
+    def list_keys(self) -> Sequence[KeyUri]:
+        """None: files are named one by one."""
+        return ()
+
+    def open(self, uri: KeyUri) -> CaKey:
+        path = key_path(uri)
+        octets = read_key_file(path)
         try:
-            if path.stat().st_mode & 0o077:
-                raise OperatorError(f"{path}: others can read this CA key; run: chmod 600 {path}")
-            self._keys[name] = load_pem_private_key(
-                path.read_bytes(), self._passphrase, unsafe_skip_rsa_key_validation=True
-            )
-        except OSError as error:
-            raise OperatorError(f"{path}: cannot read the key of {name}: {error.strerror}") from error
+            with self._passphrase.read() as passphrase:
+                key = load_pem_private_key(
+                    octets,
+                    passphrase,  # type: ignore[arg-type] # it takes any buffer, and so there is no copy to be wiped
+                    unsafe_skip_rsa_key_validation=True,
+                )
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise OperatorError(
-                f"{path}: cannot unlock the key of {name}: wrong passphrase, or not an encrypted PKCS#8 PEM file"
-            ) from error
+            raise locked(path) from error
+        return _key(key, path)
 
-    def subject_public_key_info(self, name: str) -> bytes:
-        return self._keys[name].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    def generate(self, uri: KeyUri, key_algorithm: str) -> CaKey:
+        path = key_path(uri)
+        key = make_ca_key(key_algorithm)
+        with self._passphrase.read() as passphrase:
+            encrypted = encrypt_ca_key(key, bytes(passphrase))
+        try:
+            with files.new_file(path) as stream:
+                stream.write(encrypted)
+        except OSError as error:
+            raise OperatorError(f"{path}: cannot keep the key here: {error.strerror}") from error
+        return _key(key, path)
 
-    def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
-        key = self._keys[name]
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Key:
+    def __init__(self, key: PrivateKeyTypes, supported: Sequence[SignatureAlgorithm]) -> None:
+        self._key = key
+        self.algorithms = supported
+        self.public_key_info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def sign(self, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
+        key = self._key
+        if algorithm not in self.algorithms:
+            raise InternalError(f"this key does not sign with {algorithm.name}")
         if isinstance(key, rsa.RSAPrivateKey):
             digest = _HASHES[algorithm.hash_name]
             scheme: padding.AsymmetricPadding = padding.PKCS1v15()
@@ -75,3 +131,10 @@ class OpenSslKeyStore:
         ):
             return key.sign(octets)
         raise InternalError(f"no way to sign with a {type(key).__name__}")
+
+
+def _key(key: PrivateKeyTypes, path: Path) -> _Key:
+    try:
+        return _Key(key, algorithms.algorithms_for(key.public_key()))
+    except Refused as refusal:
+        raise OperatorError(f"{path}: {refusal.message}") from refusal

@@ -1,0 +1,39 @@
+"""Key files: PEM with an encrypted PKCS#8 key, which only the signer can read. Each library unlocks them by itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from cassiopeia.core.key_uri import FileUri, KeyUri
+from cassiopeia.errors import OperatorError
+
+_OTHERS: Final = 0o077
+_MAXIMUM_OCTETS: Final = 64 * 1024
+
+
+def key_path(uri: KeyUri) -> Path:
+    """Where the file is; raises OperatorError for a key in a token."""
+    if not isinstance(uri, FileUri):
+        raise OperatorError(f"{uri}: this is a key in a token, and no key file")
+    return Path(uri.path)
+
+
+def read_key_file(path: Path) -> bytes:
+    """What is in it (still encrypted); raises OperatorError, also when others can read it."""
+    try:
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mode & _OTHERS:
+                raise OperatorError(f"{path}: others can read this CA key; run: chmod 600 {path}")
+            octets = stream.read(_MAXIMUM_OCTETS + 1)
+    except OSError as error:
+        raise OperatorError(f"{path}: cannot read this CA key: {error.strerror}") from error
+    if len(octets) > _MAXIMUM_OCTETS:
+        raise OperatorError(f"{path}: this is no key file: it has more than {_MAXIMUM_OCTETS} octets")
+    return octets
+
+
+def locked(path: Path) -> OperatorError:
+    """For a file that a library cannot unlock."""
+    return OperatorError(f"{path}: cannot unlock this CA key: wrong passphrase, or not an encrypted PKCS#8 PEM file")
