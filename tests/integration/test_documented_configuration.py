@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -26,8 +26,8 @@ SHAPES = {
     "pins.toml": pins._PinsFile,
     "further table of signer.toml": None,
 }
-# The alternatives to `passphrase_file` and `pin_file`: one file cannot show both.
-SHOWN_OTHERWISE = {"keys.passphrase_credential", "pkcs11.pin_credential", "link.version_1"}
+# Alternatives to what is shown: one file cannot show both.
+SHOWN_OTHERWISE = {"keys.passphrase_credential", "pkcs11.pin_credential", "authority.*.backend", "link.version_1"}
 
 
 def examples() -> dict[str, str]:
@@ -134,14 +134,18 @@ def declared_keys(shape: type[msgspec.Struct], prefix: str = "") -> Iterator[tup
         tables = [each for each in (field.type, *get_args(field.type)) if isinstance(each, type)]
         inner = [each for each in tables if issubclass(each, msgspec.Struct)]
         if inner and prefix + field.name not in SHOWN_OTHERWISE:
-            yield from declared_keys(inner[0], f"{prefix}{field.name}.")
+            by_name = "*." if get_origin(field.type) is dict else ""
+            yield from declared_keys(inner[0], f"{prefix}{field.name}.{by_name}")
         else:
             yield prefix + field.name, field.default
 
 
 def look_up(document: Any, key: str) -> Any:
-    """The value at `table.key`, in the last entry of each list of tables."""
+    """The value at `table.key`, in the last entry of each list of tables; `*` is the last of tables with names."""
     for part in key.split("."):
+        if part == "*" and isinstance(document, dict):
+            document = list(document.values())[-1]
+            continue
         if isinstance(document, list):
             document = document[-1]
         document = document.get(part) if isinstance(document, dict) else None
