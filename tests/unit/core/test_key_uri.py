@@ -17,17 +17,16 @@ from cassiopeia.errors import OperatorError
         ("pkcs11:token=ca", Pkcs11Uri(token="ca")),
         ("pkcs11:serial=d0a1;object=x", Pkcs11Uri(serial="d0a1", label="x")),
         (
-            "pkcs11:token=The%20CA;manufacturer=SoftHSM;model=SoftHSM%20v2;serial=1;object=a%3Bb;id=%01%fF;type=private"
-            "?pin-source=file:/etc/pin&module-path=/usr/lib/p11.so",
+            "pkcs11:token=A%20B;manufacturer=M;model=v%202;serial=1;type=private;object=a%3Bb;id=%01%fF?pin-source=file:/pin&module-path=/p11.so",
             Pkcs11Uri(
-                token="The CA",
-                manufacturer="SoftHSM",
-                model="SoftHSM v2",
+                token="A B",
+                manufacturer="M",
+                model="v 2",
                 serial="1",
                 label="a;b",
                 identifier=b"\x01\xff",
-                pin_source="file:/etc/pin",
-                module_path="/usr/lib/p11.so",
+                pin_source="file:/pin",
+                module_path="/p11.so",
             ),
         ),
         ("pkcs11:token=ca?pin-source=credential:pin", Pkcs11Uri(token="ca", pin_source="credential:pin")),
