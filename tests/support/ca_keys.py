@@ -13,15 +13,15 @@ from tests.support.authorities import PrivateKey, p256_key, rsa_key
 from cassiopeia.core import algorithms, crl, der
 
 CaKey = Literal[
-    "RSA-2048", "RSA-4096", "RSA-PSS", "P-256", "P-384", "P-521", "Ed25519", "Ed448", "ML-DSA-44", "ML-DSA-65",
-    "ML-DSA-87",
+    "RSA-2048", "RSA-3072", "RSA-4096", "RSA-PSS", "P-256", "P-384", "P-521", "Ed25519", "Ed448",
+    "ML-DSA-44", "ML-DSA-65", "ML-DSA-87",
 ]  # fmt: skip
 ALGORITHMS: tuple[CaKey, ...] = get_args(CaKey)
 
 # FIPS 204, RFC 8032, and r and s of ECDSA with their longest DER.
 _SIGNATURES: dict[CaKey, int] = {
-    "RSA-2048": 256, "RSA-4096": 512, "RSA-PSS": 256, "P-256": 72, "P-384": 104, "P-521": 139, "Ed25519": 64,
-    "Ed448": 114, "ML-DSA-44": 2420, "ML-DSA-65": 3309, "ML-DSA-87": 4627,
+    "RSA-2048": 256, "RSA-3072": 384, "RSA-4096": 512, "RSA-PSS": 256, "P-256": 72, "P-384": 104, "P-521": 139,
+    "Ed25519": 64, "Ed448": 114, "ML-DSA-44": 2420, "ML-DSA-65": 3309, "ML-DSA-87": 4627,
 }  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def ca_key(name: CaKey) -> tuple[PrivateKey, bool]:
     """The key, and whether it signs with RSASSA-PSS."""
     keys: dict[CaKey, Callable[[], PrivateKey]] = {
         "RSA-2048": rsa_key,
+        "RSA-3072": lambda: rsa.generate_private_key(65537, 3072),
         "RSA-4096": lambda: rsa.generate_private_key(65537, 4096),
         "RSA-PSS": rsa_key,
         "P-256": p256_key,

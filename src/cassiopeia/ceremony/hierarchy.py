@@ -22,7 +22,19 @@ from cassiopeia.core.evidence import STATEMENT_KINDS
 from cassiopeia.core.profile import EXTENDED_KEY_USAGES, OCSP_SIGNING
 from cassiopeia.errors import ConfigurationError
 
-KeyAlgorithm = Literal["RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87"]
+KeyAlgorithm = Literal[
+    "RSA-2048",
+    "RSA-3072",
+    "RSA-4096",
+    "P-256",
+    "P-384",
+    "P-521",
+    "Ed25519",
+    "Ed448",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
+]
 KEY_ALGORITHMS: Final[tuple[KeyAlgorithm, ...]] = get_args(KeyAlgorithm)
 
 # A sub-CA's CRL fits 1 MiB even if every certificate is revoked. A signature by ML-DSA-87 has 4,627 octets: with it

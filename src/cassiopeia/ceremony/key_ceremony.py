@@ -58,6 +58,13 @@ _CA_KEY_USAGE: Final = x509.KeyUsage(
     decipher_only=False,
 )
 
+# CA/Browser Forum BR 7.1.3.2.2.
+_HASH_OF_CURVE: Final[dict[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
+    "secp256r1": hashes.SHA256(),
+    "secp384r1": hashes.SHA384(),
+    "secp521r1": hashes.SHA512(),
+}
+
 Entropy = Callable[[int], bytes]
 
 
@@ -310,10 +317,10 @@ def _sign(builder: x509.CertificateBuilder, key: CertificateIssuerPrivateKeyType
     return builder.sign(key, _hash_for(key))
 
 
-def _hash_for(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | hashes.SHA384 | None:
+def _hash_for(key: CertificateIssuerPrivateKeyTypes) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
     """The hash that the key's strength asks for; EdDSA and ML-DSA bring their own."""
     if isinstance(key, rsa.RSAPrivateKey):
         return hashes.SHA256()
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return hashes.SHA256() if key.curve.key_size == ec.SECP256R1.key_size else hashes.SHA384()
+        return _HASH_OF_CURVE[key.curve.name]
     return None

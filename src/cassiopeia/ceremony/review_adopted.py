@@ -54,8 +54,8 @@ def strength(public_key: PublicKeyTypes) -> int:
 _RSA_BITS: Final = ((15360, 256), (7680, 192), (3072, 128), (_LEAST_RSA_BITS, 112))
 _CURVE_BITS: Final = {"secp256r1": 128, "secp384r1": 192, "secp521r1": 256}
 _OTHER_BITS: Final = {
-    ed25519.Ed25519PublicKey: 128,
-    ed448.Ed448PublicKey: 224,
+    ed25519.Ed25519PublicKey: STRENGTHS["Ed25519"],
+    ed448.Ed448PublicKey: STRENGTHS["Ed448"],
     mldsa.MLDSA44PublicKey: STRENGTHS["ML-DSA-44"],
     mldsa.MLDSA65PublicKey: STRENGTHS["ML-DSA-65"],
     mldsa.MLDSA87PublicKey: STRENGTHS["ML-DSA-87"],

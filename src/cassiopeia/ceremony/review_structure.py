@@ -19,20 +19,23 @@ from cassiopeia.core.bundle import MAXIMUM_FILES
 from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.validity import add_months
 
-# NIST SP 800-57 part 1, table 2, and FIPS 204, table 1 (categories 2, 3 and 5): bits of strength, rounded down to those
-# that the tables know.
+# NIST SP 800-57 part 1, table 2, SP 800-186, table 1, and FIPS 204, table 1 (categories 2, 3 and 5): bits of strength,
+# rounded down to those that the first of these knows.
 STRENGTHS: Final[dict[KeyAlgorithm, int]] = {
     "RSA-2048": 112,
+    "RSA-3072": 128,
     "RSA-4096": 128,
     "P-256": 128,
     "P-384": 192,
+    "P-521": 256,
     "Ed25519": 128,
+    "Ed448": 192,
     "ML-DSA-44": 128,
     "ML-DSA-65": 192,
     "ML-DSA-87": 256,
 }
 _POST_QUANTUM: Final = frozenset({"ML-DSA-44", "ML-DSA-65", "ML-DSA-87"})
-_IN_BROWSERS: Final = frozenset({"RSA-2048", "RSA-4096", "P-256", "P-384"})
+_IN_BROWSERS: Final = frozenset({"RSA-2048", "RSA-3072", "RSA-4096", "P-256", "P-384", "P-521"})
 _WEAK_BITS: Final = 112
 _WEAK_UNTIL: Final = dt.datetime(2031, 1, 1, tzinfo=dt.UTC)
 _LONGEST_ROOT_YEARS: Final = 25

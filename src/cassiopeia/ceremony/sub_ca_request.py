@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 from cassiopeia.ceremony.hierarchy import KeyAlgorithm
 from cassiopeia.errors import OperatorError
 
-_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384"}
+_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _OTHERS: Final[dict[type, KeyAlgorithm]] = {
+    ed25519.Ed25519PublicKey: "Ed25519",
+    ed448.Ed448PublicKey: "Ed448",
     mldsa.MLDSA44PublicKey: "ML-DSA-44",
     mldsa.MLDSA65PublicKey: "ML-DSA-65",
     mldsa.MLDSA87PublicKey: "ML-DSA-87",
@@ -77,6 +79,4 @@ def key_algorithm_of(public_key: CertificateIssuerPublicKeyTypes) -> str:
         return f"RSA-{public_key.key_size}"
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return _CURVES.get(public_key.curve.name, public_key.curve.name)
-    if isinstance(public_key, ed25519.Ed25519PublicKey):
-        return "Ed25519"
     return next((name for kind, name in _OTHERS.items() if isinstance(public_key, kind)), type(public_key).__name__)

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from cassiopeia.ceremony.installation import Installation, LinkAddresses, ValidatorPin
 
 # As in `ceremony.hierarchy`, which `--help` must not load; a test holds them together.
-_KEY_ALGORITHMS = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87")
+_KEY_ALGORITHMS = (
+    "RSA-2048",
+    "RSA-3072",
+    "RSA-4096",
+    "P-256",
+    "P-384",
+    "P-521",
+    "Ed25519",
+    "Ed448",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
+)
 # As in `core.evidence`, likewise.
 _KINDS = ("attestation", "dns-control", "caa-permits", "mailbox-control", "name-verified", "organisation")
 _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535

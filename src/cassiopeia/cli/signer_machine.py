@@ -10,7 +10,19 @@ from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle
 from cassiopeia.cli.options import config_option, write_out
 
 # As in `signer.keystore.ca_key`, which `--help` must not load; a test holds them together.
-_KEY_ALGORITHMS = ("RSA-2048", "RSA-4096", "P-256", "P-384", "Ed25519", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87")
+_KEY_ALGORITHMS = (
+    "RSA-2048",
+    "RSA-3072",
+    "RSA-4096",
+    "P-256",
+    "P-384",
+    "P-521",
+    "Ed25519",
+    "Ed448",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
+)
 _HIGHEST_SIGNER_ID = 126
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from cassiopeia.core.rules_document import (
 )
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import ConfigurationError, OperatorError
+from cassiopeia.signer.keystore.interface import StoreSettings
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
 
 
@@ -78,6 +80,18 @@ def key_uses(config: SignerConfig) -> dict[str, KeyUse]:
         each.authority.name: config.keys.use(each.authority.name, each.key, directory=directory)
         for each in own_entries(config)
     }
+
+
+def store_settings(config: SignerConfig) -> StoreSettings:
+    """What the key stores of this signer need to know."""
+    return StoreSettings(
+        passphrase=config.keys.passphrase,
+        module=config.keys.module,
+        pin=config.keys.pin,
+        sessions=config.keys.sessions,
+        processes=config.workers or os.cpu_count() or 1,
+        state=config.state,
+    )
 
 
 def own_key(name: str) -> str:

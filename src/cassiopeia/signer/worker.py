@@ -20,8 +20,7 @@ from cassiopeia.core import algorithms, certificate, compromise, lint, policy
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import CassiopeiaError, InternalError, Refused, Unavailable
 from cassiopeia.frames import FrameReader, frame
-from cassiopeia.signer.configuration import configuration_hash, key_uses, load_rules
-from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.signer.configuration import configuration_hash, key_uses, load_rules, store_settings
 from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.tasks import (
     CheckProofs,
@@ -137,18 +136,6 @@ def make_worker(config: SignerConfig) -> Worker:
     for authority in rules.authorities:
         keys.add(authority, uses[authority.name])
     return Worker(rules=rules, keys=keys)
-
-
-def store_settings(config: SignerConfig) -> StoreSettings:
-    """What the key stores of this signer's workers need to know."""
-    return StoreSettings(
-        passphrase=config.keys.passphrase,
-        module=config.keys.module,
-        pin=config.keys.pin,
-        sessions=config.keys.sessions,
-        processes=config.workers or os.cpu_count() or 1,
-        state=config.state,
-    )
 
 
 def serve(worker: Worker, stream: socket.socket) -> None:

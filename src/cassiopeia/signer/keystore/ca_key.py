@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
@@ -16,10 +16,13 @@ _PUBLIC_EXPONENT: Final = 65537
 
 _MAKERS: Final[dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]]] = {
     "RSA-2048": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=2048),
+    "RSA-3072": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=3072),
     "RSA-4096": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=4096),
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "Ed448": ed448.Ed448PrivateKey.generate,
     "ML-DSA-44": mldsa.MLDSA44PrivateKey.generate,
     "ML-DSA-65": mldsa.MLDSA65PrivateKey.generate,
     "ML-DSA-87": mldsa.MLDSA87PrivateKey.generate,
