@@ -20,7 +20,7 @@ from tests.support.ca_keys import largest_crl
 from cassiopeia.ceremony.calendar import Period, periods_of
 from cassiopeia.ceremony.hierarchy import Family, Hierarchy
 from cassiopeia.ceremony.planning import make_plan
-from cassiopeia.core.authority import Authority, choose_authority
+from cassiopeia.core.authority import HALTED_BY_ORDER, Authority, choose_authority
 from cassiopeia.core.crl_size import MAXIMUM_OCTETS, RESPONDERS
 from cassiopeia.core.validity import add_months
 from cassiopeia.duties import (
@@ -84,7 +84,7 @@ class Line:
             now=now,
             not_after=now + lasts,
             issued=self.issued,
-            halted=self.halted,
+            idle=dict.fromkeys(self.halted, HALTED_BY_ORDER),
         )
 
     def add(self, period: Period) -> None:

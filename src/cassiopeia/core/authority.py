@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -28,9 +28,21 @@ MAXIMUM_CERTIFICATES: Final = 21_300
 
 _NAME = re.compile(r"([A-Za-z][A-Za-z0-9]{0,31})_([0-9]{4})_([1-9][0-9]{0,3})")
 _FULL_RETRY_S: Final = 3600
-_HALTED_RETRY_S: Final = 600
 _SUBJECT_PLACE: Final = 5  # RFC 5280 4.1: behind version, serialNumber, signature, issuer and validity
 _EMPTY_NAME: Final = b"\x30\x00"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idle:
+    """Why a sub-CA signs no certificate now: a stable code, and what follows its name in a sentence."""
+
+    code: str
+    why: str
+    retry_after_s: int = 600
+
+
+HALTED_BY_ORDER: Final = Idle(code="authority-halted", why="is halted by an order of the operators")
+_NONE_IDLE: Final[Mapping[str, Idle]] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,9 +182,9 @@ def choose_authority(
     now: dt.datetime,
     not_after: dt.datetime,
     issued: Mapping[str, int],
-    halted: Collection[str] = (),
+    idle: Mapping[str, Idle] = _NONE_IDLE,
 ) -> Authority:
-    """The sub-CA that signs a certificate of this family which ends at `not_after`; never one `halted` or retired.
+    """The sub-CA that signs a certificate of this family which ends at `not_after`; never one `idle` or retired.
 
     Of those that this signer owns, that issue now, outlive the certificate and have room (`issued` counts by name): the
     newest period, and in it the lowest number, so that spares stay spare. Raises Unavailable when there is none but
@@ -182,9 +194,9 @@ def choose_authority(
     of_family = [
         each for each in authorities if each.family == family and each.signer_id == signer_id and not each.retired
     ]
-    going = [each for each in of_family if each.name not in halted]
+    going = [each for each in of_family if each.name not in idle]
     if len(going) < len(of_family):
-        # Whatever the others cannot do, one that is halted could: nothing is final before it is resumed.
+        # Whatever the others cannot do, one that is idle could: nothing is final before it signs again.
         try:
             return choose_authority(
                 going, family=family, signer_id=signer_id, now=now, not_after=not_after, issued=issued
@@ -193,10 +205,11 @@ def choose_authority(
             could = choose_authority(
                 of_family, family=family, signer_id=signer_id, now=now, not_after=not_after, issued=issued
             )
+            reason = idle[could.name]  # none of the others could: it is one of these
             raise Unavailable(
-                f"the sub-CA {could.name} is halted by an order of the operators, and no other can take its place",
-                code="authority-halted",
-                retry_after_s=_HALTED_RETRY_S,
+                f"the sub-CA {could.name} {reason.why}, and no other can take its place",
+                code=reason.code,
+                retry_after_s=reason.retry_after_s,
             ) from None
     not_over = [each for each in of_family if now < each.issues_until]
     if not not_over:

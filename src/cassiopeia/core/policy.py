@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia.core.algorithms import SignatureAlgorithm, check_signature_hash, choose_algorithm
-from cassiopeia.core.authority import Authority, choose_authority, has_room_for_responder
+from cassiopeia.core.authority import Authority, Idle, choose_authority, has_room_for_responder
 from cassiopeia.core.constraints import UNCONSTRAINED, check_constraints
 from cassiopeia.core.csr import CertifiedKey, parse_certification_request, parse_spkac
 from cassiopeia.core.judgement import judge
@@ -191,7 +191,7 @@ def _approve(
             now=now,
             not_after=validity.not_after,
             issued=issued,
-            halted=standing.halted_authorities,
+            idle=standing.idle,
         )
         check_constraints(
             authority.constraints, authority=authority.name, attributes=attributes, alt_names=request.alt_names
@@ -201,7 +201,7 @@ def _approve(
         authority = _named_authority(
             request.ocsp_target_ca,
             rules.authorities,
-            halted=standing.halted_authorities,
+            idle=standing.idle,
             signer_id=rules.signer_id,
             now=now,
             validity=validity,
@@ -404,7 +404,7 @@ def _named_authority(
     name: str,
     authorities: Iterable[Authority],
     *,
-    halted: Collection[str],
+    idle: Mapping[str, Idle],
     signer_id: int,
     now: dt.datetime,
     validity: Validity,
@@ -418,12 +418,9 @@ def _named_authority(
         raise Refused(
             f"The sub-CA {name[:80]!a} is not one of this signer.", code="authority-unknown", field="ocsp_target_ca"
         )
-    if name in halted:
-        raise Unavailable(
-            f"the sub-CA {name} is halted by an order of its operators",
-            code="authority-halted",
-            retry_after_s=_LOOK_AGAIN_S,
-        )
+    if name in idle:
+        reason = idle[name]
+        raise Unavailable(f"the sub-CA {name} {reason.why}", code=reason.code, retry_after_s=reason.retry_after_s)
     if now < authority.not_before:
         raise Unavailable(f"the sub-CA {name} is not valid yet", code="no-authority", retry_after_s=3600)
     if validity.not_after > authority.not_after:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cassiopeia.core.authority import Authority
+from cassiopeia.core.authority import HALTED_BY_ORDER, Authority, Idle
 from cassiopeia.core.evidence import key_id
 from cassiopeia.core.profile import Profile
 from cassiopeia.core.weak_keys import WeakKeyList
@@ -51,7 +51,8 @@ class Standing:
     """What holds at this moment, beside the rules.
 
     An attestation is good under one of these `nonces`, in the boot of this id. `blocked_keys` are SHA-256 of
-    SubjectPublicKeyInfo, `disabled_validators` key ids, `halted_authorities` names of sub-CAs.
+    SubjectPublicKeyInfo, `disabled_validators` key ids, `halted_authorities` names of sub-CAs that an order halts.
+    `idle_authorities` sign nothing for another reason.
     """
 
     boot_id: bytes = b""
@@ -59,3 +60,9 @@ class Standing:
     disabled_validators: frozenset[bytes] = frozenset()
     blocked_keys: frozenset[bytes] = frozenset()
     halted_authorities: frozenset[str] = frozenset()
+    idle_authorities: Mapping[str, Idle] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> dict[str, Idle]:
+        """Every sub-CA that signs no certificate now; an order comes first, because it is what has to be taken back."""
+        return {**self.idle_authorities, **dict.fromkeys(self.halted_authorities, HALTED_BY_ORDER)}

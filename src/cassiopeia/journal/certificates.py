@@ -116,7 +116,7 @@ class Certificates:
             raise PeerError(f"the hash is not that of the log at entry {body.intent}")
         issuance.state, issuance.ended = "confirmed", entry.index
 
-    def result(self, entry: JournalEntry, body: entries.Result, log: Log) -> None:
+    def result(self, entry: JournalEntry, body: entries.Result, log: Log) -> Issuance:
         issuance = self._find(body.intent)
         again = issuance.state == "issued" and entry.epoch > issuance.epoch
         if issuance.state != "confirmed" and not again:
@@ -128,6 +128,7 @@ class Certificates:
         issuance.signature_hashes += entry.parts
         if signature:
             issuance.tbs_certificate = b""
+        return issuance
 
     def abandonment(self, entry: JournalEntry, body: entries.Abandonment) -> None:
         issuance = self._find(body.intent)

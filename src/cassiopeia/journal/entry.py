@@ -27,6 +27,11 @@ MAXIMUM_EPOCHS_SKIPPED: Final = 1_000
 """Epochs are skipped when a journal was made again, and lost before anybody had copied that: far fewer than this."""
 LOST_PAST: Final = "lost-past"
 """Code of the halt of a signer whose journal is shorter than a head that it signed; only a new epoch ends it."""
+SIGNATURE_HALT: Final = "signature:"
+"""Beginning of the code of a halt of one sub-CA, whose name follows: a signature that its key made was wrong.
+
+The signer itself goes on; an order that resumes the sub-CA ends it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,7 +232,7 @@ class SignedCrl:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Halt:
-    """kind `halt`: the signer issues nothing until `resume`. Part: `Reason`."""
+    """kind `halt`: the signer (or with `SIGNATURE_HALT` a sub-CA) issues nothing until `resume`. Part: `Reason`."""
 
     code: str
 

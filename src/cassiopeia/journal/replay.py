@@ -23,7 +23,7 @@ from cassiopeia.journal import head as heads
 from cassiopeia.journal.certificates import Certificates
 from cassiopeia.journal.crls import Crls
 from cassiopeia.journal.documents import read_authorities
-from cassiopeia.journal.entry import LOST_PAST, JournalEntry, Log
+from cassiopeia.journal.entry import LOST_PAST, SIGNATURE_HALT, JournalEntry, Log
 from cassiopeia.journal.judging import Judging
 from cassiopeia.journal.tree import Tree
 
@@ -76,7 +76,7 @@ class Replay:
             "configuration": self._configuration,
             "intent": self._intent,
             "confirmation": lambda entry, body, _log: self.certificates.confirmation(entry, body),
-            "result": self.certificates.result,
+            "result": self._result,
             "abandonment": lambda entry, body, _log: self.certificates.abandonment(entry, body),
             "refusal": lambda _entry, _body, _log: None,
             "revocation": lambda entry, body, _log: self.crls.revocation(entry, body),
@@ -264,14 +264,26 @@ class Replay:
             if self.judging is not None:
                 self.judging.not_decided()
             return
-        if self.halts:
-            code, index = next(iter(self.halts.items()))
-            raise PeerError(f"nothing may be issued: {code} since entry {index}")
+        for code, index in self.halts.items():
+            if not code.startswith(SIGNATURE_HALT):
+                raise PeerError(f"nothing may be issued: {code} since entry {index}")
+        self._check_trusted(body.signing_ca)
         if body.configuration_hash != self.configuration_hash:
             raise PeerError("it was judged by another configuration than the newest of this journal")
         self.certificates.intent(entry, body, log)
         if self.judging is not None:
             self.judging.intent(entry, body, log.parts[0])
+
+    def _result(self, entry: JournalEntry, body: entries.Result, log: Log) -> None:
+        issuance = self.certificates.result(entry, body, log)
+        # What another epoch writes down again was released before.
+        if not self._settling:
+            self._check_trusted(issuance.signing_ca)
+
+    def _check_trusted(self, signing_ca: str) -> None:
+        index = self.halts.get(SIGNATURE_HALT + signing_ca)
+        if index is not None:
+            raise PeerError(f"{signing_ca} may issue nothing: a signature of it was wrong at entry {index}")
 
     def _halt(self, entry: JournalEntry, body: entries.Halt, _log: Log) -> None:
         self.halts[body.code] = entry.index

@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.authorities import NOW, TestCa, default_authority, default_ca, make_ca, p256_key
 
-from cassiopeia.core.authority import Authority, choose_authority, load_authority, parse_authority_name
+from cassiopeia.core.authority import (
+    HALTED_BY_ORDER,
+    Authority,
+    Idle,
+    choose_authority,
+    load_authority,
+    parse_authority_name,
+)
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import OperatorError, Refused, Unavailable
 
 DAY = dt.timedelta(days=1)
@@ -192,7 +200,7 @@ def choose(
         now=now,
         not_after=not_after,
         issued=issued or {},
-        halted={each.name for each in halted},
+        idle={each.name: HALTED_BY_ORDER for each in halted},
     )
 
 
@@ -276,6 +284,27 @@ def test_what_only_a_halted_one_can_do_waits(changes: dict[str, Any]) -> None:
     with pytest.raises(Unavailable, match=f"{SECOND.name} is halted by an order") as halted:
         choose(**changes)
     assert halted.value.code == "authority-halted"
+
+
+def test_each_idle_sub_ca_has_its_own_reason() -> None:
+    away = Idle(code="key-away", why="cannot use its key now", retry_after_s=15)
+    with pytest.raises(Unavailable, match=f"^the sub-CA {SECOND.name} cannot use its key now, and no other") as waits:
+        choose_authority(
+            [SECOND, FIRST],
+            family="unassured",
+            signer_id=1,
+            now=NOW,
+            not_after=NOW + 90 * DAY,
+            issued={},
+            idle={SECOND.name: away, FIRST.name: HALTED_BY_ORDER},
+        )
+    assert (waits.value.code, waits.value.retry_after_s) == ("key-away", 15)
+
+
+def test_an_order_is_named_before_whatever_else_keeps_a_sub_ca() -> None:
+    away = Idle(code="key-away", why="cannot use its key now")
+    standing = Standing(halted_authorities=frozenset({"a"}), idle_authorities={"a": away, "b": away})
+    assert standing.idle == {"a": HALTED_BY_ORDER, "b": away}
 
 
 def test_what_not_even_a_halted_one_can_do_is_told_as_before() -> None:

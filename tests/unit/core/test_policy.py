@@ -379,7 +379,7 @@ def test_an_ocsp_responder_waits_for_its_sub_ca() -> None:
 
 
 def test_an_ocsp_responder_waits_for_a_sub_ca_that_is_halted() -> None:
-    with pytest.raises(Unavailable, match="is halted by an order of its operators") as halted:
+    with pytest.raises(Unavailable, match="is halted by an order of the operators") as halted:
         judge_ocsp(ocsp_request(), standing=Standing(halted_authorities=frozenset({"unassured_2026_2"})))
     assert halted.value.code == "authority-halted"
     judge_ocsp(ocsp_request(), standing=Standing(halted_authorities=frozenset({"unassured_2026_3"})))

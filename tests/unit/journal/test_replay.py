@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable
 
 import pytest
+from tests.support.authorities import default_authority
 from tests.support.journal_maker import JournalMaker, full_journal, journal_key
 
 from cassiopeia.core import ed25519, merkle, structure
@@ -14,9 +15,10 @@ from cassiopeia.errors import Inconsistent
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.journal.crls import NUMBERS_SKIPPED
-from cassiopeia.journal.entry import LOST_PAST, Log
+from cassiopeia.journal.entry import LOST_PAST, SIGNATURE_HALT, Log
 from cassiopeia.journal.replay import Replay
 
+SIGNING_CA = default_authority().name
 PUBLIC_KEYS = [ed25519.public_octets(journal_key(number)) for number in range(4)]
 
 
@@ -223,6 +225,18 @@ def removal_ahead(made: JournalMaker) -> None:
     made.add(entries.Removal(last=made.size + 1, parts=1))
 
 
+def intent_while_mistrusted(made: JournalMaker) -> None:
+    made.halt(SIGNATURE_HALT + SIGNING_CA)
+    made.intent()
+
+
+def result_while_mistrusted(made: JournalMaker) -> None:
+    intent = made.intent()
+    made.confirmation(intent)
+    made.halt(SIGNATURE_HALT + SIGNING_CA)
+    made.result(intent)
+
+
 def epoch_of_another_number(made: JournalMaker) -> None:
     made.new_epoch(number=3)
 
@@ -285,6 +299,8 @@ def epoch_without_a_key(made: JournalMaker) -> None:
         (no_certificate, "cannot be read"),
         (no_authority, "names a sub-CA that is none"),
         (intent_while_halted, "nothing may be issued: clock-back since entry 4"),
+        (intent_while_mistrusted, f"{SIGNING_CA} may issue nothing: a signature of it was wrong at entry 4"),
+        (result_while_mistrusted, f"{SIGNING_CA} may issue nothing: a signature of it was wrong at entry 6"),
         (lambda made: made.intent(configuration_hash=b"x" * 32), "judged by another configuration"),
         (resume_of_nothing, "'clock-back' has not halted this signer"),
         (order_again, "the order 3 comes after the order 3"),
@@ -323,6 +339,28 @@ def test_time_may_fall_only_where_operators_turned_the_clock_back() -> None:
 
     with pytest.raises(Inconsistent, match="is before that of the entry before it"):
         replay(made)
+
+
+def test_a_wrong_signature_halts_one_sub_ca_until_it_is_resumed() -> None:
+    made = sound()
+    made.halt(SIGNATURE_HALT + "unassured_2026_9")
+    made.issue()
+    made.halt(SIGNATURE_HALT + SIGNING_CA)
+    made.add(entries.Resume(code=SIGNATURE_HALT + SIGNING_CA))
+    made.issue()
+
+    assert replay(made).halts == {SIGNATURE_HALT + "unassured_2026_9": 4}
+
+
+def test_what_is_written_down_again_was_released_before_the_wrong_signature() -> None:
+    made = sound()
+    intent = made.intent()
+    made.confirmation(intent)
+    made.halt(SIGNATURE_HALT + SIGNING_CA)
+    made.new_epoch()
+    made.result(intent)
+
+    assert [each.state for each in replay(made).certificates] == ["issued"]
 
 
 def test_a_new_epoch_ends_the_halt_of_a_lost_past() -> None:
