@@ -129,11 +129,6 @@ def stop(workers: Iterable[WorkerProcess]) -> None:
 # For the worker itself.
 
 
-def forbid_core_dumps() -> None:
-    """Whatever this process dies of, what it has in its memory is not written to a disk."""
-    _bound(resource.RLIMIT_CORE, 0)
-
-
 def bound_memory(*, times: int = 1) -> None:
     """Whatever a request makes a parser allocate, the machine keeps its memory, and this process dies of it.
 

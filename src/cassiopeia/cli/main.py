@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from cassiopeia import __version__
+from cassiopeia import __version__, process_guard
 from cassiopeia.errors import CassiopeiaError, InternalError
 
 # Name and what it does. The command of that name is in the module of that name beside this one.
@@ -39,6 +39,9 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "Say how signer, queue and CRLs are.",
     "doctor": "Look at everything, and say what to do, and by when.",
 }
+# Whoever runs these has private keys: no file of theirs is for others unless it is said so for that file, and what they
+# have in memory stays out of swap.
+_WITH_KEYS: Final = frozenset({"ceremony", "order", "publisher", "signer", "validator"})
 _PACKAGE: Final = "cassiopeia"
 # Which extra brings a package; the client's brings the others.
 _EXTRAS: Final[Mapping[str, str]] = {"starlette": "publisher", "uvicorn": "publisher", "shamir_mnemonic": "ceremony"}
@@ -89,7 +92,21 @@ def cassiopeia() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    sys.exit(cassiopeia.main(args=arguments, prog_name=_PACKAGE))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    _guard_process(with_keys=bool(given) and given[0] in _WITH_KEYS)
+    sys.exit(cassiopeia.main(args=given, prog_name=_PACKAGE))
+
+
+def _guard_process(*, with_keys: bool) -> None:
+    try:
+        with _one_line():
+            process_guard.guard_process()
+    except OneLineError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    if with_keys:
+        process_guard.keep_files_private()
+        process_guard.lock_memory()
 
 
 def _load(name: str) -> click.Command:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from pathlib import Path
 
 import click
@@ -32,10 +33,13 @@ def run(config_path: Path, verbose: bool, log_format: str) -> None:
     bundle that changes is taken over while the signer runs; so is every other file at SIGHUP.
     """
     from cassiopeia.config import load_signer_config  # noqa: PLC0415 - `--help` must not load the crypto library
+    from cassiopeia.process_guard import unlocked_memory  # noqa: PLC0415 - as above
     from cassiopeia.signer.service import Signer  # noqa: PLC0415 - as above
     from cassiopeia.termination import reload_deferred  # noqa: PLC0415 - as above
 
     set_up_logging(verbose=verbose, log_format=log_format)
+    if warning := unlocked_memory():
+        logging.getLogger(__name__).warning("%s", warning)
     with reload_deferred():
         Signer(load_signer_config(config_path), config_path=config_path).run()
 

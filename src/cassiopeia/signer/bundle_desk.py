@@ -24,7 +24,7 @@ from cassiopeia.installations import Staged
 from cassiopeia.journal.order import InstallBundle
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
-from cassiopeia.signer.staging import Unfit, Unpack, Unpacked, read_answer
+from cassiopeia.signer.staging import NotNow, Unfit, Unpack, Unpacked, read_answer
 from cassiopeia.steps import step
 from cassiopeia.worker_process import WorkerProcess, stop
 
@@ -38,8 +38,8 @@ _BUSY_RETRY_S: Final = 5
 _MOST_WAITING: Final = 16
 _MISSING_RETRY_S: Final = 1
 
-Verdict = Staged | Refused
-"""What became of a bundle that was to be unpacked."""
+Verdict = Staged | Refused | Unavailable
+"""What became of a bundle that was to be unpacked; it may be possible later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class BundleDesk:
         *,
         selector: selectors.BaseSelector,
         installed: Callable[[int], None],
-        command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.staging"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "cassiopeia.signer.staging"),
     ) -> None:
         self._config = config
         self._selector = selector
@@ -231,6 +231,9 @@ class BundleDesk:
         match answer:
             case Unfit(reason=reason):
                 self._end(Refused(reason, code="order-bundle"))
+            case NotNow(reason=reason, code=code, retry_after_s=retry_after_s):
+                self._held = self._held or unpacked
+                self._end(Unavailable(reason, code=code, retry_after_s=retry_after_s))
             case Unpacked(directory=directory, is_in_force=is_in_force):
                 self._end(
                     Staged(

@@ -52,7 +52,7 @@ class Examiner:
         selector: selectors.BaseSelector,
         deliver: Callable[[int, bytes, Sequence[bytes]], None],
         also: Sequence[bytes] = (),
-        command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.examination"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "cassiopeia.signer.examination"),
     ) -> None:
         self._feed = feed
         self._count = count

@@ -83,7 +83,7 @@ class WorkerPool:
         count: int,
         selector: selectors.BaseSelector,
         deliver: Callable[[Outcome], None],
-        command: Sequence[str] = (sys.executable, "-m", "cassiopeia.signer.worker"),
+        command: Sequence[str] = (sys.executable, "-P", "-m", "cassiopeia.signer.worker"),
         installation: Path | None = None,
         unusable: Callable[[str], None] | None = None,
     ) -> None:

@@ -1,6 +1,6 @@
 """One worker process of the signer: holds the CA keys, judges requests, assembles, signs, verifies its own signatures.
 
-Started by the front process as `python -m cassiopeia.signer.worker CONFIG [INSTALLATION] DESCRIPTOR`; it talks over
+Started by the front process as `python -P -m cassiopeia.signer.worker CONFIG [INSTALLATION] DESCRIPTOR`; it talks over
 that one descriptor only. Requests are parsed here, never in the front: whatever a hostile CSR does to a parser, it
 costs one worker and one request.
 """
@@ -20,6 +20,7 @@ from cassiopeia.core import algorithms, certificate, compromise, lint, policy
 from cassiopeia.core.rules import Rules, Standing
 from cassiopeia.errors import CassiopeiaError, InternalError, Refused, Unavailable
 from cassiopeia.frames import FrameReader, frame
+from cassiopeia.process_guard import guard_process, lock_memory
 from cassiopeia.signer.configuration import configuration_hash, key_uses, load_rules, store_settings
 from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.tasks import (
@@ -38,7 +39,7 @@ from cassiopeia.signer.tasks import (
     Unusable,
     read_tasks,
 )
-from cassiopeia.worker_process import bound_memory, forbid_core_dumps
+from cassiopeia.worker_process import bound_memory
 
 _SERIAL_ENTROPY_OCTETS = 15
 
@@ -148,7 +149,8 @@ def serve(worker: Worker, stream: socket.socket) -> None:
 
 def main() -> None:
     # There will be CA keys in memory.
-    forbid_core_dumps()
+    guard_process()
+    lock_memory()
     # The front decides when to stop: a Ctrl-C on the terminal reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -159,6 +161,8 @@ def main() -> None:
             config = load_signer_config(Path(path), installation=next(map(Path, installation), None))
             worker = make_worker(config)
             bound_memory()
+            # Where the limit of locked memory is a number, now it may suffice.
+            lock_memory()
         except CassiopeiaError as error:
             may_come = isinstance(error, Unavailable)
             stream.sendall(frame([Unusable(message=str(error), may_come=may_come)]))
