@@ -63,10 +63,13 @@ def seal(secret: bytes, public: bytes, *, context: bytes) -> bytes:
     return _SUITE.encrypt(secret, MLKEM768X25519PublicKey(*_load_public(public)), _PURPOSE + context)
 
 
-def unseal(sealed: bytes, private: bytes, passphrase: bytes, *, context: bytes) -> bytes:
+def unseal(sealed: bytes, private: bytes, passphrase: bytes | bytearray, *, context: bytes) -> bytes:
     """What was sealed; raises OperatorError when the key cannot be unlocked, or it was sealed to or for another one."""
     try:
-        mlkem, x25519 = (load_pem_private_key(each, passphrase) for each in _blocks(private, b"ENCRYPTED PRIVATE KEY"))
+        mlkem, x25519 = (
+            load_pem_private_key(each, passphrase)  # type: ignore[arg-type] # it takes any buffer
+            for each in _blocks(private, b"ENCRYPTED PRIVATE KEY")
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise OperatorError("the sealing key cannot be unlocked: wrong passphrase, or not a sealing key") from error
     if not isinstance(mlkem, MLKEM768PrivateKey) or not isinstance(x25519, X25519PrivateKey):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed448, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from cassiopeia.ceremony.calendar import PlannedAuthority, plan_authorities
@@ -25,6 +25,7 @@ from cassiopeia.core.sample import sample_key
 from cassiopeia.core.validity import ONE_SECOND, add_months
 
 _MONTHS_A_YEAR: Final = 12
+_ED448_OCTETS: Final = 57  # RFC 8032 5.2.5
 _KEY_IDENTIFIER_OCTETS: Final = 20  # SHA-1, RFC 5280 4.2.1.2, method 1
 
 
@@ -179,4 +180,6 @@ def _sample_key(algorithm: KeyAlgorithm) -> PublicKeyTypes:
     kind, _, size = algorithm.partition("-")
     if kind == "RSA":
         return rsa.RSAPublicNumbers(65537, (1 << (int(size) - 1)) + 1).public_key()
+    if kind == "Ed448":  # which is certified for no subscriber
+        return ed448.Ed448PublicKey.from_public_bytes(bytes(_ED448_OCTETS))
     return sample_key(algorithm).public_key

@@ -20,7 +20,7 @@ from cassiopeia.core.crl_size import RESPONDERS
 from cassiopeia.core.validity import add_months
 
 # NIST SP 800-57 part 1, table 2, SP 800-186, table 1, and FIPS 204, table 1 (categories 2, 3 and 5): bits of strength,
-# rounded down to those that the first of these knows.
+# rounded down to those that these tables know.
 STRENGTHS: Final[dict[KeyAlgorithm, int]] = {
     "RSA-2048": 112,
     "RSA-3072": 128,
@@ -29,7 +29,7 @@ STRENGTHS: Final[dict[KeyAlgorithm, int]] = {
     "P-384": 192,
     "P-521": 256,
     "Ed25519": 128,
-    "Ed448": 192,
+    "Ed448": 224,
     "ML-DSA-44": 128,
     "ML-DSA-65": 192,
     "ML-DSA-87": 256,

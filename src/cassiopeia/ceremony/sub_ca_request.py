@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,15 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPub
 
 from cassiopeia.ceremony.hierarchy import KeyAlgorithm
 from cassiopeia.errors import OperatorError
-
-_CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
-_OTHERS: Final[dict[type, KeyAlgorithm]] = {
-    ed25519.Ed25519PublicKey: "Ed25519",
-    ed448.Ed448PublicKey: "Ed448",
-    mldsa.MLDSA44PublicKey: "ML-DSA-44",
-    mldsa.MLDSA65PublicKey: "ML-DSA-65",
-    mldsa.MLDSA87PublicKey: "ML-DSA-87",
-}
+from cassiopeia.signer.keystore.ca_key import ca_key_algorithm, check_ca_key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +28,7 @@ class SubCaRequest:
 
     def check_algorithm(self, wanted: KeyAlgorithm) -> None:
         """Raise OperatorError for a key of another kind than the hierarchy wants."""
-        found = key_algorithm_of(self.public_key)
+        found = ca_key_algorithm(self.public_key)
         if found != wanted:
             raise OperatorError(
                 f"{self.source}: asks for a sub-CA with a key {found}, and the hierarchy wants {wanted} there; make "
@@ -70,13 +61,8 @@ def read_request(path: Path) -> SubCaRequest:
         | mldsa.MLDSA87PublicKey,
     ):
         raise OperatorError(f"{path}: is for a key that signs no certificates")
+    try:
+        check_ca_key(public_key)
+    except OperatorError as error:
+        raise OperatorError(f"{path}: {error}") from error
     return SubCaRequest(source=str(path), public_key=public_key)
-
-
-def key_algorithm_of(public_key: CertificateIssuerPublicKeyTypes) -> str:
-    """What the hierarchy calls a key of this kind."""
-    if isinstance(public_key, rsa.RSAPublicKey):
-        return f"RSA-{public_key.key_size}"
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        return _CURVES.get(public_key.curve.name, public_key.curve.name)
-    return next((name for kind, name in _OTHERS.items() if isinstance(public_key, kind)), type(public_key).__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -23,6 +25,7 @@ _KEY_ALGORITHMS = (
     "ML-DSA-65",
     "ML-DSA-87",
 )
+_USUAL_ALGORITHM = "RSA-4096"
 _HIGHEST_SIGNER_ID = 126
 
 
@@ -98,16 +101,16 @@ def install(config_path: Path, bundle: Path, passphrase_file: Path | None, dry_r
 
     config = load_signer_config(config_path)
     octets = read_bundle_file(bundle)
-    passphrase = None if passphrase_file is None else passphrase_file.read_bytes().strip()
     opened = installing.open_signer_bundle(config, octets)
     print_bundle(opened, octets)
     # 1. Everything is verified; with --dry-run that is all.
     staged = None
-    if dry_run:
-        is_in_force = installing.rehearse(config, octets, passphrase=passphrase)
-    else:
-        staged = installing.stage(config, octets, passphrase=passphrase)
-        is_in_force = staged.is_in_force
+    with _secret(passphrase_file) as passphrase:
+        if dry_run:
+            is_in_force = installing.rehearse(config, octets, passphrase=passphrase)
+        else:
+            staged = installing.stage(config, octets, passphrase=passphrase)
+            is_in_force = staged.is_in_force
     if is_in_force:
         click.echo("It is installed already; nothing was changed.")
         return
@@ -124,6 +127,25 @@ def install(config_path: Path, bundle: Path, passphrase_file: Path | None, dry_r
             click.echo(f"{passphrase_file} is of no use any more: destroy it.")
 
 
+@contextmanager
+def _secret(path: Path | None) -> Iterator[bytearray | None]:
+    """What is in the file, without blanks around it; overwritten in memory afterwards."""
+    from cassiopeia.secret_source import wipe  # noqa: PLC0415 - `--help` must not load the crypto library
+
+    if path is None:
+        yield None
+        return
+    with path.open("rb", buffering=0) as stream:
+        whole = bytearray(path.stat().st_size)
+        stream.readinto(whole)
+    secret = whole.strip()
+    try:
+        yield secret
+    finally:
+        wipe(whole)
+        wipe(secret)
+
+
 @click.command(short_help="Make a sub-CA's key here, and a request for its certificate.")
 @config_option
 @click.argument("name")
@@ -131,19 +153,48 @@ def install(config_path: Path, bundle: Path, passphrase_file: Path | None, dry_r
     "--key-algorithm",
     type=click.Choice(_KEY_ALGORITHMS),
     metavar="ALGORITHM",
-    default="RSA-4096",
+    default=_USUAL_ALGORITHM,
     show_default=True,
     help=f"The kind of key that the hierarchy wants: {', '.join(_KEY_ALGORITHMS)}.",
 )
+@click.option(
+    "--key-uri",
+    default="",
+    metavar="URI",
+    help="Where the key is to be: pkcs11:token=LABEL;object=NAME, or file:PATH (relative to signer.toml).",
+)
+@click.option("--existing", is_flag=True, help="Make no key: ask for the certificate of the one that is there.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the request here, not to stdout.")
-def csr(config_path: Path, name: str, key_algorithm: str, out: Path | None) -> None:
+@click.pass_context
+def csr(
+    context: click.Context,
+    config_path: Path,
+    name: str,
+    key_algorithm: str,
+    key_uri: str,
+    existing: bool,
+    out: Path | None,
+) -> None:
     """Make the key of the sub-CA NAME (as assured_2027_1) in this signer, where it stays.
 
-    The request goes to the ceremony: cassiopeia ceremony extend --csr NAME=FILE. Its bundle brings the certificate.
+    It lies in keys/NAME.key beside signer.toml, or where that file or --key-uri says. The request goes to the ceremony:
+    cassiopeia ceremony extend --csr NAME=FILE. Its bundle brings the certificate.
     """
     from cassiopeia.config import load_signer_config  # noqa: PLC0415 - `--help` must not load the crypto library
-    from cassiopeia.signer.key_birth import make_request  # noqa: PLC0415 - as above
+    from cassiopeia.signer.key_birth import make_request, request_existing  # noqa: PLC0415 - as above
 
-    path, request = make_request(load_signer_config(config_path), name, key_algorithm=key_algorithm)
-    click.echo(f"The key of {name} is in {path}.", err=True)
-    write_out(request, out)
+    is_chosen = context.get_parameter_source("key_algorithm") is click.core.ParameterSource.COMMANDLINE
+    if existing and is_chosen:
+        raise click.UsageError("Give either --existing or --key-algorithm: a key that is there has its kind.")
+    config = load_signer_config(config_path)
+    if existing:
+        made = request_existing(config, name, key_uri=key_uri)
+    else:
+        made = make_request(config, name, key_algorithm=key_algorithm, key_uri=key_uri)
+    click.echo(f"The key of {name} is {made.key}.", err=True)
+    if made.configuration:
+        click.echo(
+            f"Before the bundle with its certificate comes, write into {config.source}:\n\n{made.configuration}",
+            err=True,
+        )
+    write_out(made.request, out)

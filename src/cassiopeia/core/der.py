@@ -90,7 +90,7 @@ def content(octets: bytes, tag: int) -> bytes:
 
 
 def encode_signed(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
-    """What certificates and CRLs have in common (RFC 5280 4.1, 5.1): contents, AlgorithmIdentifier, signature."""
+    """What certificates, CRLs and requests have in common (RFC 5280 4.1, 5.1): contents, algorithm, signature."""
     return encode(SEQUENCE, tbs, algorithm, encode(BIT_STRING, b"\0", signature))
 
 

@@ -1,37 +1,39 @@
 """Installing a bundle on the signer's machine: everything is verified and every key proved before anything is switched.
 
 Owns what a signer demands of a bundle: that it is its own, drops no sub-CA whose CRLs must go on, and that the machine
-has the key of each sub-CA (from the bundle, from the installation before, or born here), encrypted with the signer's
-own passphrase. How a bundle becomes a directory and comes into force is `installations`. The front process of a running
-signer must not do this: CA keys go through memory here.
+has the key of each sub-CA: in a file encrypted with the signer's own passphrase (from the bundle, from the installation
+before, or born here), or where `[authority.NAME]` of signer.toml says, and then no file is written. How a bundle
+becomes a directory and comes into force is `installations`. The front process of a running signer must not do this: CA
+keys go through memory here.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cassiopeia import files, installations
 from cassiopeia.changes import Contents, changes, read_contents
 from cassiopeia.config import AuthorityEntry, Pins, SignerConfig, load_authorities, load_profiles, load_signer_config
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.bundle import SIGNER, Bundle, sealing_context
+from cassiopeia.core.key_uri import FileUri, parse_key_uri
 from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.installations import Staged
 from cassiopeia.sealing import unseal
-from cassiopeia.signer.configuration import load_rules, own_key, retention
-from cassiopeia.signer.keystore.ca_key import encrypt_ca_key
-from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.secret_source import wipe
+from cassiopeia.signer.configuration import load_rules, own_key, retention, store_settings
+from cassiopeia.signer.keystore import handover
+from cassiopeia.signer.keystore.handover import WrongKey
 from cassiopeia.signer.keystore.ring import KeyRing
 
-__all__ = ["Staged", "activate", "differences", "open_signer_bundle", "own_passphrase", "rehearse", "stage"]
+__all__ = ["Staged", "activate", "differences", "open_signer_bundle", "rehearse", "stage"]
 
 _KEYS: Final = "keys"
 
@@ -46,18 +48,22 @@ def open_signer_bundle(config: SignerConfig, octets: bytes) -> Bundle:
     return bundle
 
 
-def stage(config: SignerConfig, octets: bytes, *, passphrase: bytes | None, now: dt.datetime | None = None) -> Staged:
+def stage(
+    config: SignerConfig, octets: bytes, *, passphrase: bytes | bytearray | None, now: dt.datetime | None = None
+) -> Staged:
     """Verify everything and unpack the bundle beside the one in force; what is in force stays.
 
-    `passphrase` is that of the bundle's keys, where it is not sealed in the bundle. Raises OperatorError, and then
-    nothing is left.
+    `passphrase` is that of the bundle's keys, where it is not sealed in the bundle. Raises OperatorError, or
+    Unavailable for what may come (a token, a passphrase on a medium), and then nothing is left.
     """
     bundle = open_signer_bundle(config, octets)
     candidate = _Candidate(config, bundle, passphrase=passphrase, now=now or dt.datetime.now(dt.UTC))
     return installations.stage(config.bundles, bundle, octets, complete=candidate.complete)
 
 
-def rehearse(config: SignerConfig, octets: bytes, *, passphrase: bytes | None, now: dt.datetime | None = None) -> bool:
+def rehearse(
+    config: SignerConfig, octets: bytes, *, passphrase: bytes | bytearray | None, now: dt.datetime | None = None
+) -> bool:
     """Do all that `stage` does and leave nothing of it; say whether this very bundle is in force already."""
     bundle = open_signer_bundle(config, octets)
     candidate = _Candidate(config, bundle, passphrase=passphrase, now=now or dt.datetime.now(dt.UTC))
@@ -102,7 +108,9 @@ def _entries(config: SignerConfig) -> list[AuthorityEntry]:
 class _Candidate:
     """A bundle on its way into a directory of its own."""
 
-    def __init__(self, config: SignerConfig, bundle: Bundle, *, passphrase: bytes | None, now: dt.datetime) -> None:
+    def __init__(
+        self, config: SignerConfig, bundle: Bundle, *, passphrase: bytes | bytearray | None, now: dt.datetime
+    ) -> None:
         self._source = config.source
         self._bundle = bundle
         self._bundle_passphrase = passphrase
@@ -151,23 +159,40 @@ class _Candidate:
     def _add_keys(
         self, authorities: list[Authority], before: SignerConfig, config: SignerConfig, directory: Path
     ) -> None:
-        own = own_passphrase(config)
+        """Put the key files into the directory, and prove every key, wherever it is; raises OperatorError.
+
+        Raises Unavailable for what may come: the passphrase's medium, a token, a library.
+        """
         given = {each.name: each.octets for each in self._bundle.secrets}
-        keys = KeyRing(StoreSettings(passphrase=config.keys.passphrase))
-        bundle_passphrase = self._passphrase(config, own) if given else b""
-        for authority in authorities:
-            octets = given.pop(f"{_KEYS}/{authority.name}.key", None)
-            if octets is not None:
-                key = _unlock(octets, bundle_passphrase, authority)
-                encrypted = encrypt_ca_key(key, own)
-            else:
-                encrypted = _find(authority, before, own)
-            files.write_file(directory / f"{authority.name}.key", encrypted)
-            keys.add(authority, config.keys.use(authority.name, own_key(authority.name), directory=directory.parent))
+        ring = KeyRing(store_settings(config))
+        try:
+            # 1. One after the other: the key file, where it is one of this bundle, and the proof.
+            with ExitStack() as secrets:
+                own = secrets.enter_context(config.keys.passphrase.read())
+                passphrase = secrets.enter_context(_wiped(self._passphrase(config, own))) if given else bytearray()
+                for authority in authorities:
+                    octets = given.pop(f"{_KEYS}/{authority.name}.key", None)
+                    table = config.keys.authorities.get(authority.name)
+                    if table is not None and table.key is not None:
+                        _check_stays(authority, table.key, octets, config)
+                    else:
+                        path = directory / f"{authority.name}.key"
+                        files.write_file(path, _key_file(authority, octets, passphrase, before, own))
+                    use = config.keys.use(authority.name, own_key(authority.name), directory=directory.parent)
+                    ring.add(authority, use)
+        except Unavailable as error:
+            raise Unavailable(
+                f"this bundle cannot be installed now: {error.message}; nothing was changed",
+                code=error.code,
+                retry_after_s=error.retry_after_s,
+            ) from error
+        finally:
+            ring.close()
+        # 2. Nothing is left over.
         if given:
             raise OperatorError(f"it brings {min(given)}, which is the key of no sub-CA in it")
 
-    def _passphrase(self, config: SignerConfig, own: bytes) -> bytes:
+    def _passphrase(self, config: SignerConfig, own: bytearray) -> bytes | bytearray:
         if self._bundle_passphrase is not None:
             return self._bundle_passphrase
         if self._bundle.sealed_passphrase is None:
@@ -187,32 +212,49 @@ class _Candidate:
         return unseal(self._bundle.sealed_passphrase, private, own, context=context)
 
 
-def own_passphrase(config: SignerConfig) -> bytes:
-    """The passphrase of this signer's CA keys; raises OperatorError, also when it is only away."""
+@contextmanager
+def _wiped(secret: bytes | bytearray) -> Iterator[bytearray]:
+    """A copy that is overwritten afterwards. What came as `bytes` cannot be."""
+    copy = bytearray(secret)
     try:
-        with config.keys.passphrase.read() as passphrase:
-            return bytes(passphrase)
-    except Unavailable as error:
-        raise OperatorError(error.message) from error
+        yield copy
+    finally:
+        wipe(copy)
 
 
-def _unlock(octets: bytes, passphrase: bytes, authority: Authority) -> CertificateIssuerPrivateKeyTypes:
-    """A key of the bundle. It is validated here, once: the key store skips that at each start."""
-    try:
-        key = load_pem_private_key(octets, passphrase)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+def _check_stays(authority: Authority, uri: str, octets: bytes | None, config: SignerConfig) -> None:
+    """Raise OperatorError when the bundle brings the key of a sub-CA whose key this machine has elsewhere.
+
+    To drop it would lose it, and to use it would be against what somebody has written.
+    """
+    if octets is not None:
         raise OperatorError(
-            f"the key of {authority.name} cannot be unlocked: is this the passphrase of another bundle?"
-        ) from error
-    if _public(key) != _spki(authority):
+            f"it brings the key of {authority.name} as a file, and {config.source} says that this key is {uri}: take "
+            f"`key` out of [authority.{authority.name}] there, and install the bundle again; move the key into a token "
+            "afterwards"
+        )
+
+
+def _key_file(
+    authority: Authority, octets: bytes | None, passphrase: bytearray, before: SignerConfig, own: bytearray
+) -> bytes:
+    """The key of a sub-CA, encrypted with the signer's own passphrase; raises OperatorError."""
+    if octets is None:
+        return _find(authority, before, own)
+    try:
+        return handover.relock(octets, passphrase, own, public_key_info=_spki(authority))
+    except WrongKey as error:
         raise OperatorError(
             f"the key of {authority.name} does not belong to the certificate of this sub-CA: whoever held the ceremony "
             "has to give you another bundle"
-        )
-    return key  # type: ignore[return-value] # a CA's public key is one of those that sign
+        ) from error
+    except OperatorError as error:
+        raise OperatorError(
+            f"the key of {authority.name} cannot be unlocked: is this the passphrase of another bundle?"
+        ) from error
 
 
-def _find(authority: Authority, before: SignerConfig, passphrase: bytes) -> bytes:
+def _find(authority: Authority, before: SignerConfig, own: bytearray) -> bytes:
     """The key of a sub-CA for which the bundle brings none, as it lies on this machine (encrypted)."""
     for path in _places(authority, before):
         try:
@@ -222,17 +264,16 @@ def _find(authority: Authority, before: SignerConfig, passphrase: bytes) -> byte
         except OSError as error:
             raise OperatorError(f"{path}: cannot read the key of {authority.name}: {error.strerror}") from error
         try:
-            key = load_pem_private_key(octets, passphrase, unsafe_skip_rsa_key_validation=True)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise OperatorError(
-                f"{path}: cannot unlock the key of {authority.name}: wrong passphrase, or not an encrypted PKCS#8 PEM "
-                "file"
-            ) from error
-        if _public(key) == _spki(authority):
-            return octets
+            handover.check_key_file(octets, own, public_key_info=_spki(authority))
+        except WrongKey:
+            continue
+        except OperatorError as error:
+            raise OperatorError(f"{path}: cannot unlock the key of {authority.name}: {error}") from error
+        return octets
     raise OperatorError(
         f"the key of {authority.name} is not in it, and not on this machine: it came with an earlier bundle, which has "
-        f"to be installed first, or was born here ({before.source.parent / _KEYS / authority.name}.key)"
+        f"to be installed first, or was born here ({before.source.parent / _KEYS / authority.name}.key); for a key in "
+        f"a token, signer.toml says where it is: [authority.{authority.name}] key"
     )
 
 
@@ -240,13 +281,15 @@ def _places(authority: Authority, before: SignerConfig) -> Iterator[Path]:
     base = before.authorities.parent
     for each in _entries(before):
         if each.authority.name == authority.name:
-            uri = each.key or own_key(authority.name)
-            yield base / uri.removeprefix("file:")
+            uri = parse_key_uri(each.key or own_key(authority.name))
+            if isinstance(uri, FileUri):
+                yield base / uri.path
+            else:
+                raise OperatorError(
+                    f"{before.authorities} says that the key of {authority.name} is {uri}, and a bundle takes the "
+                    f"place of that file: write it into signer.toml, as [authority.{authority.name}] key = ..."
+                )
     yield before.source.parent / _KEYS / f"{authority.name}.key"
-
-
-def _public(key: PrivateKeyTypes) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _spki(authority: Authority) -> bytes:

@@ -17,7 +17,7 @@ from cassiopeia.ceremony import holding
 from cassiopeia.ceremony.adopting import Adopted, adopt, read_adopted, request_certificates
 from cassiopeia.ceremony.declaration import Declaration
 from cassiopeia.ceremony.hierarchy import load_hierarchy, with_key_algorithm, with_periods
-from cassiopeia.ceremony.sub_ca_request import key_algorithm_of, read_request
+from cassiopeia.ceremony.sub_ca_request import read_request
 from cassiopeia.ceremony.unlocking import unlock
 from cassiopeia.ceremony.writing import Split
 from cassiopeia.errors import OperatorError
@@ -429,8 +429,6 @@ def test_a_request_brings_a_key_that_somebody_holds(tmp_path: Path) -> None:
     path = tmp_path / "assured_2027_1.csr"
     path.write_bytes(request())
     assert read_request(path).public_key == OTHER_KEY.public_key()
-    assert key_algorithm_of(OTHER_KEY.public_key()) == "P-256"
-    assert key_algorithm_of(ec.generate_private_key(ec.SECP521R1()).public_key()) == "secp521r1"
 
     altered = bytearray(request())
     altered[-1] ^= 1
