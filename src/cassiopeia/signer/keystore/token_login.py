@@ -1,0 +1,182 @@
+"""Logging in to a token: a PIN that was refused is not tried a second time, because three tries lock many tokens.
+
+A process that logs in keeps the others out, looks at the token's own flags first, and remembers on the disk what the
+token refused: a salted scrypt of the PIN, never the PIN. What was refused is tried again only by a person's will
+(`cassiopeia backend check`), or when the PIN is another one. A login that was begun and whose end nobody saw (the
+process was killed in the middle) may be a refusal too: after two of them in a row it takes a person as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from cassiopeia.errors import InternalError, OperatorError, Unavailable
+from cassiopeia.files import SECRET, replace_files
+from cassiopeia.signer.keystore.token_places import one_at_a_time, token_directory
+
+with contextlib.suppress(ImportError):
+    import pkcs11
+
+_RETRY_AFTER_S: Final = 60
+_MAXIMUM_BEGUN: Final = 2
+_REMEMBERED: Final = 16
+_Answer = TypeVar("_Answer")
+_SALT_OCTETS: Final = 16
+_CLEARS: Final = "then run: cassiopeia backend check, which tries once and lets the signer go on"
+
+
+class _Refused(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    salt: bytes
+    digest: bytes
+
+
+class PinBuffer(bytearray):
+    """A PIN as python-pkcs11 takes it, without the copy in a string: it is given to C as it stands, and wiped."""
+
+    def encode(self, _encoding: str) -> bytearray:
+        return self
+
+
+def pin_refused(message: str) -> Unavailable:
+    """For a login that was refused, or that would be."""
+    return Unavailable(message, code="pin-refused", retry_after_s=_RETRY_AFTER_S)
+
+
+class TokenLogin:
+    """Logins to one token. `name` is what messages call it; without a `state` nothing is remembered."""
+
+    def __init__(self, name: str, identity: str, state: Path | None) -> None:
+        self._name = name
+        self._directory = None if state is None else token_directory(state)
+        self._identity = identity
+
+    def attempt(
+        self, pin: bytearray, log_in: Callable[[], _Answer], flags: Callable[[], int], *, by_person: bool = False
+    ) -> _Answer:
+        """What `log_in` gives, if it may be tried at all; `flags` are the token's own, asked before that.
+
+        Raises `Unavailable`: `pin-refused`, and then it was not tried, or it will not be tried again.
+        """
+        if self._directory is None:
+            self._check_flags(flags(), by_person=by_person)
+            return self._log_in(log_in)
+        with one_at_a_time(self._directory, self._identity):
+            # 1. What the token says, and what is remembered of it.
+            self._check_flags(flags(), by_person=by_person)
+            refused = self._read_refused(by_person=by_person)
+            begun = self._read_begun()
+            if not by_person:
+                self._check_memory(pin, refused, begun)
+            # 2. That it is tried stands on the disk before it is.
+            self._write_begun(begun + 1)
+            # 3. The one try.
+            try:
+                answer = self._log_in(log_in)
+            except Unavailable as error:
+                if error.code == "pin-refused":
+                    salt = os.urandom(_SALT_OCTETS)
+                    found = _Refused(salt=salt, digest=_digest(pin, salt))
+                    self._write_refused([*refused, found][-_REMEMBERED:])
+                self._forget_begun()
+                raise
+            # 4. It is the right one: whatever was refused is no danger any more, for a person has seen to it.
+            if by_person:
+                self._refused_path.unlink(missing_ok=True)
+            self._forget_begun()
+            return answer
+
+    def _log_in(self, log_in: Callable[[], _Answer]) -> _Answer:
+        try:
+            return log_in()
+        except (
+            pkcs11.PinIncorrect,
+            pkcs11.PinInvalid,
+            pkcs11.PinLenRange,
+            pkcs11.PinExpired,
+            pkcs11.PinLocked,
+            pkcs11.UserPinNotInitialized,
+        ) as error:
+            raise pin_refused(
+                f"{self._name} refused the PIN ({type(error).__name__}), and it is not tried again: correct the PIN's "
+                f"file, {_CLEARS}"
+            ) from error
+
+    def _check_flags(self, flags: int, *, by_person: bool) -> None:
+        known = pkcs11.TokenFlag
+        if flags & known.USER_PIN_LOCKED:
+            raise pin_refused(f"{self._name} says that its PIN is locked: set it anew with the token's own tool")
+        if flags & known.USER_PIN_FINAL_TRY:
+            raise pin_refused(
+                f"{self._name} says that one more wrong PIN locks it, and so it is not tried: log in once with the "
+                f"token's own tool"
+            )
+        if flags & known.USER_PIN_COUNT_LOW and not by_person:
+            raise pin_refused(
+                f"{self._name} says that a wrong PIN was given to it, and so none is tried: see that the PIN's file is "
+                f"right, {_CLEARS}"
+            )
+
+    def _check_memory(self, pin: bytearray, refused: list[_Refused], begun: int) -> None:
+        if any(hmac.compare_digest(_digest(pin, each.salt), each.digest) for each in refused):
+            raise pin_refused(
+                f"{self._name} refused this PIN before, and it is not tried again: correct the PIN's file, {_CLEARS}"
+            )
+        if begun >= _MAXIMUM_BEGUN:
+            raise pin_refused(
+                f"{self._name}: the last {begun} logins were broken off, so that nobody knows whether the PIN was "
+                f"refused: see that the PIN's file is right, {_CLEARS}"
+            )
+
+    @property
+    def _refused_path(self) -> Path:
+        return self._file("refused")
+
+    def _file(self, kind: str) -> Path:
+        if self._directory is None:
+            raise InternalError("there is nothing to remember in")
+        return self._directory / f"{self._identity}.{kind}"
+
+    def _read_refused(self, *, by_person: bool) -> list[_Refused]:
+        try:
+            return msgspec.json.decode(self._refused_path.read_bytes(), type=list[_Refused])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.DecodeError) as error:
+            if by_person:
+                return []
+            raise pin_refused(
+                f"{self._refused_path}: cannot be read ({error}), and so it is not known which PIN the token refused: "
+                f"see that the PIN's file is right, {_CLEARS}"
+            ) from error
+
+    def _write_refused(self, refused: list[_Refused]) -> None:
+        replace_files({self._refused_path: msgspec.json.encode(refused)}, mode=SECRET)
+
+    def _read_begun(self) -> int:
+        try:
+            return len(self._file("begun").read_bytes())
+        except FileNotFoundError:
+            return 0
+
+    def _write_begun(self, begun: int) -> None:
+        # Not waited for: what a killed process wrote is there, and a machine that loses its power does so once.
+        path = self._file("begun")
+        try:
+            path.write_bytes(b"." * begun)
+        except OSError as error:
+            raise OperatorError(f"{path}: cannot write: {error.strerror}: no login without it") from error
+
+    def _forget_begun(self) -> None:
+        self._file("begun").unlink(missing_ok=True)
+
+
+def _digest(pin: bytearray, salt: bytes) -> bytes:
+    return hashlib.scrypt(pin, salt=salt, n=1 << 14, r=8, p=1, dklen=32)
