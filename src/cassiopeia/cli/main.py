@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "profile": "Check profiles, import those of the original, release one that is held.",
     "journal": "Show, verify and export the signer's journal, and prove what is in it.",
     "order": "Tell a signer what only its operators can tell it.",
+    "backend": "List, check and measure the crypto libraries that sign.",
     "backup": "Write one side, signer or client, to one file.",
     "restore": "Take a backup out again.",
     "store": "Make the store's tables, or bring them up to date.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from cassiopeia.core.key_uri import BACKENDS
-from cassiopeia.errors import InternalError, Unavailable
+from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.signer.keystore.interface import Backend
 
 _RETRY_AFTER_S: Final = 300
@@ -50,3 +50,14 @@ def load_backend(name: str) -> Backend:
             code="backend-missing",
             retry_after_s=_RETRY_AFTER_S,
         ) from error
+
+
+def find_backends() -> dict[str, Backend | Unavailable | OperatorError]:
+    """Every backend by its name: those that are there, and for each of the others why it cannot be used."""
+    found: dict[str, Backend | Unavailable | OperatorError] = {}
+    for name in BACKENDS:
+        try:
+            found[name] = load_backend(name)
+        except (Unavailable, OperatorError) as error:
+            found[name] = error
+    return found
