@@ -16,7 +16,8 @@ that is not DER, and any last octet of an Ed448 signature.
 
 from __future__ import annotations
 
-import os
+import importlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +130,6 @@ _MAKE: Final = {
 }
 _BEGIN: Final = b"-----BEGIN "
 _BEGIN_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
-_NO_IMPLICIT_INIT: Final = "GNUTLS_NO_IMPLICIT_INIT"
 
 
 def load() -> GnuTls:
@@ -137,8 +137,8 @@ def load() -> GnuTls:
     return GnuTls(_Library())
 
 
-class _Failure(Exception):
-    """GnuTLS answered with this error."""
+class _Failure(InternalError):
+    """GnuTLS answered with this error. Where nobody expects one, it is a fault of our own."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"GnuTLS says: {text}")
@@ -149,14 +149,15 @@ class _Library:
     """The C library: its functions by name without `gnutls_`, its memory as bytes."""
 
     def __init__(self) -> None:
-        import cffi  # noqa: PLC0415 # an extra: the other backends go without it
-
-        self.ffi: Any = cffi.FFI()  # cffi's own types know nothing of what is declared to it
+        # The extra is imported here, and not before: the other backends go without it.
+        ffi: Any = importlib.import_module("cffi").FFI()
+        self.ffi = ffi
         self.ffi.cdef(_DECLARATIONS)
-        self._functions = _open(self.ffi)
+        self._functions = ffi.dlopen(_SONAME)
         version = self._functions.gnutls_check_version(_OLDEST)
         if not version:
             raise _does_not_start(f"it is older than {_OLDEST.decode()}; install a newer one")
+        # It started when it was loaded; this says how that went.
         started = self._functions.gnutls_global_init()
         if started < 0:
             raise _does_not_start(
@@ -203,23 +204,8 @@ class _Library:
 
     def enabled_curves(self) -> set[int]:
         curves = self.ecc_curve_list()
-        found: set[int] = set()
-        while curves[len(found)]:
-            found.add(curves[len(found)])
-        return found
-
-
-def _open(ffi: Any) -> Any:
-    """Load the library without letting it start: where it cannot, it would end this process."""
-    before = os.environ.get(_NO_IMPLICIT_INIT)
-    os.environ[_NO_IMPLICIT_INIT] = "1"
-    try:
-        return ffi.dlopen(_SONAME)
-    finally:
-        if before is None:
-            del os.environ[_NO_IMPLICIT_INIT]
-        else:
-            os.environ[_NO_IMPLICIT_INIT] = before
+        # Zero ends the list.
+        return set(itertools.takewhile(bool, (curves[place] for place in itertools.count())))
 
 
 def _does_not_start(reason: str) -> Unavailable:
@@ -372,9 +358,9 @@ class GnuTlsKeyStore:
         while True:
             key = library.new("x509_privkey")
             library.call("x509_privkey_generate2", key, kind, bits, 0, library.ffi.NULL, 0)
-            # GnuTLS 3.7 writes an EC key's private value as an INTEGER's octets: no leading zeros, but one where the top
-            # bit is set. RFC 5915 3 wants as many octets as the group's order has, and OpenSSL insists. So a key that
-            # would come out longer or shorter (each second one) is thrown away: that costs half a bit of its strength.
+            # GnuTLS 3.7 writes an EC key's private value as an INTEGER's octets: no leading zeros, but one where the
+            # top bit is set. RFC 5915 3 wants as many octets as the group's order has, and OpenSSL insists. So a key
+            # that would come out longer or shorter (each second one) is thrown away, for half a bit of strength.
             if not value_octets or self._private_value_octets(key) == value_octets:
                 return key
 
@@ -439,8 +425,8 @@ class GnuTlsKeyStore:
         )
         if not supported:
             raise OperatorError(
-                f"{path}: GnuTLS cannot sign with this CA key: take RSA, P-256, P-384, P-521, Ed25519 or Ed448, look "
-                "at what /etc/gnutls/config forbids, or name another backend"
+                f"{path}: GnuTLS cannot sign with this CA key: take RSA (not id-RSASSA-PSS), P-256, P-384, P-521, "
+                "Ed25519 or Ed448, look at what /etc/gnutls/config forbids, or name another backend"
             )
         return _Key(library, key, path, supported, public_key_info)
 

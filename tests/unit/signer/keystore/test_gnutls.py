@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
+import cffi
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, padding, rsa, x25519
@@ -23,9 +27,10 @@ from tests.support.signer import PASSPHRASE, write_key
 from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm
 from cassiopeia.core.key_uri import FileUri, parse_key_uri
-from cassiopeia.errors import InternalError, OperatorError, SignatureInvalid
+from cassiopeia.errors import InternalError, OperatorError, SignatureInvalid, Unavailable
 from cassiopeia.secret_source import SecretSource
 from cassiopeia.signer.keystore import gnutls
+from cassiopeia.signer.keystore.backends import load_backend
 from cassiopeia.signer.keystore.gnutls import GnuTls
 from cassiopeia.signer.keystore.interface import CaKey, KeyStore, StoreSettings
 
@@ -300,10 +305,10 @@ def test_an_encryption_that_it_does_not_know_is_said(tmp_path: Path, options: li
         open_key(tmp_path, locked_by_openssl(options))
 
 
-def locked_by_openssl(options: list[str]) -> bytes:
+def locked_by_openssl(options: list[str], key: bytes | None = None) -> bytes:
     return subprocess.run(
         ["openssl", "pkcs8", "-topk8", *options, "-passout", f"pass:{PASSPHRASE.decode()}"],
-        input=in_clear(p256_key()),
+        input=key or in_clear(p256_key()),
         capture_output=True,
         check=True,
     ).stdout
@@ -314,11 +319,24 @@ def test_a_key_of_a_kind_that_it_does_not_know_is_refused(tmp_path: Path) -> Non
         open_key(tmp_path, mldsa.MLDSA44PrivateKey.generate())
 
 
-@pytest.mark.parametrize("kind", ["x25519", "P-224"])
-def test_a_key_that_signs_nothing_here_is_refused(tmp_path: Path, kind: str) -> None:
-    key = x25519.X25519PrivateKey.generate() if kind == "x25519" else ec.generate_private_key(ec.SECP224R1())
+def rsa_pss_only() -> bytes:
+    """A key of the kind id-RSASSA-PSS (RFC 4055 1.2), which the library of the certificates takes for a plain one."""
+    made = subprocess.run(["openssl", "genpkey", "-algorithm", "RSA-PSS"], capture_output=True, check=True).stdout
+    return locked_by_openssl([], made)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: encrypted(x25519.X25519PrivateKey.generate()),
+        lambda: encrypted(ec.generate_private_key(ec.SECP224R1())),
+        rsa_pss_only,
+    ],
+    ids=["X25519", "P-224", "RSASSA-PSS"],
+)
+def test_a_key_that_signs_nothing_here_is_refused(tmp_path: Path, make: Callable[[], bytes]) -> None:
     with pytest.raises(OperatorError, match="GnuTLS cannot sign with this CA key: take RSA"):
-        open_key(tmp_path, encrypted(key))
+        open_key(tmp_path, make())
 
 
 def test_a_passphrase_that_gnutls_changes_is_named_as_the_reason(tmp_path: Path) -> None:
@@ -368,7 +386,7 @@ def test_a_key_that_it_makes_both_libraries_open(tmp_path: Path, kind: str) -> N
 def test_every_ec_key_that_it_makes_is_one_that_openssl_takes(tmp_path: Path, kind: str) -> None:
     """GnuTLS 3.7 by itself writes each second one with an octet too many or too few."""
     store = open_store(tmp_path)
-    for number in range(10):
+    for number in range(6):
         store.generate(FileUri(path=str(tmp_path / f"{number}.key")), kind)
         assert load_pem_private_key((tmp_path / f"{number}.key").read_bytes(), PASSPHRASE)
 
@@ -390,3 +408,128 @@ def test_no_key_is_made_that_only_gnutls_could_open(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="has characters beyond ASCII, which GnuTLS changes"):
         open_store(tmp_path, "\u212b".encode()).generate(FileUri(path=str(tmp_path / "ca.key")), "P-256")
     assert not (tmp_path / "ca.key").exists()
+
+
+def test_a_damaged_key_signs_nothing(tmp_path: Path) -> None:
+    """A wrong signature can give an RSA key away: GnuTLS looks at each before it gives it out."""
+    numbers = rsa_key().private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        p=numbers.p,
+        q=numbers.q,
+        d=numbers.d ^ 1 << 99,
+        dmp1=numbers.dmp1,
+        dmq1=numbers.dmq1,
+        iqmp=numbers.iqmp,
+        public_numbers=numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    key = open_key(tmp_path, damaged)
+    with pytest.raises(OperatorError, match=r"ca\.key: cannot sign with .*; restore this key from its backup"):
+        key.sign(key.algorithms[0], _OCTETS)
+
+
+_TRY: Final = """
+import sys
+from pathlib import Path
+from cassiopeia.core.algorithms import ALGORITHMS
+from cassiopeia.core.key_uri import FileUri
+from cassiopeia.errors import OperatorError
+from cassiopeia.secret_source import SecretSource
+from cassiopeia.signer.keystore.backends import load_backend
+from cassiopeia.signer.keystore.interface import StoreSettings
+
+backend = load_backend("gnutls")
+print(*(each.name for each in backend.signs))
+directory = Path(sys.argv[1])
+store = backend.open_store(StoreSettings(passphrase=SecretSource(what="it", file=directory / "passphrase")))
+try:
+    key = store.open(FileUri(path=str(directory / "ca.key")))
+    algorithm = next(each for each in ALGORITHMS if each.name == sys.argv[2])
+    backend.verify(key.public_key_info, algorithm, bytes.fromhex(sys.argv[3]), b"to be signed")
+    print("verified")
+except OperatorError as error:
+    print(error)
+"""
+
+
+def tried(directory: Path, configuration: str, name: str) -> tuple[set[str], str]:
+    """What the library says under a configuration of the machine: what it signs with, and how it takes a signature."""
+    key_for_name = key_for(named(name))
+    open_key(directory, key_for_name)
+    (directory / "gnutls.conf").write_text(configuration)
+    result = subprocess.run(
+        [sys.executable, "-c", _TRY, str(directory), name, signed_by_openssl(named(name)).hex()],
+        env={**os.environ, "PYTHONPATH": "src", "GNUTLS_SYSTEM_PRIORITY_FILE": str(directory / "gnutls.conf")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    signs, said = result.stdout.splitlines()
+    return set(signs.split()), said
+
+
+_ALL: Final = {each.name for each in _CLAIMED}
+
+
+@pytest.mark.parametrize(
+    ("configuration", "name", "missing", "said"),
+    [
+        ("", "sha256WithRSAEncryption", set(), "verified"),
+        ("insecure-sig = RSA-SHA256", "sha256WithRSAEncryption", {"sha256WithRSAEncryption"}, "forbids sha256WithRSA"),
+        ("insecure-sig = RSA-SHA256", "sha384WithRSAEncryption", {"sha256WithRSAEncryption"}, "verified"),
+        ("insecure-sig = EdDSA-Ed25519", "Ed25519", {"Ed25519"}, "cannot sign with this CA key"),
+        ("disabled-curve = SECP256R1", "ecdsa-with-SHA256", {"ecdsa-with-SHA256"}, "its configuration on this machine"),
+    ],
+    ids=["nothing", "signature", "another", "eddsa", "curve"],
+)
+def test_what_the_machine_s_configuration_forbids_is_not_claimed_and_said(
+    tmp_path: Path, configuration: str, name: str, missing: set[str], said: str
+) -> None:
+    signs, sentence = tried(tmp_path, f"[overrides]\n{configuration}\n", name)
+    assert signs == _ALL - missing
+    assert said in sentence
+
+
+def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gnutls, "_SONAME", "libgnutls.so.0")
+    with pytest.raises(
+        Unavailable, match=r"gnutls is not installed.*apt install libgnutls30.*libgnutls\.so\.0"
+    ) as caught:
+        load_backend.__wrapped__("gnutls")
+    assert caught.value.code == "backend-missing"
+
+
+def test_a_missing_cffi_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cffi", None)
+    with pytest.raises(Unavailable, match=r"pip install 'cassiopeia-ca\[gnutls\]'.*cffi"):
+        load_backend.__wrapped__("gnutls")
+
+
+def test_a_library_that_is_too_old_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gnutls, "_OLDEST", b"99.0.0")
+    with pytest.raises(Unavailable, match=r"gnutls cannot be used: it is older than 99\.0\.0; install a newer one"):
+        gnutls.load()
+
+
+def test_a_library_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a self-test of FIPS 140 that failed, which the library of Debian does not have."""
+    dlopen = cffi.FFI.dlopen
+
+    class NotStarting:
+        def __init__(self, *arguments: Any) -> None:
+            self._functions = dlopen(*arguments)
+
+        def gnutls_global_init(self) -> int:
+            return -400  # GNUTLS_E_SELF_TEST_ERROR
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._functions, name)
+
+    def not_starting(*arguments: Any) -> NotStarting:
+        return NotStarting(*arguments)
+
+    monkeypatch.setattr(cffi.FFI, "dlopen", not_starting)
+    with pytest.raises(
+        Unavailable, match="gnutls cannot be used: GnuTLS says: Error while performing self checks"
+    ) as caught:
+        gnutls.load()
+    assert caught.value.code == "backend-missing"
