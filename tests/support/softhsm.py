@@ -54,6 +54,15 @@ class SoftHsm:
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
+    def import_key(
+        self, label: str, name: str, path: Path, *, identifier: str, passphrase: str, pin: str = PIN
+    ) -> None:
+        """Bring an encrypted PKCS#8 file into the token, as private and public key; `identifier` is hex."""
+        self.run(
+            *("softhsm2-util", "--import", path, "--file-pin", passphrase, "--token", label, "--pin", pin),
+            *("--label", name, "--id", identifier),
+        )  # fmt: skip
+
     def tool(self, label: str, *arguments: str | Path, pin: str = PIN) -> str:
         return self.run("pkcs11-tool", "--module", MODULE, "--token-label", label, "--login", "--pin", pin, *arguments)
 

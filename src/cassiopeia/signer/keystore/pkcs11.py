@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,14 +71,15 @@ class Pkcs11KeyStore:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._libraries: dict[str, Library] = {}
         self._identities: dict[Pkcs11Uri, str] = {}
 
     def list_keys(self) -> Sequence[KeyUri]:
         """Every private key in the tokens of the configured library.
 
-        A PIN is given to a token only when there is no other that it could be meant for; where there are several,
-        those keys are listed that have a public key beside them.
+        A PIN is given to a token only when there is no other that it could be meant for. Where there are several, what
+        is listed is the public keys, which stand beside private ones and are shown to everybody.
         """
         if not self._settings.module:
             return ()
@@ -86,6 +88,8 @@ class Pkcs11KeyStore:
             tokens = library.tokens()
             found: list[KeyUri] = []
             for token in tokens:
+                if not token.label and not token_serial(token):
+                    continue
                 uri = Pkcs11Uri(token=token.label, serial=token_serial(token))
                 if token_identity(token) in library.sessions or (len(tokens) == 1 and self._settings.pin is not None):
                     found += self._in_session(uri, functools.partial(_held_keys, uri=uri))
@@ -112,9 +116,11 @@ class Pkcs11KeyStore:
         wanted = _in_token(uri)
         library = self._library_of(wanted)
         with library.lock:
-            token = library.find_token(wanted)
-            library.drop(token_identity(token))
-            self._connect(library, wanted, by_person=True)
+            try:
+                library.drop(token_identity(library.find_token(wanted)))
+                self._connect(library, wanted, by_person=True)
+            except (pkcs11.PKCS11Error, MemoryError) as error:
+                raise token_away(f"{name_token(wanted)} does not answer: {error_text(error)}") from error
 
     def close(self) -> None:
         for library in self._libraries.values():
@@ -170,25 +176,33 @@ class Pkcs11KeyStore:
         """
         library = self._library_of(uri)
         with library.lock:
+            library.check_process()
             try:
                 return self._try(library, uri, action, writing=writing)
             except (pkcs11.PKCS11Error, MemoryError):
                 self._forget(library, uri)
             try:
-                return self._try(library, uri, action, writing=writing)
-            except pkcs11.NoSuchKey as error:
-                held = self._session(library, uri, writing=False)
-                raise token_key.no_such_key(held.session, uri) from error
+                return self._try(library, uri, action, writing=writing, last=True)
             except (pkcs11.PKCS11Error, MemoryError) as error:
                 self._forget(library, uri)
                 raise token_away(f"{name_token(uri)} does not answer: {error_text(error)}") from error
 
     def _try(
-        self, library: Library, uri: Pkcs11Uri, action: Callable[[OpenSession], _Answer], *, writing: bool
+        self,
+        library: Library,
+        uri: Pkcs11Uri,
+        action: Callable[[OpenSession], _Answer],
+        *,
+        writing: bool,
+        last: bool = False,
     ) -> _Answer:
         held = self._session(library, uri, writing=writing)
         try:
             return action(held)
+        except pkcs11.NoSuchKey as error:
+            if last:
+                raise token_key.no_such_key(held.session, uri) from error
+            raise
         except (
             pkcs11.MechanismInvalid,
             pkcs11.MechanismParamInvalid,
@@ -198,7 +212,7 @@ class Pkcs11KeyStore:
         ) as error:
             raise OperatorError(f"{uri}: the token does not do this: {error_text(error)}") from error
         finally:
-            if held.one_use:
+            if held.one_use or writing:
                 library.drop(token_identity(held.token))
 
     def _forget(self, library: Library, uri: Pkcs11Uri) -> None:
@@ -301,9 +315,10 @@ class Pkcs11KeyStore:
         return self._library(path)
 
     def _library(self, path: str) -> Library:
-        if path not in self._libraries:
-            self._libraries[path] = use_library(path)
-        return self._libraries[path]
+        with self._lock:
+            if path not in self._libraries:
+                self._libraries[path] = use_library(path)
+            return self._libraries[path]
 
 
 class TokenKey:

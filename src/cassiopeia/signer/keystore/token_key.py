@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -126,8 +127,11 @@ def read_public_key(session: pkcs11.Session, key: pkcs11.PrivateKey, uri: Pkcs11
     for each in certificates:
         octets = _attribute(each, pkcs11.Attribute.VALUE)
         if octets:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, UnsupportedAlgorithm):
                 return x509.load_der_x509_certificate(octets).public_key()
+    parameters = _attribute(key, pkcs11.Attribute.EC_PARAMS)
+    if parameters and parameters.hex() not in _CURVES:
+        raise OperatorError(f"{uri}: no CA signs with a key on this curve: take one of {', '.join(_PARAMETERS)}")
     raise OperatorError(
         f"{uri}: the token has no public key for this private key: write it, or a certificate, into the token with "
         f"the same id"
@@ -238,14 +242,15 @@ def _ways(algorithm: SignatureAlgorithm) -> Iterable[Mechanism]:
 def _public_key(object_: Any) -> PublicKeyTypes | None:
     """What the attributes of a public or private key say."""
     octets = _attribute(object_, PUBLIC_KEY_INFO)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, UnsupportedAlgorithm):
         if octets:
             return load_der_public_key(octets)
     modulus = _attribute(object_, pkcs11.Attribute.MODULUS)
     exponent = _attribute(object_, pkcs11.Attribute.PUBLIC_EXPONENT)
-    if modulus and exponent:
-        numbers = rsa.RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big"))
-        return numbers.public_key()
+    with contextlib.suppress(ValueError):
+        if modulus and exponent:
+            numbers = rsa.RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big"))
+            return numbers.public_key()
     curve = _CURVES.get((_attribute(object_, pkcs11.Attribute.EC_PARAMS) or b"").hex())
     point = _attribute(object_, pkcs11.Attribute.EC_POINT)
     if curve and point:

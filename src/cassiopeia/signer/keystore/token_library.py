@@ -89,7 +89,12 @@ class Library:
 
         Raises `Unavailable` when it is away, `OperatorError` when several match.
         """
-        found = [token for token in self.tokens() if matches(token, uri)]
+        try:
+            found = [token for token in self.tokens() if matches(token, uri)]
+        except Unavailable:
+            if not self.restart(unless_in_use=True):
+                raise
+            found = []
         if not found and self.restart(unless_in_use=True):
             # Many libraries see only what was there when they started.
             found = [token for token in self.tokens() if matches(token, uri)]
@@ -142,9 +147,12 @@ class Library:
             pkcs11.unload(self.path)
         self._library = None
 
-    def _started(self) -> lib:
+    def check_process(self) -> None:
         if os.getpid() != self._process:
             raise InternalError("a PKCS#11 library does not survive a fork: load it in the process that signs")
+
+    def _started(self) -> lib:
+        self.check_process()
         if self._library is None:
             if not os.path.exists(self.path):  # noqa: PTH110 - a string for the dynamic loader
                 raise Unavailable(

@@ -7,8 +7,9 @@ p11-kit) answers that it is not started; it then says nothing about its limit.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -45,15 +46,21 @@ _GetTokenInfo = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.POINTER(
 
 def session_limit(library: str, token: pkcs11.Token) -> int:
     """How many sessions all processes together may have with this token; 0 where it does not say."""
+    get_token_info = _get_token_info(library)
+    info = _TokenInfo()
+    if get_token_info is None or get_token_info(token.slot.slot_id, ctypes.byref(info)) != _OK:
+        return 0
+    return 0 if info.ulMaxSessionCount in _NO_LIMIT else int(info.ulMaxSessionCount)
+
+
+@functools.cache
+def _get_token_info(library: str) -> Callable[..., int] | None:
     functions = ctypes.POINTER(_FunctionList)()
-    with contextlib.suppress(OSError, AttributeError):
+    try:
         get_function_list = ctypes.CDLL(library).C_GetFunctionList
-        get_function_list.restype = ctypes.c_ulong
-        if get_function_list(ctypes.byref(functions)) != _OK or not functions:
-            return 0
-        info = _TokenInfo()
-        get_token_info = _GetTokenInfo(functions.contents.functions[_GET_TOKEN_INFO])
-        if get_token_info(token.slot.slot_id, ctypes.byref(info)) != _OK:
-            return 0
-        return 0 if info.ulMaxSessionCount in _NO_LIMIT else info.ulMaxSessionCount
-    return 0
+    except (OSError, AttributeError):
+        return None
+    get_function_list.restype = ctypes.c_ulong
+    if get_function_list(ctypes.byref(functions)) != _OK or not functions:
+        return None
+    return _GetTokenInfo(functions.contents.functions[_GET_TOKEN_INFO])

@@ -80,18 +80,41 @@ class TokenLogin:
             # 3. The one try.
             try:
                 answer = self._log_in(log_in)
-            except Unavailable as error:
-                if error.code == "pin-refused":
-                    salt = os.urandom(_SALT_OCTETS)
-                    found = _Refused(salt=salt, digest=_digest(pin, salt))
-                    self._write_refused([*refused, found][-_REMEMBERED:])
+            except Unavailable:
+                self._remember(pin, refused)
+                raise
+            except (
+                pkcs11.DeviceError,
+                pkcs11.DeviceMemory,
+                pkcs11.DeviceRemoved,
+                pkcs11.SessionClosed,
+                pkcs11.SessionCount,
+                pkcs11.SessionHandleInvalid,
+                pkcs11.SlotIDInvalid,
+                pkcs11.TokenNotPresent,
+                pkcs11.TokenNotRecognised,
+                pkcs11.UserAlreadyLoggedIn,
+                MemoryError,
+            ):
+                # No PIN was looked at. Any other error may be a clumsy way to say that it is wrong.
                 self._forget_begun()
                 raise
             # 4. It is the right one: whatever was refused is no danger any more, for a person has seen to it.
             if by_person:
-                self._refused_path.unlink(missing_ok=True)
+                self._file("refused").unlink(missing_ok=True)
             self._forget_begun()
             return answer
+
+    def _remember(self, pin: bytearray, refused: list[_Refused]) -> None:
+        salt = os.urandom(_SALT_OCTETS)
+        found = [*refused, _Refused(salt=salt, digest=_digest(pin, salt))]
+        try:
+            replace_files({self._file("refused"): msgspec.json.encode(found[-_REMEMBERED:])}, mode=SECRET)
+        except OperatorError:
+            # A full disk. That something was refused has room where one octet was.
+            self._write_begun(_MAXIMUM_BEGUN)
+            raise
+        self._forget_begun()
 
     def _log_in(self, log_in: Callable[[], _Answer]) -> _Answer:
         try:
@@ -135,30 +158,24 @@ class TokenLogin:
                 f"refused: see that the PIN's file is right, {_CLEARS}"
             )
 
-    @property
-    def _refused_path(self) -> Path:
-        return self._file("refused")
-
     def _file(self, kind: str) -> Path:
         if self._directory is None:
             raise InternalError("there is nothing to remember in")
         return self._directory / f"{self._identity}.{kind}"
 
     def _read_refused(self, *, by_person: bool) -> list[_Refused]:
+        path = self._file("refused")
         try:
-            return msgspec.json.decode(self._refused_path.read_bytes(), type=list[_Refused])
+            return msgspec.json.decode(path.read_bytes(), type=list[_Refused])
         except FileNotFoundError:
             return []
         except (OSError, msgspec.DecodeError) as error:
             if by_person:
                 return []
             raise pin_refused(
-                f"{self._refused_path}: cannot be read ({error}), and so it is not known which PIN the token refused: "
+                f"{path}: cannot be read ({error}), and so it is not known which PIN the token refused: "
                 f"see that the PIN's file is right, {_CLEARS}"
             ) from error
-
-    def _write_refused(self, refused: list[_Refused]) -> None:
-        replace_files({self._refused_path: msgspec.json.encode(refused)}, mode=SECRET)
 
     def _read_begun(self) -> int:
         try:
