@@ -35,7 +35,9 @@ from cassiopeia.config import (
     load_client_config,
     load_signer_config,
 )
+from cassiopeia.core.key_uri import Pkcs11Uri
 from cassiopeia.errors import OperatorError
+from cassiopeia.signer.configuration import own_key
 from cassiopeia.signer.journal_file import FILE_NAME
 from cassiopeia.signer.journal_reader import open_read_only
 from cassiopeia.signer.weak_keys import files_of_lists
@@ -122,7 +124,8 @@ def _collect_signer(config_path: Path, *, without_keys: bool) -> _Collection:
     document = tomllib.loads(config_path.read_text(encoding="utf-8"))
     collection.add(config_path, config_path.name)
     _add_bundles(collection, config.bundles)
-    _add_authorities(collection, config.authorities, without_keys=without_keys)
+    _add_authorities(collection, config.authorities)
+    _add_ca_keys(collection, config, without_keys=without_keys)
     _add_keys(collection, config, without_keys=without_keys)
     _add_directory(collection, config.profiles, "*.toml")
     passphrase = config.keys.passphrase
@@ -156,7 +159,7 @@ def _collect_client(config_path: Path, *, without_keys: bool) -> _Collection:
     document = tomllib.loads(config_path.read_text(encoding="utf-8"))
     collection.add(config_path, config_path.name)
     _add_bundles(collection, config.bundles)
-    _add_authorities(collection, config.authorities, without_keys=without_keys)
+    _add_authorities(collection, config.authorities)
     _add_directory(collection, config.profiles, "*.toml")
     _add_link(collection, document["link"], without_keys=without_keys)
     for each in document.get("journal", {}).get("keys", []):
@@ -203,19 +206,37 @@ def _add_keys(collection: _Collection, config: SignerConfig, *, without_keys: bo
             collection.add(public, public.name)
 
 
-def _add_authorities(collection: _Collection, path: Path, *, without_keys: bool) -> None:
+def _add_authorities(collection: _Collection, path: Path) -> None:
     load_authorities(path)
     collection.add(path, path.name)
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     for each in [*document.get("authority", []), *document.get("ca", [])]:
         collection.add(path, each["certificate"])
-        uri: str = each.get("key", "")
-        if not uri and (path.parent / _KEYS / f"{each['name']}.key").exists():
-            uri = f"file:{_KEYS}/{each['name']}.key"  # as the signer looks for it
-        if uri.startswith("file:"):
-            collection.add_secret(path, uri.removeprefix("file:"), f"the key of {each['name']}", leave_out=without_keys)
-        elif uri:
-            collection.left_out.append(f"the key of {each['name']}: {uri}")
+
+
+def _add_ca_keys(collection: _Collection, config: SignerConfig, *, without_keys: bool) -> None:
+    """The key of every sub-CA, in force or waiting for its certificate, where `signer.toml` says that it is."""
+    written = {each.authority.name: each.key for each in load_authorities(config.authorities)}
+    for name in [*written, *(each for each in config.keys.authorities if each not in written)]:
+        table = config.keys.authorities.get(name)
+        is_named = bool(written.get(name)) or (table is not None and table.key is not None)
+        use = config.keys.use(name, written.get(name) or own_key(name), directory=config.authorities.parent)
+        if isinstance(use.uri, Pkcs11Uri):
+            collection.left_out.append(f"the key of {name}: {use.uri} (make a backup of the token by its own means)")
+            kind, _, place = use.uri.pin_source.partition(":")
+            _add_pin(collection, kind, place, without_keys=without_keys)
+        elif is_named or Path(use.uri.path).exists():  # else it is another signer's, or waits in keys/
+            collection.add_secret(config.source, use.uri.path, f"the key of {name}", leave_out=without_keys)
+    if (pin := config.keys.pin) is not None:
+        kind, place = ("credential", pin.credential) if pin.file is None else ("file", str(pin.file))
+        _add_pin(collection, kind, place, without_keys=without_keys)
+
+
+def _add_pin(collection: _Collection, kind: str, place: str, *, without_keys: bool) -> None:
+    if kind == "file":
+        collection.add_secret(collection.configuration, place, "the PIN of a token", leave_out=without_keys)
+    elif kind:
+        collection.left_out.append(f"the PIN of a token: credential {place}")
 
 
 def _add_link(collection: _Collection, link: dict[str, Any], *, without_keys: bool) -> None:

@@ -185,17 +185,63 @@ def test_what_lies_elsewhere_is_kept_beside(ca: Path, tmp_path: Path) -> None:
     text = config.read_text().replace('passphrase_file = "passphrase"', 'passphrase_credential = "ca-keys"')
     config.write_text(f'{text}\n[orders]\noperators = ["{tmp_path}/operator.pem"]\n')
     keys = ca / "signer/authorities.toml"
-    keys.write_text(keys.read_text().replace("file:keys/orga_2026_2.key", "pkcs11:object=orga"))
+    keys.write_text(keys.read_text().replace("file:keys/orga_2026_2.key", "pkcs11:token=ca;object=orga"))
 
     made = run("backup", "-c", config, tmp_path / "out")
     back = run("restore", tmp_path / "out", tmp_path / "again")
 
     assert (made.exit_code, back.exit_code) == (0, 0), made.output + back.output
     assert "not in it: the passphrase of the CA keys: credential ca-keys" in made.stdout
-    assert "not in it: the key of orga_2026_2: pkcs11:object=orga" in made.stdout
+    assert "not in it: the key of orga_2026_2: pkcs11:token=ca;object=orga (make a backup of the token" in made.stdout
     kept = tmp_path / "again" / "elsewhere" / str(tmp_path).removeprefix("/") / "operator.pem"
     assert f"move {kept} to {tmp_path}/operator.pem" in back.stdout
     assert kept.read_bytes() == (tmp_path / "operator.pem").read_bytes()
+
+
+TOKENS = """
+[pkcs11]
+module = "/usr/lib/softhsm/libsofthsm2.so"
+pin_file = "pin"
+
+[authority.orga_2026_2]
+key = "pkcs11:token=ca;object=orga"
+
+[authority.unassured_2026_2]
+key = "pkcs11:token=other;object=unassured?pin-source=file:other-pin"
+
+[authority.orga_2031_1]
+key = "pkcs11:token=third;object=waiting?pin-source=credential:third-pin"
+
+[authority.orga_2031_2]
+key = "file:state/waiting.key?backend=gnutls"
+"""
+
+
+def test_keys_in_tokens_stay_there_and_their_pins_are_secrets(ca: Path, tmp_path: Path) -> None:
+    config = ca / "signer/signer.toml"
+    config.write_text(config.read_text() + TOKENS)
+    for name in ("pin", "other-pin", "state/waiting.key"):
+        (ca / "signer" / name).write_text(f"what is in {name}")
+        (ca / "signer" / name).chmod(0o600)
+
+    made = run("backup", "-c", config, tmp_path / "out")
+    bare = run("backup", "-c", config, tmp_path / "bare", "--without-keys")
+    back = run("restore", tmp_path / "out", tmp_path / "again")
+
+    assert (made.exit_code, bare.exit_code, back.exit_code) == (0, 0, 0), made.output + bare.output + back.output
+    for said in (made.stdout, bare.stdout):
+        assert "not in it: the key of orga_2026_2: pkcs11:token=ca;object=orga (make a backup of the token" in said
+        assert "not in it: the key of unassured_2026_2: pkcs11:token=other" in said
+        assert "not in it: the key of orga_2031_1: pkcs11:token=third" in said
+        assert "not in it: the PIN of a token: credential third-pin" in said
+    assert "it holds the PIN of a token" in made.stdout
+    assert "it holds the key of orga_2031_2" in made.stdout
+    assert "it holds the key of orga_2026_2" not in made.stdout
+    assert f"not in it: the PIN of a token: {ca}/signer/other-pin" in bare.stdout
+    for name in ("pin", "other-pin", "state/waiting.key"):
+        assert (tmp_path / "again" / name).read_text() == f"what is in {name}"
+        assert (tmp_path / "again" / name).stat().st_mode & 0o777 == 0o600
+        assert f"what is in {name}".encode() not in (tmp_path / "bare").read_bytes()
 
 
 def test_lists_of_weak_keys_are_kept_as_far_as_they_are_there(ca: Path, tmp_path: Path) -> None:

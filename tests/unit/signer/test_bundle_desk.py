@@ -457,3 +457,21 @@ def test_the_process_says_what_it_did(machine: SignerMachine) -> None:
     again = staging.unpack(machine.directory / "signer.toml", signed(signer_bundle(make_hierarchy()), OTHER_KEY))
     assert isinstance(again, Unfit)
     assert "belongs to another hierarchy" in again.reason
+
+
+def test_what_may_come_is_no_refusal_and_the_bundle_is_kept(loop: Loop, machine: SignerMachine) -> None:
+    octets = sealed(machine)
+    passphrase = machine.directory / "passphrase"
+    passphrase.rename(machine.directory / "away")
+    before = machine.everything()
+
+    verdict = loop.unpack(octets)
+
+    assert isinstance(verdict, Unavailable)
+    assert verdict.code == "locked"
+    assert "this bundle cannot be installed now" in verdict.message
+    assert "nothing was changed" in verdict.message
+    assert but_for_the_empty(machine.everything()) == before
+    (machine.directory / "away").rename(passphrase)
+    loop.prepare(octets)
+    assert isinstance(loop.verdict(), Staged)
