@@ -16,7 +16,6 @@ that is not DER, and any last octet of an Ed448 signature.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,11 +148,9 @@ class _Library:
     """The C library: its functions by name without `gnutls_`, its memory as bytes."""
 
     def __init__(self) -> None:
-        # The extra is imported here, and not before: the other backends go without it.
-        ffi: Any = importlib.import_module("cffi").FFI()
-        self.ffi = ffi
+        self.ffi = _cffi()
         self.ffi.cdef(_DECLARATIONS)
-        self._functions = ffi.dlopen(_SONAME)
+        self._functions = self.ffi.dlopen(_SONAME)
         version = self._functions.gnutls_check_version(_OLDEST)
         if not version:
             raise _does_not_start(f"it is older than {_OLDEST.decode()}; install a newer one")
@@ -206,6 +203,13 @@ class _Library:
         curves = self.ecc_curve_list()
         # Zero ends the list.
         return set(itertools.takewhile(bool, (curves[place] for place in itertools.count())))
+
+
+def _cffi() -> Any:
+    """What calls the library; as `Any`, because its own types know nothing of what is declared to it."""
+    import cffi  # noqa: PLC0415 # an extra: the other backends go without it
+
+    return cffi.FFI()
 
 
 def _does_not_start(reason: str) -> Unavailable:
