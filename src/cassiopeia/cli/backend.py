@@ -57,7 +57,7 @@ def backend() -> None:
     """
 
 
-@backend.command("list")
+@backend.command("list", short_help="Say what each library can do, and what is missing.")
 @json_option
 def list_backends(as_json: bool) -> None:
     """Say which libraries there are, what each can do, and what is missing for the others."""
@@ -89,7 +89,7 @@ def list_backends(as_json: bool) -> None:
         click.echo("What a token can do, it says itself: cassiopeia backend check pkcs11:token=LABEL;object=LABEL")
 
 
-@backend.command()
+@backend.command(short_help="Try the libraries, and the keys of a signer.")
 @click.argument("uris", nargs=-1, metavar="[URI]...")
 @_backend_option
 @_key_options
@@ -138,7 +138,7 @@ def check(
         click.echo(f"{len(findings)} checks, and nothing is wrong.")
 
 
-@backend.command()
+@backend.command(short_help="Measure signatures a second.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
