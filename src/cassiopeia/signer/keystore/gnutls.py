@@ -2,7 +2,8 @@
 
 Owns what GnuTLS has to be told, and what it does not check by itself. Its handles are opaque and made by the library,
 so that no layout of a structure is guessed but gnutls_datum_t's, which is public and part of the ABI. Only the soname
-that was tested is loaded: another one is another ABI.
+that was tested is loaded: another one is another ABI. Nothing is called back, so that no memory has to be writable and
+executable at once.
 
 One private key handle is used by all threads: signing only reads it, and GnuTLS's manual ("Thread safety") says that
 reading may be shared. For each verification there is a handle of its own.
