@@ -273,8 +273,8 @@ def _check(
                 yield from self_test.check_backend(tried, [each for each in there if each is not tried], trial)
             elif names:
                 yield self_test.Finding(subject=name, fault=str(tried))
-    # 2. The keys. A person asks, so that a token is given a PIN again that it refused: once.
-    checks = self_test.KeyChecks(replace(settings.store, by_person=True))
+    # 2. The keys.
+    checks = self_test.KeyChecks(settings.store)
     if settings.config is not None:
         uses = key_uses(settings.config)
         for entry in own_entries(settings.config):

@@ -80,8 +80,7 @@ class StoreSettings:
     `passphrase` is that of key files. `module` is the PKCS#11 library and `pin` the PIN for URIs that name none;
     `sessions` is how many sessions all processes of this signer together may have with one token (0: as many as the
     token allows), `processes` how many there are at the most; `state` is a directory of this signer's own that outlives
-    it (None: nothing is remembered). `by_person` is for `cassiopeia backend check`: somebody has looked at the PIN, so
-    that one that was refused before is tried once more, and what is remembered of it ends when the token takes it.
+    it (None: nothing is remembered).
     """
 
     passphrase: SecretSource
@@ -90,7 +89,6 @@ class StoreSettings:
     sessions: int = 0
     processes: int = 1
     state: Path | None = None
-    by_person: bool = False
 
 
 class Backend(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import (
@@ -26,6 +26,7 @@ from cassiopeia.errors import CassiopeiaError, SignatureInvalid, Unavailable
 from cassiopeia.signer.keystore.backends import load_backend
 from cassiopeia.signer.keystore.interface import Backend, CaKey, KeyStore, StoreSettings
 from cassiopeia.signer.keystore.known_answers import KnownAnswer, known_answers
+from cassiopeia.signer.keystore.pkcs11 import Pkcs11KeyStore
 from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.keystore.trial_keys import TrialKeys, key_algorithm_for
 
@@ -73,11 +74,16 @@ def check_backend(backend: Backend, others: Sequence[Backend], trial: TrialKeys)
 
 
 class KeyChecks:
-    """Tries keys one after the other. When a token has refused its PIN, no further key in a token is tried."""
+    """Tries keys one after the other, by a person's will: somebody has looked at the PINs.
+
+    A PIN that a token refused before is given to it again, once, and what is remembered of that ends when it takes it.
+    When one is refused now, no further key in a token is tried.
+    """
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._pin_refused = False
+        self._logged_in: set[Pkcs11Uri] = set()
 
     def check_authority(self, authority: Authority, use: KeyUse) -> Finding:
         """Open and prove the key of one sub-CA, and ask for a second opinion, as a signer does it at its start."""
@@ -117,12 +123,26 @@ class KeyChecks:
 
         def watched() -> str:
             try:
+                if isinstance(uri, Pkcs11Uri):
+                    self._log_in(uri)
                 return trial()
             except Unavailable as error:
                 self._pin_refused = self._pin_refused or error.code == _PIN_REFUSED
                 raise
 
         return _finding(subject, watched)
+
+    def _log_in(self, uri: Pkcs11Uri) -> None:
+        token = replace(uri, label="", identifier=b"")
+        if token in self._logged_in:
+            return
+        store = load_backend(PKCS11).open_store(self._settings)
+        try:
+            if isinstance(store, Pkcs11KeyStore):
+                store.log_in_once(uri)
+        finally:
+            store.close()
+        self._logged_in.add(token)
 
 
 def backend_of(uri: KeyUri) -> str:

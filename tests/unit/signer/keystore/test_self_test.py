@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,7 +204,7 @@ def test_after_a_refused_pin_no_token_is_tried_again(
     monkeypatch.setattr(ring, "load_backend", lambda _: token)
     monkeypatch.setattr(self_test, "load_backend", lambda name: {"pkcs11": token, "openssl": OpenSsl()}[name])
     uri = Pkcs11Uri(token="one", label="ca")
-    checks = KeyChecks(dataclasses.replace(settings, by_person=True))
+    checks = KeyChecks(settings)
 
     found = [
         checks.check_authority(default_authority(), KeyUse(uri=uri)),
@@ -220,4 +219,4 @@ def test_after_a_refused_pin_no_token_is_tried_again(
         "not tried, for a token has refused its PIN: correct that first",
         "",
     ]
-    assert token.opened == 1
+    assert token.opened == token.closed == 2
