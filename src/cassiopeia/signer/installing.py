@@ -230,8 +230,7 @@ def _check_stays(authority: Authority, uri: str, octets: bytes | None, config: S
     if octets is not None:
         raise OperatorError(
             f"it brings the key of {authority.name} as a file, and {config.source} says that this key is {uri}: take "
-            f"`key` out of [authority.{authority.name}] there, and install the bundle again; move the key into a token "
-            "afterwards"
+            f"`key` out of [authority.{authority.name}] there, install the bundle again, and move the key afterwards"
         )
 
 
