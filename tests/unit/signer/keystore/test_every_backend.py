@@ -1,7 +1,8 @@
 """What is asked of every crypto backend: it signs with what it claims, and all others agree that it did.
 
-Needs the program `openssl` (Debian: apt-get install openssl). OpenSSL 3.0 knows no ML-DSA: those signatures are
-verified by pyca/cryptography alone.
+Needs the libraries of all backends and the programs `openssl` and `softhsm2-util` (Debian: apt-get install openssl
+softhsm2 libwolfssl35; libgnutls30 is always there); what is missing is a failure. OpenSSL 3.0 knows no ML-DSA: those
+signatures are verified by pyca/cryptography alone.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tests.support.crypto_backends import (
 
 from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm, algorithms_for
+from cassiopeia.core.key_uri import BACKENDS as ALL_BACKENDS
 from cassiopeia.core.key_uri import FileUri
 from cassiopeia.errors import InternalError, OperatorError
 from cassiopeia.signer.keystore.backends import load_backend
@@ -40,6 +42,10 @@ from cassiopeia.signer.keystore.ca_key import CA_KEY_ALGORITHMS
 # 1 to 20 seconds for one key.
 SLOW = ("RSA-3072", "RSA-4096")
 OCTETS = b"to be signed"
+
+
+def test_no_backend_is_left_out() -> None:
+    assert set(BACKENDS) == set(ALL_BACKENDS)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
