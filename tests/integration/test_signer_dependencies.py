@@ -5,6 +5,7 @@ Needs a package index (the one that pip is configured for) or pip's cache.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -59,6 +60,22 @@ def test_the_command_line_of_the_signer_starts(signer_python: Path) -> None:
 
     assert result.returncode == 0, result.stderr
     assert "Usage:" in result.stdout
+
+
+def test_the_crypto_libraries_are_looked_at_without_their_extras(signer_python: Path) -> None:
+    listed = run(signer_python, "-m", "cassiopeia", "backend", "list", "--json")
+    checked = run(signer_python, "-m", "cassiopeia", "backend", "check")
+    asked = run(signer_python, "-m", "cassiopeia", "backend", "check", "--backend", "gnutls")
+
+    assert (listed.returncode, listed.stderr) == (0, "")
+    found = {each["name"]: each for each in json.loads(listed.stdout)["backends"]}
+    assert [name for name, each in found.items() if each["available"]] == ["openssl"]
+    for name in ("gnutls", "wolfssl", "pkcs11"):
+        assert f"(pip install 'cassiopeia-ca[{name}]')" in found[name]["missing"]
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith(" checks, and nothing is wrong.\n")
+    assert asked.returncode == 1
+    assert "the crypto backend gnutls is not installed" in asked.stderr
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ _MAXIMUM_BEGUN: Final = 2
 _REMEMBERED: Final = 16
 _Answer = TypeVar("_Answer")
 _SALT_OCTETS: Final = 16
-_CLEARS: Final = "then run: cassiopeia backend check, which tries once and lets the signer go on"
+_CLEARS: Final = "then run: cassiopeia backend check -c signer.toml, which tries once and lets the signer go on"
 
 
 class _Refused(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
