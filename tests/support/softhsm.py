@@ -1,20 +1,30 @@
 """Tokens of SoftHSM in a directory of the test's own: made by its own tools, used through its real library.
 
-Debian: apt install softhsm2 opensc (pkcs11-tool writes what softhsm2-util does not).
+Debian: apt install softhsm2, opensc (pkcs11-tool writes what softhsm2-util does not; pkcs11-spy.so stands between and
+writes down every call), p11-kit-modules (a proxy to every library of the machine).
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cassiopeia.secret_source import SecretSource
+from cassiopeia.signer.keystore.interface import StoreSettings
+from cassiopeia.signer.keystore.token_library import stop_libraries
+
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
+_SPY = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so"
+PROXY = "/usr/lib/x86_64-linux-gnu/p11-kit-proxy.so"
 PIN = "271828"
 _SO_PIN = "31415926"
 
@@ -35,7 +45,37 @@ class SoftHsm:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"SOFTHSM2_CONF": str(self.configuration)}
+        """For every process that is to see these tokens."""
+        return {
+            "SOFTHSM2_CONF": str(self.configuration),
+            "PKCS11SPY": MODULE,
+            "PKCS11SPY_OUTPUT": str(self.directory / "calls"),
+        }
+
+    @property
+    def spy(self) -> str:
+        """The library with the spy before it: a copy, for it opens its record once in the life of a process."""
+        path = self.directory / "spy.so"
+        if not path.exists():
+            shutil.copy(_SPY, path)
+        return str(path)
+
+    def calls(self, *names: str) -> list[tuple[str, str]]:
+        """What was asked of the library through `spy` by all processes, and what it answered: CKR_OK, as a rule."""
+        path = self.directory / "calls"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        found = re.findall(r"^\d+: (C_\w+)$(?:.*?)^Returned: +\d+ (CKR_\w+)$", text, flags=re.MULTILINE | re.DOTALL)
+        return [(name, answer) for name, answer in found if name in names]
+
+    @property
+    def wrong_pin_given(self) -> bool:
+        """Whether the token says so of itself, since the last right one."""
+        return "user PIN count low" in self.run("pkcs11-tool", "--module", MODULE, "--list-token-slots")
+
+    def settings(self, *, module: str = MODULE, state: Path | None = None, **changes: Any) -> StoreSettings:
+        """For the tokens of this machine, with the PIN that stands in `write_pin`'s file."""
+        pin = SecretSource(what="the PIN of the token", file=self.directory / "pin")
+        return StoreSettings(passphrase=pin, module=module, pin=pin, state=state, **changes)
 
     def make_token(self, label: str, *, pin: str = PIN) -> None:
         self.run("softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", _SO_PIN, "--pin", pin)
@@ -49,7 +89,7 @@ class SoftHsm:
 
     def run(self, *command: str | Path) -> str:
         finished = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
@@ -94,8 +134,14 @@ def make_softhsm(directory: Path) -> SoftHsm:
 
 @contextmanager
 def softhsm_here(directory: Path) -> Iterator[SoftHsm]:
-    """A SoftHSM of its own for this process, until the block ends."""
+    """A SoftHSM of its own for this process, until the block ends. Stores that were open go on after it."""
     found = make_softhsm(directory)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", str(found.configuration))
-        yield found
+        for name, value in found.environment.items():
+            patch.setenv(name, value)
+        # The library reads its configuration when it starts.
+        stop_libraries()
+        try:
+            yield found
+        finally:
+            stop_libraries()

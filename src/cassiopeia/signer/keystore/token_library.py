@@ -112,7 +112,7 @@ class Library:
         in_use = unless_in_use and bool(self.sessions)
         if in_use and time.monotonic() < self._started_at + _RESTART_PAUSE_S:
             return False
-        self._stop()
+        self.stop()
         self._started()
         return True
 
@@ -133,9 +133,10 @@ class Library:
         """One user less; after the last one the library is finalized."""
         self.users -= 1
         if not self.users:
-            self._stop()
+            self.stop()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End every session and finalize the library; whoever needs it next starts it again."""
         for identity in list(self.sessions):
             self.drop(identity)
         if self._library is None:
@@ -180,6 +181,14 @@ def use_library(path: str) -> Library:
     with library.lock:
         library.users += 1
     return library
+
+
+def stop_libraries() -> None:
+    """As `Library.stop`, for every library of this process."""
+    with _libraries_lock:
+        for library in _libraries.values():
+            with library.lock:
+                library.stop()
 
 
 def matches(token: pkcs11.Token, uri: Pkcs11Uri) -> bool:

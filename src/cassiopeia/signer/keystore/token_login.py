@@ -178,10 +178,13 @@ class TokenLogin:
             ) from error
 
     def _read_begun(self) -> int:
+        path = self._file("begun")
         try:
-            return len(self._file("begun").read_bytes())
+            return len(path.read_bytes())
         except FileNotFoundError:
             return 0
+        except OSError as error:
+            raise OperatorError(f"{path}: cannot be read: {error.strerror}: no login without it") from error
 
     def _write_begun(self, begun: int) -> None:
         # Not waited for: what a killed process wrote is there, and a machine that loses its power does so once.
