@@ -40,9 +40,11 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "Say how signer, queue and CRLs are.",
     "doctor": "Look at everything, and say what to do, and by when.",
 }
-# Whoever runs these has private keys: no file of theirs is for others unless it is said so for that file, and what they
-# have in memory stays out of swap.
-_WITH_KEYS: Final = frozenset({"ceremony", "order", "publisher", "signer", "validator"})
+# Whoever runs these has private keys: what they have in memory stays out of swap, and no file of theirs is for others
+# unless it is said so for that file.
+_WITH_KEYS: Final = frozenset({"backend", "ceremony", "init", "order", "publisher", "signer", "validator"})
+# What it makes belongs to several machines, and the store's part of it to a group.
+_FOR_SEVERAL: Final = frozenset({"init"})
 _PACKAGE: Final = "cassiopeia"
 # Which extra brings a package; the client's brings the others.
 _EXTRAS: Final[Mapping[str, str]] = {"starlette": "publisher", "uvicorn": "publisher", "shamir_mnemonic": "ceremony"}
@@ -94,20 +96,21 @@ def cassiopeia() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    _guard_process(with_keys=bool(given) and given[0] in _WITH_KEYS)
+    _guard_process(given[0] if given else "")
     sys.exit(cassiopeia.main(args=given, prog_name=_PACKAGE))
 
 
-def _guard_process(*, with_keys: bool) -> None:
+def _guard_process(command: str) -> None:
     try:
         with _one_line():
             process_guard.guard_process()
     except OneLineError as error:
         error.show()
         sys.exit(error.exit_code)
-    if with_keys:
-        process_guard.keep_files_private()
+    if command in _WITH_KEYS:
         process_guard.lock_memory()
+    if command in _WITH_KEYS - _FOR_SEVERAL:
+        process_guard.keep_files_private()
 
 
 def _load(name: str) -> click.Command:

@@ -169,7 +169,7 @@ def test_the_process_ends_with_the_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This process is the tests' own, and shall stay as it is.
-    monkeypatch.setattr(cli, "_guard_process", lambda **_: None)
+    monkeypatch.setattr(cli, "_guard_process", lambda _: None)
 
     with pytest.raises(SystemExit) as ended:
         cli.main(["fly"])
