@@ -35,6 +35,8 @@ _TAKES: Final = "RSA up to 4096 bits, P-256, P-384, P-521, Ed25519 or Ed448"
 # The longest ECDSA signature is one of P-521, with 139 octets.
 _ECDSA_OCTETS: Final = 160
 _PUBLIC_EXPONENT: Final = 65537
+# SEC 1 2.3.3: what stands before both coordinates of a point.
+_UNCOMPRESSED: Final = 4
 # RFC 5958 2: Version v1.
 _VERSION: Final = bytes.fromhex("020100")
 
@@ -188,7 +190,7 @@ class _Rsa:
         # 1. The key, and that the signature is a number below its modulus and as long (RFC 8017 5.2.2, 8.1.2, 8.2.2).
         modulus = _rsa_modulus(key)
         if modulus.bit_length() > _MAXIMUM_RSA_BITS:
-            raise OperatorError(f"wolfSSL does not take an RSA key of {modulus.bit_length()} bits: {_TAKES}")
+            raise OperatorError(f"wolfSSL does not take an RSA key of {modulus.bit_length()} bits: it takes {_TAKES}")
         if len(signature) != (modulus.bit_length() + 7) // 8 or int.from_bytes(signature, "big") >= modulus:
             return False
         rsa = library.owned(functions.wolfSSL_RSA_new(), functions.wolfSSL_RSA_free)
@@ -250,7 +252,9 @@ class _Elliptic:
         self, library: Library, key: bytes, algorithm: SignatureAlgorithm, signature: bytes, octets: bytes
     ) -> bool:
         ffi, functions = library.ffi, library.functions
-        # 1. A point on the curve.
+        # 1. A point on the curve, both coordinates written out (RFC 5480 2.2).
+        if len(key) != 1 + 2 * self.octets or key[0] != _UNCOMPRESSED:
+            raise OperatorError("wolfSSL does not take this public key: its point is not written with both coordinates")
         public = library.elliptic_key()
         code = functions.wc_ecc_import_x963_ex(key, len(key), public, self.number)
         code = code or functions.wc_ecc_check_key(public)
