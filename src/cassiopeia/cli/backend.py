@@ -190,18 +190,15 @@ def bench(
         if kind not in CA_KEY_ALGORITHMS:
             raise OperatorError(f"there is no key algorithm {kind!r}: take one of {', '.join(CA_KEY_ALGORITHMS)}")
     settings = _KeySettings(config_path, passphrase_file=passphrase_file, pin_file=pin_file, module=module)
-    named = settings.read_uris(tokens)
+    named = [_in_token(each) for each in settings.read_uris(tokens)]
     found = {name: load_backend(name) for name in names} if names else find_backends()
     with trial_keys() as trial, ExitStack() as scope:
         # 1. Tokens first: their keys say which kinds are measured, where nobody says it.
         contestants: list[Contestant] = []
-        for uri in named:
-            if not isinstance(uri, Pkcs11Uri):
-                raise OperatorError(f"{uri}: this is no key in a token; key files are made for this, and need no name")
+        if named:
             store = load_backend(PKCS11).open_store(settings.store)
             scope.callback(store.close)
-            name = "/".join(filter(None, (uri.token or uri.serial, uri.label, uri.identifier.hex())))
-            contestants.append(speed.token_contestant(name, load_backend(PKCS11), store.open(uri)))
+            contestants += speed.token_contestants(load_backend(PKCS11), store, named)
         of_tokens = {kind for each in contestants for kind in each.keys}
         wanted = kinds or [each for each in CA_KEY_ALGORITHMS if not of_tokens or each in of_tokens]
         # 2. The libraries.
@@ -281,6 +278,12 @@ def _check(
             yield checks.check_authority(entry.authority, uses[entry.authority.name])
     for uri in uris:
         yield checks.check_key(uri, there)
+
+
+def _in_token(uri: KeyUri) -> Pkcs11Uri:
+    if not isinstance(uri, Pkcs11Uri):
+        raise OperatorError(f"{uri}: this is no key in a token; key files are made for this, and need no name")
+    return uri
 
 
 def _describe(backend: Backend | CassiopeiaError) -> dict[str, Any]:

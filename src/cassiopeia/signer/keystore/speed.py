@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm, algorithms_for
+from cassiopeia.core.key_uri import Pkcs11Uri
 from cassiopeia.errors import OperatorError
 from cassiopeia.signer.keystore.ca_key import CA_KEY_ALGORITHMS
 from cassiopeia.signer.keystore.interface import Backend, CaKey, KeyStore
@@ -61,9 +62,16 @@ def file_contestant(backend: Backend, store: KeyStore, trial: TrialKeys, key_alg
     )
 
 
-def token_contestant(name: str, backend: Backend, key: CaKey) -> Contestant:
-    """A key in a token; raises OperatorError for one of a size that the others have no key of."""
-    return Contestant(name=name, backend=backend, keys={key_algorithm_of(key): key})
+def token_contestants(backend: Backend, store: KeyStore, uris: Sequence[Pkcs11Uri]) -> list[Contestant]:
+    """Each token with its keys that are named; raises OperatorError for a key of a kind that nobody else has."""
+    keys: dict[str, dict[str, CaKey]] = {}
+    for uri in uris:
+        key = store.open(uri)
+        of_token, kind = keys.setdefault(uri.token or uri.serial, {}), key_algorithm_of(key)
+        if kind in of_token:
+            raise OperatorError(f"{uri}: name one {kind} key of this token, for all are as quick")
+        of_token[kind] = key
+    return [Contestant(name=name, backend=backend, keys=each) for name, each in keys.items()]
 
 
 def key_algorithm_of(key: CaKey) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.support.authorities import rsa_key
+from tests.support.authorities import p256_key, rsa_key
 from tests.support.crypto_backends import public_key_info
 from tests.support.odd_backends import OddBackend
 
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm
+from cassiopeia.core.key_uri import Pkcs11Uri
 from cassiopeia.errors import OperatorError, Refused
 from cassiopeia.signer.keystore import speed
 from cassiopeia.signer.keystore.ca_key import CA_KEY_ALGORITHMS
+from cassiopeia.signer.keystore.interface import KeyStore
 from cassiopeia.signer.keystore.openssl import OpenSsl
 from cassiopeia.signer.keystore.speed import Contestant
 from cassiopeia.signer.keystore.trial_keys import TrialKeys, trial_keys
@@ -53,11 +56,40 @@ def test_every_kind_of_ca_key_is_known_by_its_name(trial: TrialKeys) -> None:
             assert speed.key_algorithm_of(store.open(trial.key(name))) == name
 
 
+class Token:
+    """A store that gives the key that was meant for each object."""
+
+    def __init__(self, **keys: Key) -> None:
+        self._keys = keys
+
+    def open(self, uri: Pkcs11Uri) -> Key:
+        return self._keys[uri.label]
+
+
+def in_tokens(store: Token, *uris: Pkcs11Uri) -> list[Contestant]:
+    return speed.token_contestants(OpenSsl(), cast("KeyStore", store), uris)
+
+
 def test_a_key_of_another_size_is_refused_by_name() -> None:
     key = Key(public_key_info=public_key_info(rsa.generate_private_key(65537, 2304)))
 
     with pytest.raises(OperatorError, match=r"^nothing is measured with a key of RSA-2304: take one of RSA-2048, "):
-        speed.token_contestant("token", OpenSsl(), key)
+        in_tokens(Token(ca=key), Pkcs11Uri(token="one", label="ca"))
+
+
+def test_a_token_takes_part_with_all_its_keys() -> None:
+    one, two = Key(public_key_info=public_key_info(rsa_key())), Key(public_key_info=public_key_info(p256_key()))
+    uris = [
+        Pkcs11Uri(token="one", label="first"),
+        Pkcs11Uri(token="one", label="second"),
+        Pkcs11Uri(serial="0815", label="second"),
+    ]
+
+    found = in_tokens(Token(first=one, second=two), *uris)
+
+    assert [(each.name, list(each.keys)) for each in found] == [("one", ["RSA-2048", "P-256"]), ("0815", ["P-256"])]
+    with pytest.raises(OperatorError, match="name one RSA-2048 key of this token"):
+        in_tokens(Token(first=one, second=one), *uris[:2])
 
 
 def test_a_key_that_cannot_sign_certificates_is_refused() -> None:
