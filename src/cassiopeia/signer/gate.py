@@ -1,9 +1,10 @@
 """Whether the signer may issue now, and whether it may sign CRLs: one place where all reasons against it meet.
 
-A halt stands in the journal until it is lifted there. Obstacles (an unbelievable clock, a full disk) are asked anew
-each time, and go away by themselves or by what operators do about them. Revocations are taken all the same: they are
-journaled, and the next CRL that may be signed lists them. Only a signer that has lost part of its past takes none and
-signs no CRL: it could give a number out twice, and its journal is not the one that goes on.
+A halt stands in the journal until it is lifted there; one of a sub-CA alone stops nothing else. Obstacles (an
+unbelievable clock, a full disk) are asked anew each time, and go away by themselves or by what operators do about them.
+Revocations are taken all the same: they are journaled, and the next CRL that may be signed lists them. Only a signer
+that has lost part of its past takes none and signs no CRL: it could give a number out twice, and its journal is not the
+one that goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cassiopeia.core.authority import Authority
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal.entry import LOST_PAST
+from cassiopeia.journal.entry import LOST_PAST, SIGNATURE_HALT
 from cassiopeia.signer.caps import validators_of
 from cassiopeia.signer.clock import CODE_PREFIX
 from cassiopeia.signer.journal import Intent, Journal
@@ -62,7 +63,7 @@ class Gate:
                 stops_revocations=code == LOST_PAST,
             )
             for code in sorted(self._halts)
-            if not code.startswith(CODE_PREFIX)
+            if not code.startswith((CODE_PREFIX, SIGNATURE_HALT))
         ]
         return halts + [each for each in (ask() for ask in self._obstacles) if each is not None]
 
@@ -80,6 +81,11 @@ class Gate:
         for each in self.reasons():
             if each.stops_revocations:
                 raise Unavailable(each.message, code=each.code, retry_after_s=_RETRY_AFTER_S)
+
+    @property
+    def mistrusted(self) -> frozenset[str]:
+        """The sub-CAs that are halted, each alone, because a signature by its key was wrong."""
+        return frozenset(code.removeprefix(SIGNATURE_HALT) for code in self._halts if code.startswith(SIGNATURE_HALT))
 
     def halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
         """Halt for good: only an entry of the journal lifts it."""
@@ -114,13 +120,8 @@ def check_authority(intent: Intent, authority: Authority | None) -> None:
 
 
 def check_order(intent: Intent, standing: Standing) -> None:
-    """Raise Unavailable for what was decided, and by an order of the operators must not be signed now."""
-    if intent.signing_ca in standing.halted_authorities:
-        raise Unavailable(
-            f"the sub-CA {intent.signing_ca} is halted by an order of the operators",
-            code="authority-halted",
-            retry_after_s=_ORDERED_RETRY_S,
-        )
+    """Raise Unavailable for what was decided, and must not be signed now: for an order, or an idle sub-CA."""
+    check_idle(intent.signing_ca, standing)
     if standing.disabled_validators and not standing.disabled_validators.isdisjoint(_provers(intent)):
         raise Unavailable(
             "the operators have disabled a validator that had proved this request before the certificate was"
@@ -136,6 +137,13 @@ def check_order(intent: Intent, standing: Standing) -> None:
                 code="key-blocked",
                 retry_after_s=_ORDERED_RETRY_S,
             )
+
+
+def check_idle(signing_ca: str, standing: Standing) -> None:
+    """Raise Unavailable while this sub-CA signs no certificates, whatever the reason."""
+    reason = standing.idle.get(signing_ca)
+    if reason is not None:
+        raise Unavailable(f"the sub-CA {signing_ca} {reason.why}", code=reason.code, retry_after_s=reason.retry_after_s)
 
 
 def _is_responder(intent: Intent) -> bool:

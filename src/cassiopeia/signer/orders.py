@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from cassiopeia.errors import OperatorError, PeerError, Refused, Unavailable
+from cassiopeia.journal.entry import SIGNATURE_HALT
 from cassiopeia.journal.order import (
     RESTRICTING,
     Arguments,
@@ -123,7 +124,7 @@ class OrderDesk:
         bundles = self._bundles
 
         def done(verdict: Verdict) -> None:
-            if isinstance(verdict, Refused):
+            if isinstance(verdict, Refused | Unavailable):
                 answers.give(session, lambda: _say_no(session, handle, verdict))
                 return
             try:
@@ -167,6 +168,8 @@ class OrderDesk:
         self.in_force = self.in_force.after(arguments, at=self._journal.last_time)
         if begin_epoch is not None:
             begin_epoch()
+        if isinstance(arguments, ResumeAuthority):
+            self._gate.resume(SIGNATURE_HALT + arguments.authority, now=now)
         if isinstance(arguments, RESTRICTING):
             self._restricted(now)
         return index

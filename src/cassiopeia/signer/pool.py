@@ -2,7 +2,9 @@
 
 A batch whose worker dies, hangs or breaks the rules is tried again one task at a time; a task that takes a worker with
 it twice is answered as deferred. A hostile request costs itself and nothing else, and a worker that was killed for
-another reason (by the kernel, for memory) costs nothing at all.
+another reason (by the kernel, for memory) costs nothing at all. Where it was a signature, everything else that waits
+for the same key is deferred with it; and a key that ends workers which open it is left out by those that follow: other
+sub-CAs go on.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ import logging
 import selectors
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -23,31 +26,36 @@ from cassiopeia.errors import OperatorError, PeerError
 from cassiopeia.signer.tasks import (
     Decide,
     Deferred,
+    LackingKey,
+    Opening,
     Outcome,
     Ready,
+    Signed,
     Stands,
     Task,
+    TryKey,
     Unusable,
+    Usable,
     read_outcomes,
 )
+from cassiopeia.signer.work_queue import Queued, WorkQueue
 from cassiopeia.worker_process import WorkerProcess, stop
 
 _log = logging.getLogger(__name__)
 
+WORKER_DIED: Final = "worker-died"
+
 # Two batches each: while one is being answered, the next already waits in the worker's socket.
 _BATCHES_A_WORKER = 2
-_BATCH_TASKS = 16
 _BATCH_TIME_LIMIT_S = 30.0
 # Until a new worker has its keys: a slow key derivation and dozens of RSA keys on a slow machine need a minute or two.
 _START_TIME_LIMIT_S = 300.0
+# To open and prove one key. Where a token hangs, others wait for it no longer than this.
+_OPENING_TIME_LIMIT_S = 60.0
+# So many workers have to end while they open a key until it is left out: one may have been killed for anything.
+_ENDED_BY_OPENING = 2
 _RESPAWN_DELAY_S = 1.0
 _LOOK_AGAIN_S = 5.0
-
-
-@dataclass
-class _Queued:
-    task: Task
-    deaths: int = 0
 
 
 @dataclass
@@ -55,8 +63,10 @@ class _Member:
     worker: WorkerProcess
     # Until then it must be ready, and then answer the first of its batches.
     deadline: float
-    batches: deque[list[_Queued]] = field(default_factory=deque)
+    batches: deque[list[Queued]] = field(default_factory=deque)
     ready: bool = False
+    alone: bool = False  # at a task that goes alone
+    opening: str = ""  # the sub-CA whose key it opens, before it is ready
     standing: Standing | None = None  # of which it was told last
 
     @property
@@ -72,7 +82,8 @@ class WorkerPool:
     The configuration is that of `config_path`, with the `installation` in the place of the installed bundle if there is
     one: so workers that are replaced know what the others do, whatever was installed meanwhile. A pool that is on trial
     calls `unusable` with the reason as soon as a worker cannot work with this configuration; any other waits for what
-    may come, is `outdated` when there is another one, and otherwise raises OperatorError.
+    may come, is `outdated` when there is another one, and otherwise raises OperatorError. `began` is called with the
+    keys that a worker lacks when it is ready, once the pool is not on trial.
     """
 
     def __init__(
@@ -86,6 +97,7 @@ class WorkerPool:
         command: Sequence[str] = (sys.executable, "-P", "-m", "cassiopeia.signer.worker"),
         installation: Path | None = None,
         unusable: Callable[[str], None] | None = None,
+        began: Callable[[Sequence[LackingKey]], None] = lambda _lacking: None,
     ) -> None:
         self._config_path = config_path
         self._installation = installation
@@ -97,9 +109,11 @@ class WorkerPool:
         self._deliver = deliver
         self._command = command
         self._members: list[_Member] = []
-        self._signing: deque[_Queued] = deque()
-        self._deciding: deque[_Queued] = deque()
-        self._suspects: deque[_Queued] = deque()
+        self._queue = WorkQueue()
+        self._began = began
+        self._ended_by_opening: Counter[str] = Counter()
+        self.lacking_keys: dict[str, LackingKey] = {}
+        """The keys that a worker lacked when it began, by the names of their sub-CAs."""
         self._respawn_at = 0.0
         self.failure = ""
         self.lacking = ""
@@ -109,7 +123,7 @@ class WorkerPool:
 
     @property
     def unlocked(self) -> bool:
-        """Whether a worker has loaded and proved all keys."""
+        """Whether a worker is ready, with all keys but those that it lacks."""
         return any(member.ready for member in self._members)
 
     @property
@@ -126,7 +140,7 @@ class WorkerPool:
             self._spawn()
 
     def submit(self, task: Task) -> None:
-        self._queue_of(task).append(_Queued(task))
+        self._queue.submit(task)
 
     def pump(self) -> None:
         """Hand waiting tasks to workers with room; call after every turn of the loop."""
@@ -134,7 +148,7 @@ class WorkerPool:
             self._spawn()
         for _ in range(_BATCHES_A_WORKER):
             for member in sorted(self._members, key=lambda each: len(each.batches)):
-                if member.ready and len(member.batches) < _BATCHES_A_WORKER:
+                if member.ready and not member.alone and len(member.batches) < _BATCHES_A_WORKER:
                     self._give(member)
 
     def seconds_to_deadline(self) -> float | None:
@@ -150,9 +164,11 @@ class WorkerPool:
         now = time.monotonic()
         for member in list(self._members):
             if member.is_awaited and now > member.deadline:
-                what, limit_s = (
-                    ("hung", _BATCH_TIME_LIMIT_S) if member.ready else ("did not begin", _START_TIME_LIMIT_S)
-                )
+                what, limit_s = "did not begin", _START_TIME_LIMIT_S
+                if member.ready:
+                    what, limit_s = "hung", _BATCH_TIME_LIMIT_S
+                elif member.opening:
+                    what, limit_s = f"opened the key of {member.opening}", _OPENING_TIME_LIMIT_S
                 _log.error("worker %d %s for %g seconds and is ended", member.worker.pid, what, limit_s)
                 self._bury(member)
 
@@ -171,22 +187,18 @@ class WorkerPool:
         Decisions are dropped, also those under way: whoever asked for them asks the heir.
         """
         self._heir, self._count, self.failure, self.outdated = heir, 0, "", False
-        waiting = [each for each in (*self._suspects, *self._signing) if not self._is_dropped(each)]
-        for queue in (self._suspects, self._signing, self._deciding):
-            queue.clear()
-        for queued in waiting:
-            heir.inherit(queued)
+        for queued in self._queue.clear():
+            if not self._is_dropped(queued):
+                heir.inherit(queued)
         for member in list(self._members):
             self._release(member)
 
-    def inherit(self, queued: _Queued) -> None:
+    def inherit(self, queued: Queued) -> None:
         """Take over what another pool did not finish, or hand it on to whoever has taken over from this one."""
         if self._heir is not None:
             self._heir.inherit(queued)
-        elif queued.deaths:
-            self._suspects.append(queued)
         else:
-            self._queue_of(queued.task).append(queued)
+            self._queue.put(queued)
 
     def end(self) -> None:
         """Kill every worker at once: nobody waits for what they do."""
@@ -201,14 +213,14 @@ class WorkerPool:
             self._members.remove(member)
             member.worker.end()
 
-    def _is_dropped(self, queued: _Queued) -> bool:
+    def _is_dropped(self, queued: Queued) -> bool:
         """Whether nobody waits for it any more: a decision by rules that are not in force."""
         return self._heir is not None and isinstance(queued.task, Decide)
 
     def _spawn(self) -> None:
         installation = [] if self._installation is None else [str(self._installation)]
         worker = WorkerProcess(
-            [*self._command, str(self._config_path), *installation],
+            [*self._command, *self._left_out(), str(self._config_path), *installation],
             selector=self._selector,
             hear=lambda body: self._hear(member, body),
             lost=lambda fault: self._bury(member, fault),
@@ -216,8 +228,14 @@ class WorkerPool:
         member = _Member(worker=worker, deadline=time.monotonic() + _START_TIME_LIMIT_S)
         self._members.append(member)
 
+    def _left_out(self) -> Iterator[str]:
+        """Options of a worker that leave out the keys which have ended others."""
+        for name, count in self._ended_by_opening.items():
+            if count >= _ENDED_BY_OPENING:
+                yield from ("--without", name)
+
     def _give(self, member: _Member) -> None:
-        batch = self._next_batch(alone=not member.batches)
+        batch, member.alone = self._queue.take(is_free=not member.batches, workers=self._count)
         if not batch:
             return
         member.batches.append(batch)
@@ -225,7 +243,7 @@ class WorkerPool:
             member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
         member.worker.send(list(self._messages(member, batch)))
 
-    def _messages(self, member: _Member, batch: Sequence[_Queued]) -> Iterator[Task | Stands]:
+    def _messages(self, member: _Member, batch: Sequence[Queued]) -> Iterator[Task | Stands]:
         """The tasks, and before them what stands, where the worker was last told something else."""
         for queued in batch:
             task = queued.task
@@ -236,15 +254,6 @@ class WorkerPool:
                 task = msgspec.structs.replace(task, standing=None)
             yield task
 
-    def _next_batch(self, *, alone: bool) -> list[_Queued]:
-        if self._suspects:
-            # Nothing is handed out behind other work until they are through: they would wait for a lull that is long
-            # in coming.
-            return [self._suspects.popleft()] if alone else []
-        queue = self._signing or self._deciding
-        share = max(1, min(_BATCH_TASKS, len(queue) // max(1, self._count)))
-        return [queue.popleft() for _ in range(min(share, len(queue)))]
-
     def _hear(self, member: _Member, body: bytes) -> None:
         # One that was released may have said more in the same breath: what nobody waits for.
         if member in self._members:
@@ -252,7 +261,9 @@ class WorkerPool:
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
         match outcomes:
-            case [Ready(configuration_hash=configuration_hash)] if not member.ready:
+            case [Opening(signing_ca=name)] if not member.ready:
+                member.opening, member.deadline = name, time.monotonic() + _OPENING_TIME_LIMIT_S
+            case [Ready(configuration_hash=configuration_hash, lacking=lacking)] if not member.ready:
                 if configuration_hash != self._configuration_hash:
                     self.failure = (
                         "profiles, sub-CAs, keys or lists have changed on disk: let the signer take them over "
@@ -260,19 +271,26 @@ class WorkerPool:
                     )
                     self.outdated = True
                     raise PeerError(self.failure)
-                member.ready = True
+                member.ready, member.opening = True, ""
                 self.failure, self.lacking, self.outdated = "", "", False
+                self.lacking_keys.update({each.signing_ca: each for each in lacking})
+                if self._unusable is None and self._heir is None:
+                    self._began(lacking)
             case [Unusable(message=message, may_come=True)] if not member.ready and self._unusable is None:
+                member.opening = ""
                 if message != self.lacking:
                     _log.warning("locked: %s; looks again every %g seconds", message, _LOOK_AGAIN_S)
                 self.lacking = message
             case [Unusable(message=message)] if not member.ready:
+                member.opening = ""
                 self.failure = message
             case _:
                 expected = [queued.task.task for queued in member.batches[0]] if member.batches else None
                 if [outcome.task for outcome in outcomes] != expected:
                     raise PeerError("it answered what it was not asked")
                 batch = member.batches.popleft()
+                self._end_batch(member, batch)
+                self._note_keys(batch, outcomes)
                 member.deadline = time.monotonic() + _BATCH_TIME_LIMIT_S
                 wanted = [
                     outcome for queued, outcome in zip(batch, outcomes, strict=True) if not self._is_dropped(queued)
@@ -282,6 +300,19 @@ class WorkerPool:
                     raise faults[0]
                 if self._heir is not None:
                     self._release(member)
+
+    def _end_batch(self, member: _Member, batch: list[Queued]) -> None:
+        if member.alone:
+            member.alone = False
+            self._queue.done(batch)
+
+    def _note_keys(self, batch: Sequence[Queued], outcomes: Sequence[Outcome]) -> None:
+        """A key that has signed ends no workers."""
+        for queued, outcome in zip(batch, outcomes, strict=True):
+            if queued.signing_ca and isinstance(outcome, Signed | Usable):
+                self._queue.trust(queued.signing_ca)
+                self._ended_by_opening.pop(queued.signing_ca, None)
+                self.lacking_keys.pop(queued.signing_ca, None)
 
     def _deliver_one(self, outcome: Outcome) -> PeerError | None:
         """Deliver, and return what is wrong with it: the others of its batch are delivered all the same."""
@@ -298,6 +329,8 @@ class WorkerPool:
         if fault is not None:
             _log.error("a worker broke the rules between us, and is replaced: %s", fault)
         self._members.remove(member)
+        if member.opening:
+            self._ended_by_opening[member.opening] += 1
         status = member.worker.end()
         if member.ready:
             held = sum(len(batch) for batch in member.batches)
@@ -310,25 +343,41 @@ class WorkerPool:
         if self.failure and not self.unlocked and not self.outdated:
             raise OperatorError(self.failure)
         for position, batch in enumerate(member.batches):
+            # Only the first batch was under way; the others never reached the worker's hands.
+            if position == 0:
+                self._end_batch(member, batch)
             for queued in batch:
                 if self._is_dropped(queued):
                     continue
-                # Only the first batch was under way; the others never reached the worker's hands.
-                queued.deaths += 1 if position == 0 else 0
-                if queued.deaths > 1:
-                    self._deliver(
-                        Deferred(
-                            task=queued.task.task,
-                            code="worker-died",
-                            message="this request ended two workers of the signer; a person must look at it",
-                            retry_after_s=300,
-                        )
-                    )
-                elif queued.deaths == 1 or self._heir is not None:
+                if position == 0:
+                    self._suspect(queued)
+                elif self._heir is not None:
                     self.inherit(queued)
                 else:
-                    self._queue_of(queued.task).appendleft(queued)
+                    self._queue.put_back(queued)
 
-    def _queue_of(self, task: Task) -> deque[_Queued]:
-        """Whatever protects those who rely on certificates, or ends something begun, comes before what is new."""
-        return self._deciding if isinstance(task, Decide) else self._signing
+    def _suspect(self, queued: Queued) -> None:
+        """A worker has ended with it: once is no proof."""
+        queued.deaths += 1
+        if queued.signing_ca:
+            self._queue.distrust(queued.signing_ca)
+        # Whether a key can be used again is asked again anyway.
+        if queued.deaths == 1 and not isinstance(queued.task, TryKey):
+            self.inherit(queued)
+            return
+        self._deliver(_worker_died(queued))
+        # What waits for the same key would end as many workers more.
+        for waiting in self._queue.drop(queued.signing_ca) if queued.signing_ca else ():
+            self._deliver(_worker_died(waiting))
+
+
+def _worker_died(queued: Queued) -> Deferred:
+    what = "this request"
+    if queued.signing_ca:
+        what = f"signing with the key of {queued.signing_ca}"
+    return Deferred(
+        task=queued.task.task,
+        code=WORKER_DIED,
+        message=f"{what} ended two workers of the signer; a person must look at it",
+        retry_after_s=300,
+    )

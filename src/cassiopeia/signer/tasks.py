@@ -55,6 +55,13 @@ class CheckProofs(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     claims: tuple[CompromiseClaim, ...]
 
 
+class TryKey(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """See whether the key of this sub-CA, which could not be used, can be used again."""
+
+    task: int
+    signing_ca: str
+
+
 class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The request is approved: what will be signed, once the log is safe. `validators`: key ids of who proved it."""
 
@@ -69,6 +76,22 @@ class Decided(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 class Signed(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     task: int
     signature: bytes
+
+
+class Mistrusted(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The key gave a signature that does not verify, which is not told. `signing`, `verifying`: by which libraries."""
+
+    task: int
+    signing_ca: str
+    signing: str
+    verifying: str
+    message: str
+
+
+class Usable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The key of a `TryKey` was proved, and signs."""
+
+    task: int
 
 
 class Proved(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -95,10 +118,30 @@ class Deferred(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     retry_after_s: int
 
 
+class Opening(msgspec.Struct, tag=True, frozen=True, kw_only=True):
+    """The worker, which has only begun, is about to open and prove the key of this sub-CA."""
+
+    signing_ca: str
+    task: int = 0
+
+
+class LackingKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A sub-CA whose key a worker cannot use: a stable code, and a sentence that says what to do."""
+
+    signing_ca: str
+    code: str
+    message: str
+
+
+MISTRUSTED = "signature-wrong"
+"""Code of a key that has given wrong signatures when it was to be proved."""
+
+
 class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The worker has unlocked and proved all its keys, under the configuration of this hash."""
+    """The worker has unlocked and proved its keys, but for those that are `lacking`, under this configuration."""
 
     configuration_hash: bytes
+    lacking: tuple[LackingKey, ...] = ()
     task: int = 0
 
 
@@ -110,8 +153,8 @@ class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     task: int = 0
 
 
-Task = Decide | Sign | CheckProofs
-Outcome = Decided | Signed | Proved | Denied | Deferred | Ready | Unusable
+Task = Decide | Sign | CheckProofs | TryKey
+Outcome = Decided | Signed | Mistrusted | Usable | Proved | Denied | Deferred | Opening | Ready | Unusable
 
 _task_decoder = msgspec.msgpack.Decoder(list[Task | Stands])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])

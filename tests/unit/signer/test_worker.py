@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -41,11 +42,13 @@ from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer import worker as worker_module
 from cassiopeia.signer.configuration import configuration_documents, configuration_hash, load_rules
 from cassiopeia.signer.tasks import (
+    MISTRUSTED,
     CheckProofs,
     Decide,
     Decided,
     Deferred,
     Denied,
+    Opening,
     Outcome,
     Proved,
     Ready,
@@ -190,8 +193,9 @@ def test_a_damaged_key_is_found_before_it_signs_anything(tmp_path: Path, monkeyp
         public_numbers=numbers.public_numbers,
     ).private_key(unsafe_skip_rsa_key_validation=True)
     ca = make_ca("rsa", key=rsa_key())
-    with pytest.raises(OperatorError, match=f"{SIGNING_CA}: the key file:.*ca.key.* makes wrong signatures"):
-        make_worker_from(install(tmp_path, ca=ca, key=damaged))
+    (lacking,) = make_worker_from(install(tmp_path, ca=ca, key=damaged)).lacking
+    assert (lacking.signing_ca, lacking.code) == (SIGNING_CA, MISTRUSTED)
+    assert re.match(f"{SIGNING_CA}: the key file:.*ca.key.* makes wrong signatures", lacking.message)
 
 
 def test_a_pss_sub_ca_is_proved_with_pss() -> None:
@@ -286,6 +290,7 @@ def test_a_worker_says_that_it_is_ready_and_under_which_configuration(
     config = install(tmp_path)
     conversation = run_main(config, monkeypatch)
     expected = configuration_hash(load_signer_config(config))
+    assert conversation.receive() == [Opening(signing_ca=SIGNING_CA)]
     assert conversation.receive() == [Ready(configuration_hash=expected)]
     conversation.stream.sendall(frame([sign()]))
     assert isinstance(conversation.receive()[0], Signed)
@@ -305,6 +310,7 @@ def test_a_worker_is_bounded_before_it_is_ready(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     conversation = Conversation(run)
     conversation.receive()
+    conversation.receive()
     conversation.close()
     (core, (memory, (soft, hard))) = set_limits
     assert core == (resource.RLIMIT_CORE, (0, 0))
@@ -313,6 +319,7 @@ def test_a_worker_is_bounded_before_it_is_ready(tmp_path: Path, monkeypatch: pyt
 
 
 HUNGRY = """
+import re
 import resource
 from cassiopeia.worker_process import bound_memory
 
@@ -355,6 +362,7 @@ def test_a_worker_says_when_what_it_lacks_may_come(tmp_path: Path, monkeypatch: 
     config = install(tmp_path)
     (tmp_path / "passphrase").unlink()
     conversation = run_main(config, monkeypatch)
+    conversation.receive()
     (outcome,) = conversation.receive()
     conversation.close()
     assert isinstance(outcome, Unusable)
@@ -366,6 +374,7 @@ def test_a_worker_that_cannot_start_tells_the_operator_why(tmp_path: Path, monke
     config = install(tmp_path)
     (tmp_path / "passphrase").write_bytes(b"wrong")
     conversation = run_main(config, monkeypatch)
+    conversation.receive()
     (outcome,) = conversation.receive()
     conversation.close()
     assert isinstance(outcome, Unusable)

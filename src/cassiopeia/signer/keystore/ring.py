@@ -42,8 +42,8 @@ class KeyRing:
     def add(self, authority: Authority, use: KeyUse) -> None:
         """Open the key and prove it to be this sub-CA's, able to do what it must.
 
-        Raises `OperatorError` for a wrong key, and `Unavailable` for what may come: a token, a passphrase on a medium,
-        a library that is not installed.
+        Raises `OperatorError` for a wrong key, `SignatureMistrusted` for one that makes wrong signatures, and
+        `Unavailable` for what may come: a token, a passphrase on a medium, a library that is not installed.
         """
         name = authority.name
         # 1. The libraries: who signs, and who is asked for a second opinion.
@@ -69,11 +69,18 @@ class KeyRing:
         try:
             _sign(held, algorithm, _CHALLENGE)
         except SignatureMistrusted as error:
-            raise OperatorError(
+            raise SignatureMistrusted(
                 f"{name}: the key {use.uri} makes wrong signatures: it is damaged, restore it from its backup, or let "
-                f"another library sign ({error})"
+                f"another library sign ({error})",
+                signing=error.signing,
+                verifying=error.verifying,
             ) from error
         self._held[name] = held
+
+    def prove(self, name: str) -> None:
+        """Raise as `sign` does when this key, which was added, does not sign any more."""
+        held = self._held[name]
+        _sign(held, algorithms.choose_algorithm(held.authority.public_key, "", pss=held.authority.pss), _CHALLENGE)
 
     def sign(self, name: str, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
         """A signature that has been verified; raises `SignatureMistrusted`, or as `CaKey.sign` does."""

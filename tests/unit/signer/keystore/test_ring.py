@@ -195,7 +195,7 @@ def test_a_library_that_cannot_verify_so_is_named(libraries: dict[str, Library])
 def test_a_key_that_signs_wrongly_is_not_taken(libraries: dict[str, Library]) -> None:
     libraries["gnutls"].make = flipped
     ring = new_ring()
-    with pytest.raises(OperatorError, match="makes wrong signatures: it is damaged, restore it from its backup"):
+    with pytest.raises(SignatureMistrusted, match="makes wrong signatures: it is damaged, restore it from its backup"):
         ring.add(AUTHORITY, use())
     with pytest.raises(KeyError):
         ring.sign(NAME, ECDSA, b"to be signed")
