@@ -194,19 +194,21 @@ def bench(
     found = {name: load_backend(name) for name in names} if names else find_backends()
     with trial_keys() as trial, ExitStack() as scope:
         # 1. Tokens first: their keys say which kinds are measured, where nobody says it.
-        contestants: list[Contestant] = []
+        tokens_there: list[Contestant] = []
         if named:
             store = load_backend(PKCS11).open_store(settings.store)
             scope.callback(store.close)
-            contestants += speed.token_contestants(load_backend(PKCS11), store, named)
-        of_tokens = {kind for each in contestants for kind in each.keys}
+            tokens_there += speed.token_contestants(load_backend(PKCS11), store, named)
+        of_tokens = {kind for each in tokens_there for kind in each.keys}
         wanted = kinds or [each for each in CA_KEY_ALGORITHMS if not of_tokens or each in of_tokens]
         # 2. The libraries.
+        contestants: list[Contestant] = []
         for name, each in found.items():
             if not isinstance(each, CassiopeiaError) and name != PKCS11:
                 store = each.open_store(trial.settings)
                 scope.callback(store.close)
                 contestants.append(speed.file_contestant(each, store, trial, wanted))
+        contestants += tokens_there
         # 3. Signing, and verifying.
         signing = list(speed.measure(contestants, wanted, seconds=seconds))
         verifying = list(speed.measure_verifying(contestants, wanted, seconds=seconds)) if verify else []

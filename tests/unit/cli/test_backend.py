@@ -303,7 +303,7 @@ def test_a_key_in_a_token_is_proved_and_measured(tmp_path: Path, tokens: SoftHsm
 
     assert f"ok    {SIGNING_CA}: pkcs11:token=first;object=ca: pkcs11 signs, verified by openssl\n" in checked
     figures = json.loads(measured)["signatures"]
-    assert [(each["key_algorithm"], each["by"]) for each in figures] == [("P-256", "first"), ("P-256", "openssl")]
+    assert [(each["key_algorithm"], each["by"]) for each in figures] == [("P-256", "openssl"), ("P-256", "first")]
 
 
 def test_a_refused_pin_is_tried_once_by_a_person_and_then_forgotten(tmp_path: Path, tokens: SoftHsm) -> None:
