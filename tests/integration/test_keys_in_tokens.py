@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from tests.support.bundles import (
 )
 from tests.support.softhsm import MODULE, PIN, SoftHsm, make_softhsm
 
+from cassiopeia.ceremony.hierarchy import default_hierarchy_text
 from cassiopeia.core import algorithms
 from cassiopeia.core.authority import load_authority
 from cassiopeia.signer.installing import activate, stage
@@ -173,6 +175,32 @@ def test_a_key_that_belongs_to_another_sub_ca_is_not_taken(site: Site) -> None:
 
     assert f"{FIRST}: the key {URI} does not belong to this sub-CA's certificate" in said
     assert site.machine.everything() == before
+
+
+def test_a_real_ceremony_certifies_what_a_token_asks_for(site: Site, tmp_path: Path) -> None:
+    text = default_hierarchy_text().replace('"RSA-4096"', '"P-256"')
+    hierarchy = tmp_path / "hierarchy.toml"
+    hierarchy.write_text(
+        re.sub(r"(?m)^(periods|spares) = .*", lambda each: f"{each[1]} = {each[1] == 'periods':d}", text)
+    )
+    plan = site.run("ceremony", "plan", hierarchy).stdout
+    found = re.search(r"\bunassured_[0-9]{4}_[0-9]\b", plan)
+    assert found is not None
+    name = found.group()
+    uri, request = f"pkcs11:token={TOKEN};object={name}", tmp_path / "request"
+
+    site.run("signer", "csr", "-c", site.config, name, "--key-uri", uri, "--key-algorithm", "P-256", "--out", request)
+    site.run("ceremony", "run", hierarchy, "--out", tmp_path / "out", "--csr", f"{name}={request}")
+    site.write(f'[authority.{name}]\nkey = "{uri}"')
+    shutil.copy(tmp_path / "out/bundle-key.pem", site.machine.directory)
+    bundle, passphrase = tmp_path / "out/signer-1.bundle", tmp_path / "out/signer-1.passphrase"
+    site.run("signer", "install", "-c", site.config, bundle, "--passphrase-file", passphrase)
+
+    installed = site.machine.directory / "bundles/current"
+    assert not (installed / "keys" / f"{name}.key").exists()
+    assert list((installed / "keys").iterdir())
+    certificate = x509.load_pem_x509_certificate((installed / f"certificates/{name}.pem").read_bytes())
+    site.sign(name, certificate.public_bytes(Encoding.DER))
 
 
 def documented() -> tuple[str, str]:

@@ -27,8 +27,10 @@ from tests.support.bundles import (
 from cassiopeia import sealing
 from cassiopeia.cli import signer_machine
 from cassiopeia.cli.main import cassiopeia
-from cassiopeia.config import load_client_config, load_signer_config
+from cassiopeia.config import SignerConfig, load_client_config, load_signer_config
+from cassiopeia.installations import Staged
 from cassiopeia.link.credentials import client_tls, signer_tls
+from cassiopeia.signer import installing
 from cassiopeia.signer.keystore.ca_key import CA_KEY_ALGORITHMS
 
 GIVEN = ["--signer", "bundle-key.pem", "--journal", "bundle-key.pem"]
@@ -287,6 +289,41 @@ def test_a_key_is_born_in_the_signer_and_a_request_comes_out(algorithm: str) -> 
     before = everything()
     assert "is there already, and nothing is overwritten" in error(*command)
     assert everything() == before
+
+
+def test_a_key_that_is_there_is_asked_for_again() -> None:
+    make_both()
+    command = ["signer", "csr", "-c", "signer/signer.toml", SECOND]
+    run(*command, "--key-algorithm", "P-384", "--key-uri", "file:state/own.key", "--out", "first.csr")
+
+    done = run(*command, "--key-uri", "file:state/own.key", "--existing")
+
+    requests = (Path("first.csr").read_bytes(), done.stdout.encode())
+    first, second = (x509.load_pem_x509_csr(each).public_key() for each in requests)
+    assert first == second
+    assert f"write into {Path('signer/signer.toml').absolute()}:" in done.stderr
+    assert f'[authority.{SECOND}]\nkey = "file:state/own.key"\n' in done.stderr
+    both = run(*command, "--existing", "--key-algorithm", "P-384", status=2).stderr
+    assert "Give either --existing or --key-algorithm" in both
+
+
+def test_a_passphrase_that_was_read_is_overwritten(hierarchy: SmallHierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_both()
+    Path("signer.bundle").write_bytes(signed(signer_bundle(hierarchy)))
+    Path("opens").write_bytes(b" " + BUNDLE_PASSPHRASE + b"\r\n")
+    seen: list[bytearray] = []
+    stage = installing.stage
+
+    def watched(config: SignerConfig, octets: bytes, *, passphrase: bytearray) -> Staged:
+        assert bytes(passphrase) == BUNDLE_PASSPHRASE
+        seen.append(passphrase)
+        return stage(config, octets, passphrase=passphrase)
+
+    monkeypatch.setattr(installing, "stage", watched)
+
+    run("signer", "install", "-c", "signer/signer.toml", "signer.bundle", "--passphrase-file", "opens")
+
+    assert [set(each) for each in seen] == [{0}]
 
 
 def test_a_request_goes_to_stdout_without_a_file_for_it() -> None:

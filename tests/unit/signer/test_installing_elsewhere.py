@@ -22,6 +22,7 @@ from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.signer import installing
 from cassiopeia.signer.configuration import key_uses
 from cassiopeia.signer.installing import activate, stage
+from cassiopeia.signer.keystore import handover
 from cassiopeia.signer.keystore.ring import KeyRing
 from cassiopeia.signer.worker import make_worker
 
@@ -156,3 +157,38 @@ def test_what_authorities_toml_says_of_a_token_has_to_move_to_signer_toml(tmp_pa
 
     assert f"write it into signer.toml, as [authority.{FIRST}] key = " in said
     assert "pkcs11:token=ca;object=first" in said
+
+
+def test_an_old_key_file_of_the_same_name_is_passed_by(tmp_path: Path) -> None:
+    machine = make_signer_machine(tmp_path / "signer")
+    install(machine, signed(signer_bundle(machine.hierarchy)))
+    waiting = machine.directory / "keys" / f"{SECOND}.key"
+    waiting.write_bytes(encrypted(machine.hierarchy.time[FIRST].key, machine.passphrase))
+    (machine.directory / "bundles/0001/keys" / f"{SECOND}.key").unlink()
+
+    said = refused(machine, signed(signer_bundle(machine.hierarchy, number=2, keys=[])))
+
+    assert f"the key of {SECOND} is not in it, and not on this machine" in said
+    assert f"[authority.{SECOND}] key" in said
+    waiting.unlink()
+    waiting.mkdir()
+    said = refused(machine, signed(signer_bundle(machine.hierarchy, number=2, keys=[])))
+    assert f"{waiting}: cannot read the key of {SECOND}: Is a directory" in said
+
+
+def test_what_opened_the_bundle_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = make_signer_machine(tmp_path / "signer")
+    seen: list[bytes | bytearray] = []
+    relock = handover.relock
+
+    def watched(octets: bytes, passphrase: bytearray, own: bytearray, *, public_key_info: bytes) -> bytes:
+        assert (bytes(passphrase), bytes(own)) == (BUNDLE_PASSPHRASE, machine.passphrase)
+        seen.extend([passphrase, own])
+        return relock(octets, passphrase, own, public_key_info=public_key_info)
+
+    monkeypatch.setattr(handover, "relock", watched)
+
+    install(machine, signed(signer_bundle(machine.hierarchy)))
+
+    assert len(seen) == 4
+    assert all(isinstance(each, bytearray) and set(each) == {0} for each in seen)

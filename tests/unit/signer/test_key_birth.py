@@ -148,6 +148,14 @@ def test_a_place_that_is_none_is_refused(machine: SignerMachine, key_uri: str, r
     assert machine.everything() == before
 
 
+def test_a_directory_that_cannot_be_made_is_said(machine: SignerMachine) -> None:
+    (machine.directory / "keys").rmdir()
+    (machine.directory / "keys").symlink_to("nowhere/else")
+
+    with pytest.raises(OperatorError, match=f"{machine.directory}/keys: cannot keep the key here: File exists"):
+        make_request(machine.config, NAME, key_algorithm="P-256")
+
+
 def test_without_the_passphrase_there_is_nothing_to_do_yet(machine: SignerMachine) -> None:
     (machine.directory / "passphrase").rename(machine.directory / "away")
     before = machine.everything()
