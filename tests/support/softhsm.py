@@ -57,7 +57,9 @@ class SoftHsm:
         """The library with the spy before it: a copy, for it opens its record once in the life of a process."""
         path = self.directory / "spy.so"
         if not path.exists():
-            shutil.copy(_SPY, path)
+            # Several processes may come for it at once.
+            shutil.copy(_SPY, building := path.with_suffix(f".{os.getpid()}"))
+            building.rename(path)
         return str(path)
 
     def calls(self, *names: str) -> list[tuple[str, str]]:

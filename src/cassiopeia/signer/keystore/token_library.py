@@ -33,6 +33,7 @@ _RETRY_AFTER_S: Final = 5
 _MISSING_RETRY_AFTER_S: Final = 300
 # Starting a library anew ends its sessions with every other token too: those log in again.
 _RESTART_PAUSE_S: Final = 20.0
+_LOOK_AGAIN_S: Final = (0.0, 0.02, 0.1, 0.2)
 
 
 def token_away(message: str) -> Unavailable:
@@ -89,17 +90,23 @@ class Library:
 
         Raises `Unavailable` when it is away, `OperatorError` when several match.
         """
+        away = token_away(f"{name_token(uri)} is not there: plug it in, or start what it needs")
+        found = []
         try:
             found = [token for token in self.tokens() if matches(token, uri)]
-        except Unavailable:
+        except Unavailable as error:
+            away = error
+        for pause in _LOOK_AGAIN_S:
+            # Many libraries see only what was there when they started; and SoftHSM does not see a token into which
+            # another process logs in at that moment, for it writes down that it did.
+            if found:
+                break
+            time.sleep(pause)
             if not self.restart(unless_in_use=True):
-                raise
-            found = []
-        if not found and self.restart(unless_in_use=True):
-            # Many libraries see only what was there when they started.
+                break
             found = [token for token in self.tokens() if matches(token, uri)]
         if not found:
-            raise token_away(f"{name_token(uri)} is not there: plug it in, or start what it needs")
+            raise away
         if len(found) > 1:
             raise OperatorError(
                 f"{name_token(uri)}: {len(found)} tokens match: name it more closely, with serial= "
