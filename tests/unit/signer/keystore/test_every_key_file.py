@@ -1,0 +1,212 @@
+"""What every library says of key files that are wrong, locked, damaged, missing, or somebody else's.
+
+Needs the programs `openssl` and `certtool` (Debian: apt-get install openssl gnutls-bin), which make key files too.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, x25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from tests.support.authorities import PrivateKey, make_authority, make_ca, p256_key
+from tests.support.crypto_backends import FILE_BACKENDS, file_settings, openssl, public_key_info
+from tests.support.signer import PASSPHRASE, write_key
+
+from cassiopeia.config import KeyUse
+from cassiopeia.config.keys import resolve_key_uri
+from cassiopeia.core import algorithms
+from cassiopeia.core.key_uri import FileUri, Pkcs11Uri, parse_key_uri
+from cassiopeia.errors import OperatorError
+from cassiopeia.signer.keystore.backends import load_backend
+from cassiopeia.signer.keystore.interface import CaKey, SignatureMistrusted
+from cassiopeia.signer.keystore.ring import KeyRing
+
+every_library = pytest.mark.parametrize("backend", FILE_BACKENDS)
+
+
+def open_file(backend: str, path: Path, *, passphrase: bytes = PASSPHRASE) -> CaKey:
+    store = load_backend(backend).open_store(file_settings(path.parent, passphrase=passphrase))
+    return store.open(FileUri(path=str(path)))
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+@every_library
+def test_a_path_counts_from_where_the_configuration_is(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write_key(tmp_path / "ca.key", p256_key())
+    store = load_backend(backend).open_store(file_settings(tmp_path))
+    for uri, base in (("file:ca.key", tmp_path), (f"file:{tmp_path}/ca.key", tmp_path / "elsewhere")):
+        key = store.open(resolve_key_uri(parse_key_uri(uri), base))
+        assert key.public_key_info == public_key_info(p256_key())
+
+
+@every_library
+@pytest.mark.parametrize("passphrase", [b"wrong", b"correct hors", b"correct horse ", b"\xff\xfe", b"a" * 1000])
+def test_a_wrong_passphrase_unlocks_nothing(tmp_path: Path, backend: str, passphrase: bytes) -> None:
+    write_key(tmp_path / "ca.key", p256_key())
+    with pytest.raises(OperatorError, match=r"ca\.key: cannot unlock this CA key: wrong passphrase") as caught:
+        open_file(backend, tmp_path / "ca.key", passphrase=passphrase)
+    assert "correct hors" not in str(caught.value)
+
+
+@every_library
+def test_a_key_in_clear_is_refused(tmp_path: Path, backend: str) -> None:
+    """Whoever wrote it believed that the passphrase protects it."""
+    write_key(tmp_path / "ca.key", p256_key(), passphrase=None)
+    with pytest.raises(OperatorError, match="not an encrypted PKCS#8 PEM file"):
+        open_file(backend, tmp_path / "ca.key")
+
+
+@every_library
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a key",
+        b"\0" * 2000,
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n!!!!\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ],
+    ids=["empty", "text", "zeros", "nothing-inside", "short-inside", "no-base64", "cut-off", "certificate"],
+)
+def test_a_file_that_is_no_key_is_refused(tmp_path: Path, backend: str, content: bytes) -> None:
+    with pytest.raises(OperatorError, match="cannot unlock this CA key"):
+        open_file(backend, write(tmp_path / "ca.key", content))
+
+
+@every_library
+def test_a_file_too_large_for_a_key_is_not_read(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(OperatorError, match="this is no key file: it has more than 65536 octets"):
+        open_file(backend, write(tmp_path / "ca.key", b"\n" * 70_000))
+
+
+@every_library
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
+def test_a_key_that_others_can_touch_is_refused(tmp_path: Path, backend: str, mode: int) -> None:
+    write_key(tmp_path / "ca.key", p256_key(), mode=mode)
+    with pytest.raises(OperatorError, match=f"others can read this CA key; run: chmod 600 {tmp_path}/ca.key"):
+        open_file(backend, tmp_path / "ca.key")
+
+
+@every_library
+def test_a_key_that_is_not_there_is_named(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(OperatorError, match=f"{tmp_path}/ca.key: cannot read this CA key: No such file"):
+        open_file(backend, tmp_path / "ca.key")
+    (tmp_path / "directory").mkdir(mode=0o700)
+    with pytest.raises(OperatorError, match=f"{tmp_path}/directory: cannot read this CA key: Is a directory"):
+        open_file(backend, tmp_path / "directory")
+
+
+@every_library
+def test_a_key_in_a_token_is_not_for_a_store_of_files(tmp_path: Path, backend: str) -> None:
+    store = load_backend(backend).open_store(file_settings(tmp_path))
+    assert list(store.list_keys()) == []
+    for act in (store.open, lambda uri: store.generate(uri, "P-256")):
+        with pytest.raises(OperatorError, match="a key in a token, and no key file"):
+            act(Pkcs11Uri(token="ca", label="x"))
+
+
+@every_library
+@pytest.mark.parametrize(
+    "key",
+    [
+        x25519.X25519PrivateKey.generate(),
+        ec.generate_private_key(ec.SECP256K1()),
+        dsa.generate_private_key(2048),
+    ],
+    ids=["X25519", "secp256k1", "DSA"],
+)
+def test_a_key_that_no_ca_signs_with_is_refused(
+    tmp_path: Path, backend: str, key: x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey | dsa.DSAPrivateKey
+) -> None:
+    content = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE))
+    with pytest.raises(OperatorError, match=r"ca\.key: "):
+        open_file(backend, write(tmp_path / "ca.key", content))
+
+
+@every_library
+@pytest.mark.parametrize("kind", ["EC", "RSA", "ED25519"])
+def test_key_files_of_the_program_openssl(tmp_path: Path, backend: str, kind: str) -> None:
+    options = {"EC": ["-pkeyopt", "ec_paramgen_curve:P-256"], "RSA": ["-pkeyopt", "rsa_keygen_bits:2048"]}
+    (tmp_path / "clear").mkdir()
+    secret = write(tmp_path / "passphrase", PASSPHRASE)
+    plain, path, public = tmp_path / "clear" / "key", tmp_path / "ca.key", tmp_path / "public"
+    assert openssl("genpkey", "-algorithm", kind, *options.get(kind, ()), "-out", plain).returncode == 0
+    assert openssl("pkcs8", "-topk8", "-in", plain, "-out", path, "-passout", f"file:{secret}").returncode == 0
+    assert openssl("pkey", "-in", plain, "-pubout", "-outform", "DER", "-out", public).returncode == 0
+    path.chmod(0o600)
+    assert open_file(backend, path).public_key_info == public.read_bytes()
+
+
+@every_library
+def test_key_files_of_the_program_certtool(tmp_path: Path, backend: str) -> None:
+    path = tmp_path / "ca.key"
+    done = subprocess.run(
+        [
+            *("certtool", "--generate-privkey", "--pkcs8", "--key-type=ed25519"),
+            *(f"--password={PASSPHRASE.decode()}", "--pkcs-cipher=aes-256", f"--outfile={path}"),
+        ],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    path.chmod(0o600)
+    content = path.read_bytes()
+    # It writes an account of the key above it.
+    path.write_bytes(content[content.index(b"-----BEGIN") :])
+    key = open_file(backend, path)
+    assert key.public_key_info == open_file("openssl", path).public_key_info
+
+
+@every_library
+@pytest.mark.parametrize("kind", ["P-256", "Ed25519"])
+def test_a_damaged_key_file_never_signs_wrongly(tmp_path: Path, backend: str, kind: str) -> None:
+    """Whichever octet a disk has spoilt: the ring refuses it, or it still is the sub-CA's key."""
+    key: PrivateKey = p256_key() if kind == "P-256" else ed25519.Ed25519PrivateKey.generate()
+    authority = make_authority(make_ca("unassured_2026_2", key=key))
+    path = tmp_path / "ca.key"
+    write_key(path, key)
+    (body,) = re.findall(rb"KEY-----\n(.*)\n-----END", path.read_bytes(), re.DOTALL)
+    octets = base64.b64decode(body)
+    settings = file_settings(tmp_path)
+    algorithm = algorithms.choose_algorithm(authority.public_key, "")
+    refused = 0
+    for place in range(0, len(octets), 3):
+        spoilt = bytearray(octets)
+        spoilt[place] ^= 0x55
+        if not _cheap(bytes(spoilt), octets):
+            continue
+        pem = b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n%s-----END ENCRYPTED PRIVATE KEY-----\n"
+        write(path, pem % base64.encodebytes(bytes(spoilt)))
+        ring = KeyRing(settings)
+        try:
+            ring.add(authority, KeyUse(uri=FileUri(path=str(path), backend=backend)))
+        except (OperatorError, SignatureMistrusted):
+            refused += 1
+            continue
+        signature = ring.sign(authority.name, algorithm, b"to be signed")
+        algorithms.verify(key.public_key(), algorithm, signature, b"to be signed")
+    assert refused > len(octets) // 6
+    write_key(path, key)
+    assert open_file(backend, path).public_key_info == public_key_info(key)
+
+
+def _cheap(spoilt: bytes, sound: bytes) -> bool:
+    """Whether the count of PBKDF2's iterations (RFC 8018 A.2) is the sound one: a spoilt one may take hours."""
+    salt_end = sound.index(bytes.fromhex("06092a864886f70d01050c")) + 11
+    begin = sound.index(b"\x02\x02", salt_end + 12)
+    return spoilt[salt_end : begin + 4] == sound[salt_end : begin + 4]
