@@ -1,9 +1,9 @@
 """Key files signed with wolfSSL: RSA PKCS#1 and PSS up to 4096 bits, ECDSA on P-256, P-384 and P-521, Ed25519, Ed448.
 
 Everything that concerns a key is done by wolfSSL: unlocking its file, hashes, signatures, verification. Of key files it
-takes PKCS#8 encrypted by PBES2 (RFC 8018) with PBKDF2 by HMAC-SHA-1 or HMAC-SHA-256 and AES-128-CBC or AES-256-CBC,
-which is how this software and `openssl pkcs8 -topk8` write them; neither scrypt nor another hash. ML-DSA (RFC 9881) is
-not in the version that Debian 12 has.
+takes PKCS#8 encrypted by PBES2 (RFC 8018) with PBKDF2 by HMAC-SHA-1 or HMAC-SHA-256 and AES-128-CBC, AES-256-CBC or
+3DES, which is how this software and `openssl pkcs8 -topk8` write them; neither scrypt nor another hash. ML-DSA (RFC
+9881) is not in the version that Debian 12 has.
 
 A key is used by one thread at a time, under a lock of its own: wolfSSL's RSA functions keep their state in the key.
 Measured with 5.5.4, 16 threads on one RSA key without that lock: 130 of 960 signatures wrong, each reported as good.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -87,7 +88,7 @@ class WolfSslKeyStore:
     def __init__(self, library: Library, passphrase: SecretSource) -> None:
         self._library = library
         self._passphrase = passphrase
-        self._opened: list[Key] = []
+        self._opened: weakref.WeakSet[Key] = weakref.WeakSet()
 
     def list_keys(self) -> Sequence[KeyUri]:
         """None: files are named one by one."""
@@ -104,7 +105,7 @@ class WolfSslKeyStore:
             key = open_key(self._library, octets, length, path)
         finally:
             wipe(octets)
-        self._opened.append(key)
+        self._opened.add(key)
         return key
 
     def generate(self, uri: KeyUri, key_algorithm: str) -> CaKey:
@@ -124,7 +125,7 @@ class WolfSslKeyStore:
 
     def close(self) -> None:
         """Overwrite every key."""
-        for key in self._opened:
+        for key in list(self._opened):
             key.close()
         self._opened.clear()
 

@@ -82,6 +82,7 @@ def resident_octets() -> int:
         ("-v2 aes-128-cbc", True),
         ("-v2 aes-256-cbc -v2prf hmacWithSHA1", True),
         ("-v2 aes-256-cbc -iter 600000", True),
+        ("-v2 des3", True),
         ("-v2 aes-192-cbc", False),
         ("-v2 camellia-256-cbc", False),
         ("-v2 aes-256-cbc -v2prf hmacWithSHA512", False),
