@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.support.bundles import (
     FIRST,
     OTHER_KEY,
@@ -26,6 +27,7 @@ from tests.support.bundles import (
     signer_bundle,
 )
 from tests.support.conversations import joined
+from tests.support.softhsm import MODULE, PIN, make_softhsm
 
 from cassiopeia import files, installations, sealing
 from cassiopeia.core.bundle import bundle_hash
@@ -475,3 +477,35 @@ def test_what_may_come_is_no_refusal_and_the_bundle_is_kept(loop: Loop, machine:
     (machine.directory / "away").rename(passphrase)
     loop.prepare(octets)
     assert isinstance(loop.verdict(), Staged)
+
+
+def test_a_key_in_a_token_is_proved_where_it_is(
+    loop: Loop, machine: SignerMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hsm = make_softhsm(tmp_path / "hsm")
+    hsm.make_token("ca")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(hsm.configuration))
+    pem = machine.hierarchy.time[FIRST].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "pem").write_bytes(pem)
+    hsm.run(
+        "softhsm2-util", "--import", tmp_path / "pem", "--token", "ca", "--label", "first", "--id", "01", "--pin", PIN
+    )
+    config = machine.directory / "signer.toml"
+    config.write_text(
+        config.read_text(encoding="utf-8")
+        + f'[pkcs11]\nmodule = "{MODULE}"\npin_file = "{hsm.write_pin()}"\n'
+        + f'[authority.{FIRST}]\nkey = "pkcs11:token=ca;object=first"\n',
+        encoding="utf-8",
+    )
+    public = (machine.directory / "sealing.pem").read_bytes()
+    octets = signed(signer_bundle(machine.hierarchy, keys=[SECOND], sealed_to=public))
+
+    with hsm.away():
+        away = loop.unpack(octets)
+    loop.prepare(octets)
+    there = loop.verdict()
+
+    assert isinstance(away, Unavailable)
+    assert away.code == "token-away"
+    assert isinstance(there, Staged)
+    assert [each.name for each in (there.directory / "keys").iterdir()] == [f"{SECOND}.key"]
