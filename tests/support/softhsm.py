@@ -46,6 +46,10 @@ class SoftHsm:
     @property
     def environment(self) -> dict[str, str]:
         """For every process that is to see these tokens."""
+        return os.environ | self.variables
+
+    @property
+    def variables(self) -> dict[str, str]:
         return {
             "SOFTHSM2_CONF": str(self.configuration),
             "PKCS11SPY": MODULE,
@@ -91,7 +95,7 @@ class SoftHsm:
 
     def run(self, *command: str | Path) -> str:
         finished = subprocess.run(
-            command, env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
         )
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
@@ -139,7 +143,7 @@ def softhsm_here(directory: Path) -> Iterator[SoftHsm]:
     """A SoftHSM of its own for this process, until the block ends. Stores that were open go on after it."""
     found = make_softhsm(directory)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in found.environment.items():
+        for name, value in found.variables.items():
             patch.setenv(name, value)
         # The library reads its configuration when it starts.
         stop_libraries()
