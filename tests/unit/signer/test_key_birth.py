@@ -81,6 +81,31 @@ def test_a_key_may_lie_elsewhere_and_signer_toml_has_to_say_so(machine: SignerMa
     assert again.configuration == ""
 
 
+@pytest.mark.parametrize("key_algorithm", ["P-384", "Ed448"])
+@pytest.mark.parametrize("backend", ["gnutls", "wolfssl"])
+def test_another_library_may_make_it_and_openssl_opens_it(
+    machine: SignerMachine, backend: str, key_algorithm: str
+) -> None:
+    uri = f"file:state/own.key?backend={backend}"
+
+    made = make_request(machine.config, NAME, key_algorithm=key_algorithm, key_uri=uri)
+
+    assert in_file(machine, "state/own.key") == asked(made).public_key()
+    assert made.configuration == f'[authority.{NAME}]\nkey = "{uri}"\n'
+    again = request_existing(machine.config, NAME, key_uri="file:state/own.key?backend=openssl")
+    assert asked(again).public_key() == asked(made).public_key()
+
+
+@pytest.mark.parametrize("backend", ["gnutls", "wolfssl"])
+def test_a_library_that_makes_no_such_key_says_so(machine: SignerMachine, backend: str) -> None:
+    before = machine.everything()
+
+    with pytest.raises(OperatorError, match="makes no ML-DSA-65 keys"):
+        make_request(machine.config, NAME, key_algorithm="ML-DSA-65", key_uri=f"file:state/own.key?backend={backend}")
+
+    assert machine.everything() == before
+
+
 def test_the_line_of_signer_toml_counts(machine: SignerMachine) -> None:
     configure(machine, f'[authority.{NAME}]\nkey = "file:state/own.key"\nverify_with = "gnutls"')
 
