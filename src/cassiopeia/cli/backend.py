@@ -107,7 +107,8 @@ def check(
 
     Each library that is there verifies and makes known signatures; then it signs with a fresh key, and every other one
     verifies that, and has to refuse it with a bit flipped. With --config, the key of each sub-CA is opened and proved
-    as at the signer's start. URI names a key that no sub-CA has yet: file:PATH, file:PATH?backend=gnutls, pkcs11:...
+    as at the signer's start. URI names a key that no sub-CA has yet: file:PATH, file:PATH?backend=gnutls,
+    pkcs11:token=LABEL;object=LABEL.
 
     A token that refused its PIN is asked once more, for a person is there now: correct the PIN file before.
     """
