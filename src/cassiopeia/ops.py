@@ -7,7 +7,7 @@ Reports of signers come from the database, and older ones lack some fields: what
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,6 +96,7 @@ _AT_ONCE: Final = (
     "crl-served-wrong",
     "crl-served-stale",
     "journal-differs",
+    "signature-mistrusted",
     "signer-halted",
     "signer-never-heard",
     "signer-silent",
@@ -108,6 +109,7 @@ URGENCY: Final = (
     *_AT_ONCE,
     "crl-late",
     "signer-locked",
+    "key-away",
     "clock-distrusted",
     "offline-crl-ends",
     "responder-ends",
@@ -283,6 +285,7 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
             what=f"{name} has no keys yet{f': {reason}' if reason else ''}",
             remedy="a start takes a minute; if this stays, its log says what it waits for (passphrase, token)",
         )
+    yield from _of_keys(name, report.get("authorities", ()))
     if warning := _text(report, "clock_warning"):
         yield Concern(
             code="clock-distrusted",
@@ -310,6 +313,25 @@ def _of_word(signer: SignerStatus) -> Iterator[Concern]:
             what=f"the clock of {name} is {span(abs(offset))} {'behind' if offset > 0 else 'ahead of'} this machine's",
             remedy="find out which of them is wrong and set that one right, before it matters",
         )
+
+
+def _of_keys(signer: str, authorities: Iterable[Mapping[str, Any]]) -> Iterator[Concern]:
+    for each in authorities:
+        name = each.get("name")
+        if mistrusted := each.get("mistrusted"):
+            yield Concern(
+                code="signature-mistrusted",
+                what=f"{signer} has halted {name}, because a signature by its key was wrong: {mistrusted}",
+                remedy='nothing wrong was released; let another library sign: see docs/runbook.md, "A signature was '
+                'wrong"',
+            )
+        if fault := each.get("key_fault"):
+            yield Concern(
+                code="key-away",
+                what=f"{signer} cannot use the key of {name}: {fault}",
+                remedy="its requests and CRLs wait, others go on; it tries again by itself. See docs/runbook.md, "
+                '"A key cannot be used"',
+            )
 
 
 def _of_disk(signer: SignerStatus) -> Iterator[Concern]:

@@ -86,6 +86,16 @@ STATUS_REPORT = payload.StatusReport(
         payload.AuthorityStatus(
             name="unassured_2026_2", not_before=NOW, not_after=NOW, issued=3, revoked=1, crl_number=2, next_update=NOW
         ),
+        payload.AuthorityStatus(
+            name="unassured_2026_3",
+            not_before=NOW,
+            not_after=NOW,
+            issued=0,
+            revoked=0,
+            crl_number=0,
+            mistrusted="gnutls finds a signature wrong that openssl made",
+            key_fault="the token is away",
+        ),
     ),
     boot_id=b"b" * 16,
     free_octets=10**12,

@@ -97,9 +97,11 @@ def _told(signer: SignerStatus) -> Iterator[Mapping[str, Any]]:
 
 
 def _halted(signer: SignerStatus) -> list[str]:
+    """By order, or because a signature was wrong: both last until operators resume them."""
     orders = signer.report.get("orders")
     halted = orders.get("halted_authorities") if isinstance(orders, dict) else None
-    return [each for each in halted if isinstance(each, str)] if isinstance(halted, list) else []
+    by_order = [each for each in halted if isinstance(each, str)] if isinstance(halted, list) else []
+    return by_order + [each["name"] for each in _told(signer) if each.get("mistrusted")]
 
 
 def _has_ended(authority: Mapping[str, Any], now: dt.datetime) -> bool:

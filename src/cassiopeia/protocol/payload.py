@@ -169,7 +169,11 @@ class Timestamp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuthorityStatus:
-    """One sub-CA; `crl_number` is 0 and `next_update` absent before its first CRL."""
+    """One sub-CA; `crl_number` is 0 and `next_update` absent before its first CRL.
+
+    `mistrusted` says what was wrong with a signature by its key, for which it is halted, and `key_fault` why its key
+    cannot be used now; absent where nothing is wrong.
+    """
 
     name: str
     not_before: dt.datetime
@@ -178,6 +182,8 @@ class AuthorityStatus:
     revoked: int
     crl_number: int
     next_update: dt.datetime | None = None
+    mistrusted: str | None = None
+    key_fault: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

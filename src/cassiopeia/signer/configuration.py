@@ -30,7 +30,7 @@ class Loaded:
     """What the front process knows of one configuration; `digest` is the hash over its documents.
 
     The digest is taken before all the rest is read, and a worker takes it afterwards: while both agree, nothing has
-    changed in between.
+    changed in between. `keys` say how each sub-CA signs, `unused_tables` which ones are about none.
     """
 
     config: SignerConfig
@@ -39,6 +39,8 @@ class Loaded:
     profiles: Mapping[str, Profile]
     authorities: Mapping[str, Authority]
     retention: dt.timedelta | None
+    keys: Mapping[str, KeyUse]
+    unused_tables: Sequence[str]
 
 
 def load(config: SignerConfig) -> Loaded:
@@ -53,6 +55,8 @@ def load(config: SignerConfig) -> Loaded:
             profiles=profiles,
             authorities={each.authority.name: each.authority for each in own_entries(config)},
             retention=retention(config, profiles),
+            keys=key_uses(config),
+            unused_tables=_unused_tables(config),
         )
     except OSError as error:
         raise OperatorError(
@@ -92,6 +96,16 @@ def store_settings(config: SignerConfig) -> StoreSettings:
         processes=config.workers or os.cpu_count() or 1,
         state=config.state,
     )
+
+
+def _unused_tables(config: SignerConfig) -> list[str]:
+    """A sentence for each `[authority.NAME]` that no sub-CA of this signer has: a name that is written wrongly."""
+    own = {each.authority.name for each in own_entries(config)}
+    return [
+        f"{config.source}: [authority.{name}] is for no sub-CA of this signer, and changes nothing: it has "
+        f"{', '.join(sorted(own))}; mend the name or take the table away, and reload the signer"
+        for name in sorted(config.keys.authorities.keys() - own)
+    ]
 
 
 def own_key(name: str) -> str:

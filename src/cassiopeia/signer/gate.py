@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.core import certificate
-from cassiopeia.core.authority import Authority
+from cassiopeia.core.authority import Authority, Idle
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Refused, Unavailable
 from cassiopeia.journal import entry as entries
@@ -27,6 +27,7 @@ from cassiopeia.signer.journal import Intent, Journal
 
 _RETRY_AFTER_S: Final = 300
 _ORDERED_RETRY_S: Final = 600
+MISTRUSTED_KEY: Final = Idle(code="authority-halted", why="is halted, because a signature by its key was wrong")
 
 _HALTS: Final = {
     LOST_PAST: "the signer's journal is shorter than one that it signed: it has lost part of its past. Make it again "
@@ -50,7 +51,13 @@ class Gate:
     def __init__(self, journal: Journal, obstacles: Sequence[Callable[[], Obstacle | None]] = ()) -> None:
         self._journal = journal
         self._obstacles = obstacles
-        self._halts = set(journal.index.halts())
+        halts = journal.index.halts()
+        self._halts = set(halts)
+        self._mistrusted = {
+            code.removeprefix(SIGNATURE_HALT): journal.halt_reason(position)
+            for code, position in halts.items()
+            if code.startswith(SIGNATURE_HALT)
+        }
 
     def reasons(self) -> list[Obstacle]:
         """Everything that stands in the way, the gravest first."""
@@ -83,20 +90,23 @@ class Gate:
                 raise Unavailable(each.message, code=each.code, retry_after_s=_RETRY_AFTER_S)
 
     @property
-    def mistrusted(self) -> frozenset[str]:
-        """The sub-CAs that are halted, each alone, because a signature by its key was wrong."""
-        return frozenset(code.removeprefix(SIGNATURE_HALT) for code in self._halts if code.startswith(SIGNATURE_HALT))
+    def mistrusted(self) -> Mapping[str, str]:
+        """The sub-CAs that are halted, each alone, because a signature by its key was wrong; with what was wrong."""
+        return self._mistrusted
 
     def halt(self, code: str, reason: str, *, now: dt.datetime) -> None:
         """Halt for good: only an entry of the journal lifts it."""
         if code not in self._halts:
             self._journal.record_halt(code, reason, now=now)
             self._halts.add(code)
+            if code.startswith(SIGNATURE_HALT):
+                self._mistrusted[code.removeprefix(SIGNATURE_HALT)] = reason
 
     def resume(self, code: str, *, now: dt.datetime) -> None:
         if code in self._halts:
             self._journal.record_resume(code, now=now)
             self._halts.discard(code)
+            self._mistrusted.pop(code.removeprefix(SIGNATURE_HALT), None)
 
 
 def check_authority(intent: Intent, authority: Authority | None) -> None:

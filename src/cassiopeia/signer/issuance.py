@@ -27,7 +27,7 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.exchange import Exchange, as_unavailable, log_text, profile_of, short
-from cassiopeia.signer.gate import Gate, check_authority, check_order
+from cassiopeia.signer.gate import Gate, check_authority, check_idle, check_order
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.key_history import KeyHistory
@@ -54,7 +54,8 @@ class IssuanceDesk:
     """Takes requests from sessions, work to the workers (`submit`), entries to the journal; `clock` is monotonic.
 
     `examine` has the RSA modulus of a task compared with all others; `examined` is to be called when that is done.
-    `crl_holds` says whether the CRL of a sub-CA, with so many certificates issued, has room for one more.
+    `crl_holds` says whether the CRL of a sub-CA, with so many certificates issued, has room for one more. `mistrusted`
+    is called with a sub-CA and a sentence when a worker's signature is wrong.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class IssuanceDesk:
         submit: Callable[[Task], None],
         examine: Callable[[int, bytes], None],
         crl_holds: Callable[[str, int], bool],
+        mistrusted: Callable[[str, str], None] = lambda _name, _reason: None,
         next_task: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,6 +91,7 @@ class IssuanceDesk:
         self._submit = submit
         self._examine = examine
         self._crl_holds = crl_holds
+        self._mistrusted = mistrusted
         self._full: dict[str, int] = {}  # sub-CAs whose CRL is full before they are, with a count that says so
         self._next_task = next_task
         self._clock = clock
@@ -128,6 +131,11 @@ class IssuanceDesk:
         self._restrictions += 1
         every = [intent for _, intent in self._intent_deadlines.values()]
         self._end(every, code="ordered", reason="an order of the operators came first; it is decided anew", now=now)
+
+    def became_idle(self, signing_ca: str, now: dt.datetime) -> None:
+        """This sub-CA signs nothing for now: what it has promised and nobody has confirmed is for another one."""
+        its = [intent for _, intent in self._intent_deadlines.values() if intent.signing_ca == signing_ca]
+        self._end(its, code="authority-idle", reason="its sub-CA signs nothing now; it is decided anew", now=now)
 
     def key_compromised(self, serial_numbers: Collection[bytes], now: dt.datetime) -> None:
         """End these intents as far as they are open: their key has said that it is compromised."""
@@ -227,8 +235,7 @@ class IssuanceDesk:
             if isinstance(outcome, Signed):
                 self._signed(intent, exchanges, outcome.signature, now=now)
             else:
-                for exchange in exchanges:
-                    self._fail(exchange, as_unavailable(outcome))
+                self._not_signed(intent, exchanges, outcome)
             return True
         return False
 
@@ -318,6 +325,7 @@ class IssuanceDesk:
             self._full[authority.name] = authority.maximum_certificates + RESPONDERS
             raise Unavailable(f"the CRL of {authority.name} is full; the next sub-CA takes over", retry_after_s=1)
         self._gate.check_issuing()
+        check_idle(authority.name, self._standing())
         if exchange.restrictions != self._restrictions:
             raise Unavailable("an order of the operators came first; it is decided anew", retry_after_s=1)
         self._caps.check_intent(
@@ -457,8 +465,9 @@ class IssuanceDesk:
             return
         try:
             self._check_signature(intent, signature)
-        except PeerError:
+        except PeerError as error:
             self._own_faults.signature_wrong(intent.signing_ca)
+            self._mistrusted(intent.signing_ca, f"a worker's signature of a certificate is wrong: {error}")
             for exchange in exchanges:
                 self._fail(exchange, Unavailable("the signer met an internal error", code="internal"))
             raise
@@ -470,6 +479,15 @@ class IssuanceDesk:
                 "%s signed and verified; result journaled as entry %d, released", short(exchange.request), position
             )
             self._journal.when_durable(functools.partial(self._release, exchange, stored))
+
+    def _not_signed(self, intent: Intent, exchanges: list[Exchange], outcome: Outcome) -> None:
+        for exchange in exchanges:
+            try:
+                # What the outcome has brought about says more.
+                check_idle(intent.signing_ca, self._standing())
+                self._fail(exchange, as_unavailable(outcome))
+            except Unavailable as idle:
+                self._journal.when_durable(functools.partial(self._fail, exchange, idle))
 
     def _check_signature(self, intent: Intent, signature: bytes) -> None:
         """Raise PeerError unless this signature is the sub-CA's over the octets of the intent, which were linted.

@@ -348,6 +348,11 @@ class Journal:
         """The signer issues nothing until `record_resume` with this code."""
         self._append(entries.Halt(code=code), _reason("", reason), now=now)
 
+    def halt_reason(self, position: int) -> str:
+        """What the halt at this entry says; empty when that was removed."""
+        ((_, _, parts),) = self.entries(position, 1)
+        return entries.decode_part(entries.Reason, parts[0]).message if parts[0] else ""
+
     def record_resume(self, code: str, *, now: dt.datetime) -> None:
         self._append(entries.Resume(code=code), now=now)
 

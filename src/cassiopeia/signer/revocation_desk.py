@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from cassiopeia.core import algorithms
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.request import RevocationRequest, revocation_digest
-from cassiopeia.errors import PeerError, Refused, Unavailable
+from cassiopeia.errors import PeerError, Refused, SignatureInvalid, Unavailable
 from cassiopeia.protocol.payload import RevokedAnswer
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer import answers
@@ -28,6 +30,9 @@ from cassiopeia.signer.tasks import CheckProofs, Deferred, Denied, Outcome, Prov
 from cassiopeia.steps import step
 
 _RETRY_AFTER_S = 5
+_FIRST_DELAY_S = 2.5
+_LONGEST_DELAY_S = 300.0
+_DOUBLINGS = 7
 _NO_TIME = dt.timedelta(0)
 # Of a name that a client sent, so many characters are journaled and sent back.
 _SHOWN = 80
@@ -62,10 +67,26 @@ class _Counter:
     current: list[_Waiting] = field(default_factory=list)
     draft: Draft | None = None
     answers: list[bytes] = field(default_factory=list)
+    failures: int = 0
+    try_again_at: float = 0.0
+
+    def put_off(self, *, now: float) -> None:
+        """It could not be signed: it is tried again for as long as it takes, and ever less often."""
+        if self.failures:
+            self.try_again_at = now + min(_FIRST_DELAY_S * 2 ** min(self.failures, _DOUBLINGS), _LONGEST_DELAY_S)
+        self.failures += 1
+
+    def go_on(self) -> None:
+        """Nothing speaks against trying it now."""
+        self.failures, self.try_again_at = 0, 0.0
 
 
 class RevocationDesk:
-    """Keeps the CRLs of all sub-CAs of this signer."""
+    """Keeps the CRLs of all sub-CAs of this signer.
+
+    One whose key `is_away` is not signed until it is not. `mistrusted` is called with a sub-CA and a sentence when a
+    worker's signature over a CRL is wrong. `clock` is monotonic.
+    """
 
     def __init__(
         self,
@@ -78,6 +99,9 @@ class RevocationDesk:
         next_task: Callable[[], int],
         resign_after: dt.timedelta,
         end_intents: Callable[[Collection[bytes], dt.datetime], None],
+        is_away: Callable[[str], bool] = lambda _name: False,
+        mistrusted: Callable[[str, str], None] = lambda _name, _reason: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counters = {each.authority.name: _Counter(revocations=each) for each in lists}
         self._journal = journal
@@ -87,6 +111,9 @@ class RevocationDesk:
         self._next_task = next_task
         self._resign_after = resign_after
         self._end_intents = end_intents
+        self._is_away = is_away
+        self._mistrusted = mistrusted
+        self._clock = clock
         self._tasks: dict[int, _Counter] = {}
         self._checks: dict[int, _Checking] = {}
 
@@ -107,6 +134,7 @@ class RevocationDesk:
                 counter = _Counter(revocations=RevocationList(each, self._journal, lifetime=lifetime))
             else:
                 counter.revocations.follow(each, lifetime=lifetime)
+                counter.go_on()  # another library may sign now
             self._counters[each.name] = counter
         self._resign_after = resign_after
 
@@ -152,16 +180,25 @@ class RevocationDesk:
 
     def renew(self, *, now: dt.datetime) -> None:
         """Sign anew every CRL that is missing, behind or too old, while its sub-CA is valid."""
-        if self._gate.crl_obstacle() is not None:
-            return
         for counter in self._counters.values():
             current = counter.revocations.current
             # A revocation whose CRL could not be signed, or was lost in a crash, is made up for.
             behind = counter.revocations.is_behind
             # One that is dated ahead was signed by a clock that has been turned back since.
             due = behind or current is None or not _NO_TIME <= now - current.this_update < self._resign_after
-            if due and counter.draft is None and now <= counter.revocations.authority.not_after:
+            if (
+                due
+                and counter.draft is None
+                and not self._why_unsigned(counter)
+                and now <= counter.revocations.authority.not_after
+            ):
                 self._draft(counter, now=now)
+
+    def try_again(self, name: str) -> None:
+        """The key of this sub-CA can be used again: what could not be signed is not put off any longer."""
+        counter = self._counters.get(name)
+        if counter is not None:
+            counter.go_on()
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
         """Take a worker's outcome; False when it is not one of ours."""
@@ -174,17 +211,23 @@ class RevocationDesk:
             return False
         draft, waiting = counter.draft, counter.current
         counter.draft, counter.current = None, []
-        if isinstance(outcome, Signed):
+        fault = _fault(counter.revocations.authority, draft, outcome)
+        if isinstance(outcome, Signed) and fault is None:
             step("revoke 4 crl signed")
+            counter.go_on()
             record = counter.revocations.complete(draft, outcome.signature, answers=counter.answers, now=now)
             step("revoke 4 crl appended")
             self._journal.when_durable(lambda: _release(counter.revocations, record, waiting))
         else:
             # The revocation itself is journaled and stands: the next CRL has it.
+            counter.put_off(now=self._clock())
+            if fault is not None:
+                self._mistrusted(counter.revocations.authority.name, f"a worker's signature of a CRL is wrong: {fault}")
             error = Unavailable("the CRL could not be signed now", retry_after_s=_RETRY_AFTER_S)
-            for each in waiting:
-                answers.give(each.session, functools.partial(answers.fail, each.session, each.handle, error))
+            _fail_all(waiting, error)
         self._work(counter, now=now)
+        if fault is not None:
+            raise fault
         return True
 
     def _checked(self, checking: _Checking, outcome: Outcome, *, now: dt.datetime) -> None:
@@ -295,13 +338,25 @@ class RevocationDesk:
         if not counter.current and not grown:
             return
         step("revoke 2 revocation appended")
-        obstacle = self._gate.crl_obstacle()
-        if obstacle is None:
+        reason = self._why_unsigned(counter)
+        if not reason:
             self._draft(counter, now=now)
         else:
             # The revocations are journaled and stand; their ids find the CRL that will list them.
             waiting, counter.current = counter.current, []
-            self._journal.when_durable(functools.partial(_put_off, waiting, obstacle.message))
+            self._journal.when_durable(functools.partial(_put_off, waiting, reason))
+
+    def _why_unsigned(self, counter: _Counter) -> str:
+        """Why no CRL of this sub-CA is signed at this moment; empty when nothing stands in the way."""
+        obstacle = self._gate.crl_obstacle()
+        if obstacle is not None:
+            return obstacle.message
+        name = counter.revocations.authority.name
+        if self._is_away(name):
+            return f"the key of {name} cannot be used now"
+        if self._clock() < counter.try_again_at:
+            return f"{name} could not sign the last one, and is asked again later"
+        return ""
 
     def _draft(self, counter: _Counter, *, now: dt.datetime) -> None:
         draft = counter.draft = counter.revocations.draft(now=now)
@@ -318,10 +373,24 @@ class RevocationDesk:
         self._journal.when_durable(sign)
 
 
+def _fault(authority: Authority, draft: Draft, outcome: Outcome) -> SignatureInvalid | None:
+    """What is wrong with the signature that a worker gave, if it gave any."""
+    if isinstance(outcome, Signed):
+        try:
+            algorithms.verify(authority.public_key, draft.algorithm, outcome.signature, draft.tbs)
+        except SignatureInvalid as error:
+            return error
+    return None
+
+
 def _put_off(waiting: list[_Waiting], reason: str) -> None:
     error = Unavailable(
         f"the revocation is journaled, no CRL can be signed now: {reason}", retry_after_s=_RETRY_AFTER_S
     )
+    _fail_all(waiting, error)
+
+
+def _fail_all(waiting: list[_Waiting], error: Unavailable) -> None:
     for each in waiting:
         answers.give(each.session, functools.partial(answers.fail, each.session, each.handle, error))
 

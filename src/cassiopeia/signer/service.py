@@ -24,6 +24,7 @@ from cassiopeia.core.key_identity import identify_key
 from cassiopeia.core.rules import Standing
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import OperatorError, PeerError
+from cassiopeia.journal.entry import SIGNATURE_HALT
 from cassiopeia.journal.standing import RaisedCap
 from cassiopeia.protocol import payload
 from cassiopeia.protocol.events import (
@@ -48,12 +49,13 @@ from cassiopeia.signer.clock import CODE_PREFIX, Clock
 from cassiopeia.signer.configuration import Loaded, load
 from cassiopeia.signer.disk import GROWTH_WINDOW, DiskReserve, octets_a_day
 from cassiopeia.signer.examiner import Examiner
-from cassiopeia.signer.gate import Gate, Obstacle
+from cassiopeia.signer.gate import MISTRUSTED_KEY, Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.journal_key import load_journal_key
 from cassiopeia.signer.key_history import KeyHistory
+from cassiopeia.signer.key_watch import KeyWatch
 from cassiopeia.signer.lines import Lines
 from cassiopeia.signer.nonces import Nonces
 from cassiopeia.signer.orders import OrderDesk
@@ -61,8 +63,9 @@ from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.revocation import RevocationList
 from cassiopeia.signer.revocation_desk import RevocationDesk
+from cassiopeia.signer.status_report import authority_statuses, standing_orders
 from cassiopeia.signer.takeover import Candidate, Takeover, describe
-from cassiopeia.signer.tasks import Outcome, Task
+from cassiopeia.signer.tasks import Mistrusted, Outcome, Task
 from cassiopeia.steps import step
 from cassiopeia.termination import Termination
 
@@ -102,12 +105,20 @@ class Signer:
             standing=next((code for code in self._journal.index.halts() if code.startswith(CODE_PREFIX)), ""),
         )
         self._gate = Gate(self._journal, [self._clock_obstacle, self._disk_obstacle])
+        self._key_watch = KeyWatch(
+            submit=self._submit,
+            next_task=lambda: next(self._tasks),
+            mistrusted=self._mistrusted,
+            lost=lambda name: self._issuance.became_idle(name, self._clock.now()),
+            regained=self._regained,
+        )
         self._caps = Caps(limits=config.caps, raised=self._raised_caps, clock=lambda: self._clock.boot_seconds)
         self._own_faults = OwnFaults(unsound_profiles(loaded.profiles.values(), loaded.authorities.values()))
         self._alarmed: list[Callable[[], Iterable[str]]] = [
             self._caps.alarms,
             self._own_faults.alarms,
             lambda: self._missing_lists,
+            lambda: self._loaded.unused_tables,
         ]
         self._nonces = Nonces(lambda: self._clock.boot_seconds)
         self._config_path = config_path
@@ -118,7 +129,7 @@ class Signer:
             config_path=config_path,
             now=self._clock.now,
             make_pool=self._make_pool,
-            hindrance=self._no_room_to_journal,
+            hindrance=self._hindrance,
         )
         own_moduli = _own_moduli(self._authorities.values())
         self._keys = KeyHistory(self._journal.index, own=own_moduli)
@@ -149,9 +160,10 @@ class Signer:
             caps=self._caps,
             own_faults=self._own_faults,
             keys=self._keys,
-            submit=self._submit,
+            submit=self._key_watch.submit,
             examine=self._examiner.submit,
             crl_holds=self._crl_holds,
+            mistrusted=self._mistrusted,
             next_task=lambda: next(self._tasks),
         )
         self._bundles = BundleDesk(
@@ -182,10 +194,12 @@ class Signer:
             journal=self._journal,
             gate=self._gate,
             caps=self._caps,
-            submit=self._submit,
+            submit=self._key_watch.submit,
             next_task=lambda: next(self._tasks),
             resign_after=dt.timedelta(hours=config.crl_resign_hours),
             end_intents=self._issuance.key_compromised,
+            is_away=self._key_watch.is_away,
+            mistrusted=self._mistrusted,
         )
 
     def run(self) -> None:
@@ -271,6 +285,7 @@ class Signer:
             deliver=self._delivered,
             installation=loaded.config.bundles.installed,
             unusable=unusable,
+            began=self._key_watch.began,
         )
 
     def _put_in_force(self, new: Candidate) -> None:
@@ -309,6 +324,7 @@ class Signer:
         self._clock.allow_leap(config.clock_leap_days)
         self._disk.resize(config.disk_reserve_octets)
         self._issuance.follow(configuration_hash=new.loaded.digest, authorities=authorities, now=now)
+        self._key_watch.follow(authorities, new.pool.lacking_keys.values())
         self._lines.follow(config, new.tls)
         self._own_faults.report()
         self._next_housekeeping = 0.0
@@ -365,10 +381,29 @@ class Signer:
     def _crl_holds(self, name: str, issued: int) -> bool:
         return self._revocation.holds_another(name, issued)
 
-    def _no_room_to_journal(self) -> str:
-        """Why a new configuration is not written down now: what room is left is for revocations and CRLs."""
+    def _hindrance(self, candidate: Candidate) -> str:
+        """Why a new configuration does not come into force now."""
+        # What room is left is for revocations and CRLs.
         full = self._disk.check()
-        return "" if full is None else full.message
+        if full is not None:
+            return full.message
+        # Nothing that works is given up for something that does not.
+        unusable = {*self._key_watch.idle, *self._gate.mistrusted}
+        worse = [
+            each for name, each in candidate.pool.lacking_keys.items() if name in self._authorities.keys() - unusable
+        ]
+        return "; ".join(each.message for each in worse)
+
+    def _mistrusted(self, name: str, reason: str) -> None:
+        """A signature of this sub-CA was wrong: it signs no more certificates until operators resume it."""
+        if name not in self._gate.mistrusted:
+            _log.error("ALARM: %s is halted: %s", name, reason)
+            self._gate.halt(SIGNATURE_HALT + name, reason, now=self._clock.now())
+            self._issuance.became_idle(name, self._clock.now())
+
+    def _regained(self, name: str) -> None:
+        self._revocation.try_again(name)
+        self._next_housekeeping = 0.0
 
     def _announce(self) -> None:
         """Log once that the keys are unlocked."""
@@ -402,6 +437,7 @@ class Signer:
             self._octets_a_day = octets_a_day(growth, beginning=self._journal.first_time, now=now)
         self._lines.keep_house()
         self._takeover.look()
+        self._key_watch.look()
 
     def _on_event(self, session: Session, event: Event) -> None:
         if session.closed:
@@ -458,8 +494,12 @@ class Signer:
 
     def _delivered(self, outcome: Outcome) -> None:
         now = self._clock.now()
-        if not self._issuance.delivered(outcome, now=now) and not self._revocation.delivered(outcome, now=now):
+        desks = (self._issuance.delivered, self._revocation.delivered)
+        if not self._key_watch.delivered(outcome) and not any(take(outcome, now=now) for take in desks):
             _log.warning("a worker answered a task that nobody waits for")
+        if isinstance(outcome, Mistrusted):
+            # Whatever made it may have spoilt more than this.
+            raise PeerError(f"its key of {outcome.signing_ca} gave a wrong signature")
 
     def _examined(self, task: int, modulus: bytes, others: Sequence[bytes]) -> None:
         self._keys.note(modulus, others)
@@ -476,20 +516,6 @@ class Signer:
         )
 
     def _status(self, now: dt.datetime) -> payload.StatusReport:
-        authorities = []
-        for each in self._revocation.lists:
-            authority = each.authority
-            authorities.append(
-                payload.AuthorityStatus(
-                    name=authority.name,
-                    not_before=authority.not_before,
-                    not_after=authority.not_after,
-                    issued=self._issuance.issued.get(authority.name, 0),
-                    revoked=each.revoked,
-                    crl_number=each.current.number if each.current else 0,
-                    next_update=each.current.next_update if each.current else None,
-                )
-            )
         state, reason = self._state()
         verdict = self._clock.check(self._journal.last_time)
         return payload.StatusReport(
@@ -500,32 +526,19 @@ class Signer:
             boot_seconds=self._clock.boot_seconds,
             configuration_hash=self._loaded.digest,
             profiles=tuple(sorted(self._loaded.profiles)),
-            authorities=tuple(authorities),
+            authorities=authority_statuses(
+                self._revocation.lists,
+                issued=self._issuance.issued,
+                mistrusted=self._gate.mistrusted,
+                key_faults=self._key_watch.reasons,
+            ),
             boot_id=self._boot_id,
             free_octets=self._disk.free_octets,
             octets_a_day=self._octets_a_day,
             clock_warning=verdict.message,
             order_sequence=self._journal.index.order_sequence(),
-            orders=self._standing_orders(),
+            orders=standing_orders(self._config, self._orders.in_force, caps=self._caps, raised=self._raised_caps()),
             alarms=self._alarms(),
-        )
-
-    def _standing_orders(self) -> payload.StandingOrders:
-        in_force, raised = self._orders.in_force, self._raised_caps()
-        return payload.StandingOrders(
-            halted_authorities=tuple(sorted(in_force.halted_authorities)),
-            disabled_validators=tuple(sorted(in_force.disabled_validators)),
-            blocked_keys=len(in_force.blocked_keys),
-            validators=tuple(
-                payload.ValidatorStatus(name=each.name, key_id=each.key_id, kinds=tuple(sorted(each.kinds)))
-                for each in self._config.validators
-            ),
-            caps=tuple(
-                payload.CapStatus(
-                    name=cap, limit=self._caps.limit(cap), ends=raised[cap].ends if cap in raised else None
-                )
-                for cap in self._config.caps
-            ),
         )
 
     def _alarms(self) -> tuple[str, ...]:
@@ -541,6 +554,7 @@ class Signer:
             disabled_validators=in_force.disabled_validators,
             blocked_keys=in_force.blocked_keys,
             halted_authorities=in_force.halted_authorities,
+            idle_authorities={**self._key_watch.idle, **dict.fromkeys(self._gate.mistrusted, MISTRUSTED_KEY)},
         )
 
     def _raised_caps(self) -> Mapping[str, RaisedCap]:
@@ -551,6 +565,8 @@ class Signer:
         """How the signer is, in one word and in a sentence."""
         if not self._pool.unlocked:
             return "locked", self._pool.lacking or "the workers are unlocking their keys"
+        if self._authorities.keys() <= self._key_watch.idle.keys():
+            return "locked", "; ".join(self._key_watch.reasons.values())
         if reasons := self._gate.reasons():
             return "halted", "; ".join(each.message for each in reasons)
         return "running", self._doubt

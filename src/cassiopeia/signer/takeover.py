@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cassiopeia.config import SignerConfig, current_installation, load_signer_config
+from cassiopeia.config import KeyUse, SignerConfig, current_installation, load_signer_config
 from cassiopeia.core.authority import Authority
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import OperatorError
@@ -48,8 +48,8 @@ class Candidate:
 class Takeover:
     """At most one trial at a time. `make_pool` makes the workers of a configuration, and does not start them.
 
-    It is given what to call when one of them cannot work. `hindrance` says why nothing may come into force at this
-    moment, if anything does.
+    It is given what to call when one of them cannot work. `hindrance` says why a candidate that is ready may not come
+    into force at this moment, if anything does.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Takeover:
         config_path: Path,
         now: Callable[[], dt.datetime],
         make_pool: Callable[[Loaded, Callable[[str], None]], WorkerPool],
-        hindrance: Callable[[], str] = lambda: "",
+        hindrance: Callable[[Candidate], str] = lambda _candidate: "",
     ) -> None:
         self._in_force = in_force
         self._config_path = config_path
@@ -116,7 +116,7 @@ class Takeover:
             return None
         if not candidate.pool.unlocked:
             return None
-        if hindrance := self._hindrance():
+        if hindrance := self._hindrance(candidate):
             self._fail(hindrance)
             return None
         self._candidate, self._in_force = None, candidate.loaded
@@ -203,10 +203,18 @@ def describe(old: Loaded, new: Loaded) -> Iterator[str]:
     yield from _named("profile", old.profiles, new.profiles)
     before, after = ({each.name: each for each in one.config.validators} for one in (old, new))
     yield from _named("validator", before, after)
+    for name in sorted(old.keys.keys() & new.keys.keys()):
+        if old.keys[name] != new.keys[name]:
+            yield f"key of {name}: {_signing(old.keys[name])} -> {_signing(new.keys[name])}"
     if (old.config.operators, old.config.quorum) != (new.config.operators, new.config.quorum):
         yield f"{len(new.config.operators)} operators, {new.config.quorum} of whom must agree"
     same = "the same rules as before" if old.digest == new.digest else "other rules"
     yield f"{same} ({new.digest.hex()[:16]})"
+
+
+def _signing(use: KeyUse) -> str:
+    """By which library, and from where."""
+    return f"{use.uri}, verified by {use.verify_with} too" if use.verify_with else str(use.uri)
 
 
 def _named(kind: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
