@@ -107,8 +107,8 @@ def check(
 
     Each library that is there verifies and makes known signatures; then it signs with a fresh key, and every other one
     verifies that, and has to refuse it with a bit flipped. With --config, the key of each sub-CA is opened and proved
-    as at the signer's start. URI names a key that no sub-CA has yet: file:PATH, file:PATH?backend=gnutls,
-    pkcs11:token=LABEL;object=LABEL.
+    as at the signer's start, and any other that an [authority.NAME] names. URI names one that stands nowhere yet:
+    file:PATH, file:PATH?backend=gnutls, pkcs11:token=LABEL;object=LABEL.
 
     A token that refused its PIN is asked once more, for a person is there now: correct the PIN file before.
     """
@@ -279,6 +279,11 @@ def _check(
         uses = key_uses(settings.config)
         for entry in own_entries(settings.config):
             yield checks.check_authority(entry.authority, uses[entry.authority.name])
+        # The line of signer.toml may be there before the bundle that brings the sub-CA.
+        for name, table in settings.config.keys.authorities.items():
+            if name not in uses and table.key is not None:
+                use = settings.config.keys.use(name, table.key, directory=Path.cwd())
+                yield checks.check_key(use.uri, there)
     for uri in uris:
         yield checks.check_key(uri, there)
 

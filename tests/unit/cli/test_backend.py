@@ -194,6 +194,20 @@ def test_a_key_that_no_sub_ca_has_is_tried_by_its_uri(there: Backends, signer_to
     assert "name its file with --passphrase-file, or use --config" in error("check", uri)
 
 
+def test_a_key_whose_sub_ca_is_still_to_come_is_tried(there: Backends, signer_toml: Path) -> None:
+    there()
+    key = signer_toml.parent / "ca.key"
+    with signer_toml.open("a", encoding="utf-8") as stream:
+        stream.write(
+            "[authority.assured_2027_1]\nkey = 'file:ca.key'\n[authority.assured_2027_2]\nbackend = 'gnutls'\n"
+        )
+
+    lines = run("check", "--backend", "openssl", "-c", str(signer_toml)).stdout.splitlines()
+
+    assert f"ok    file:{key}?backend=openssl: ecdsa-with-SHA256 signed, verified by openssl" in lines
+    assert lines[-1] == "16 checks, and nothing is wrong."
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

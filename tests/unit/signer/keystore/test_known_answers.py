@@ -69,7 +69,7 @@ def test_ecdsa_is_that_of_rfc_6979(curve: str, size: int) -> None:
 
     assert ours.private_numbers() == expected.private_numbers()
     assert answer.octets == b"sample"
-    assert f'Input = "sample"\nOutput = {answer.signature.hex().upper()}\n' in text.replace("\nResult", "\n\nResult")
+    assert f'Input = "sample"\nOutput = {answer.signature.hex().upper()}\n' in text
 
 
 def test_ed25519_is_that_of_rfc_8032() -> None:
