@@ -194,7 +194,11 @@ def server_request(**changes: object) -> CertificateRequest:
 
 
 def approve(
-    request: CertificateRequest, *, profile: Profile | None = None, authority: Authority | None = None
+    request: CertificateRequest,
+    *,
+    profile: Profile | None = None,
+    authority: Authority | None = None,
+    now: dt.datetime = NOW,
 ) -> ApprovedRequest:
     authority = authority or default_authority()
     responder_keys = {hashlib.sha256(subject_public_key_info(request)).digest()} if request.ocsp_target_ca else ()
@@ -207,7 +211,7 @@ def approve(
             responder_keys=frozenset(responder_keys),
         ),
         standing=Standing(),
-        now=NOW,
+        now=now,
         serial_entropy=bytes(range(15)),
         issued={},
         version=2,
