@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _REFERENCE: Final = "openssl"
 _GOOD: Final = "ok"
 _WRONG: Final = "WRONG"
-_MISSING: Final = "-"
+_UNTRIED: Final = "-"
 
 
 def _key_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,12 +124,16 @@ def check(
             click.echo(
                 f"{_WRONG if each.fault else _GOOD:<5} {visible(each.subject)}: {visible(each.fault or each.done)}"
             )
-    missing = {name: str(each) for name, each in found.items() if isinstance(each, CassiopeiaError)}
+    untried = {name: str(each) for name, each in found.items() if isinstance(each, CassiopeiaError)}
+    if PKCS11 not in untried and not any(each.backend == PKCS11 for each in findings):
+        untried[PKCS11] = "no key in a token was named: give its URI, or a signer.toml whose keys are in one"
     if as_json:
-        print_json({"findings": [asdict(each) for each in findings], "missing": missing})
+        print_json({"findings": [asdict(each) for each in findings], "untried": untried})
     else:
-        for name, why in missing.items():
-            click.echo(f"{_MISSING:<5} {name}: {why}")
+        for name, why in untried.items():
+            click.echo(f"{_UNTRIED:<5} {name}: {why}")
+    if not findings:
+        raise OperatorError(f"nothing was tried: {untried[PKCS11]}")
     wrong = [each for each in findings if each.fault]
     if wrong:
         raise OperatorError(
@@ -272,7 +276,7 @@ def _check(
             if not isinstance(tried, CassiopeiaError):
                 yield from self_test.check_backend(tried, [each for each in there if each is not tried], trial)
             elif names:
-                yield self_test.Finding(subject=name, fault=str(tried))
+                yield self_test.Finding(subject=name, backend=name, fault=str(tried))
     # 2. The keys.
     checks = self_test.KeyChecks(settings.store)
     if settings.config is not None:

@@ -141,7 +141,8 @@ def test_a_verifier_that_takes_everything_is_found_out(there: Backends) -> None:
     assert "gnutls takes a known signature with a bit flipped in octet 0 for a good one" in faults["gnutls Ed25519"]
     # OpenSSL's own signature is verified by all, and so the fault shows there too.
     assert "gnutls takes a signature by openssl with a bit flipped" in faults["openssl Ed25519"]
-    assert set(document["missing"]) == {"wolfssl", "pkcs11"}
+    assert {each["backend"] for each in document["findings"]} == {"openssl", "gnutls"}
+    assert set(document["untried"]) == {"wolfssl", "pkcs11"}
 
 
 def test_one_library_is_checked_alone(there: Backends) -> None:
@@ -155,6 +156,15 @@ def test_a_library_that_was_asked_for_has_to_be_there(there: Backends) -> None:
 
     assert MISSING in error("check", "--backend", "wolfssl")
     assert "is not installed" not in run("check", "--backend", "openssl").stderr
+
+
+def test_a_token_is_not_tried_without_a_key_and_says_so(there: Backends) -> None:
+    there(OddBackend(name="pkcs11", verifies=()))
+
+    words = "no key in a token was named: give its URI, or a signer.toml whose keys are in one"
+
+    assert f"-     pkcs11: {words}\n" in run("check", "--backend", "openssl").stdout
+    assert f"nothing was tried: {words}" in error("check", "--backend", "pkcs11")
 
 
 @pytest.fixture

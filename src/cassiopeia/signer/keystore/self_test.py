@@ -38,9 +38,10 @@ _ADVICE: Final = "let another library sign and verify where this one does: backe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One trial: `done` says what was seen, or `fault` what is wrong and what to do."""
+    """One trial of a backend: `done` says what was seen, or `fault` what is wrong and what to do."""
 
     subject: str
+    backend: str
     done: str = ""
     fault: str = ""
 
@@ -70,7 +71,7 @@ def check_backend(backend: Backend, others: Sequence[Backend], trial: TrialKeys)
                     store.close()
             return "; ".join(done)
 
-        yield _finding(f"{backend.name} {algorithm.name}", trial_of_one, advice=_ADVICE)
+        yield _finding(f"{backend.name} {algorithm.name}", backend.name, trial_of_one, advice=_ADVICE)
 
 
 class KeyChecks:
@@ -119,7 +120,9 @@ class KeyChecks:
 
     def _try(self, subject: str, uri: KeyUri, trial: Callable[[], str]) -> Finding:
         if self._pin_refused and isinstance(uri, Pkcs11Uri):
-            return Finding(subject=subject, fault="not tried, for a token has refused its PIN: correct that first")
+            return Finding(
+                subject=subject, backend=PKCS11, fault="not tried, for a token has refused its PIN: correct that first"
+            )
 
         def watched() -> str:
             try:
@@ -130,7 +133,7 @@ class KeyChecks:
                 self._pin_refused = self._pin_refused or error.code == _PIN_REFUSED
                 raise
 
-        return _finding(subject, watched)
+        return _finding(subject, backend_of(uri), watched)
 
     def _log_in(self, uri: Pkcs11Uri) -> None:
         token = replace(uri, label="", identifier=b"")
@@ -150,14 +153,14 @@ def backend_of(uri: KeyUri) -> str:
     return (uri.backend or _DEFAULT_BACKEND) if isinstance(uri, FileUri) else PKCS11
 
 
-def _finding(subject: str, trial: Callable[[], str], *, advice: str = "") -> Finding:
+def _finding(subject: str, backend: str, trial: Callable[[], str], *, advice: str = "") -> Finding:
     try:
-        return Finding(subject=subject, done=trial())
+        return Finding(subject=subject, backend=backend, done=trial())
     except (_Wrong, CassiopeiaError) as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - a broken library may raise anything, and the others are still to be tried
         fault = f"the library raised {type(error).__name__}: {error}"
-    return Finding(subject=subject, fault=f"{fault}; {advice}" if advice else fault)
+    return Finding(subject=subject, backend=backend, fault=f"{fault}; {advice}" if advice else fault)
 
 
 def _verify_known(backend: Backend, answer: KnownAnswer) -> Iterator[str]:

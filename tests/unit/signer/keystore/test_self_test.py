@@ -118,7 +118,7 @@ def test_what_nobody_can_verify_is_no_success(trial: TrialKeys) -> None:
 def test_a_library_that_verifies_alone_is_tried_too(trial: TrialKeys) -> None:
     [found] = findings(trial, signs=())
 
-    assert found == Finding(subject="gnutls ecdsa-with-SHA256", done="known signature verified")
+    assert found == Finding(subject="gnutls ecdsa-with-SHA256", backend="gnutls", done="known signature verified")
 
 
 def test_a_token_is_not_asked_for_key_files(trial: TrialKeys) -> None:
@@ -182,7 +182,9 @@ def test_a_key_by_its_uri_is_verified_by_everybody(settings: StoreSettings, tmp_
 
     found = KeyChecks(settings).check_key(uri, [OpenSsl(), OddBackend()])
 
-    assert found == Finding(subject=str(uri), done="ecdsa-with-SHA256 signed, verified by openssl, gnutls")
+    assert found == Finding(
+        subject=str(uri), backend="openssl", done="ecdsa-with-SHA256 signed, verified by openssl, gnutls"
+    )
 
 
 def test_a_key_that_cannot_be_opened_is_a_fault(settings: StoreSettings, tmp_path: Path) -> None:
