@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from tests.support.ca_keys import ALGORITHMS as KEY_KINDS
 from tests.support.ca_keys import CaKey as KeyKind
@@ -144,6 +145,8 @@ def test_a_key_that_it_made_is_there_when_it_is_opened_again(ca_keys: CaKeys, ba
     for key in (made, opened):
         algorithms.verify(public_key, key.algorithms[0], key.sign(key.algorithms[0], OCTETS), OCTETS)
     assert key_kind(public_key) == kind
+    if isinstance(public_key, rsa.RSAPublicKey):
+        assert public_key.public_numbers().e == 65537
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

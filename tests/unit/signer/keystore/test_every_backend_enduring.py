@@ -17,7 +17,7 @@ from tests.support.ca_keys import CaKey as KeyKind
 from tests.support.crypto_backends import BACKENDS, SIGNS, VERIFIES, CaKeys
 from tests.support.signing_memory import growth
 
-from cassiopeia.core import algorithms
+from cassiopeia.core import algorithms, der
 from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.errors import SignatureInvalid
 from cassiopeia.signer.keystore.backends import load_backend
@@ -60,6 +60,14 @@ def test_threads_share_one_key(ca_keys: CaKeys, backend: str, kind: KeyKind) -> 
     public_key = load_der_public_key(key.public_key_info)
     for algorithm, octets, signature in made:
         algorithms.verify(public_key, algorithm, signature, octets)
+    if kind == "P-256":
+        # Two signatures with the same r would give the key away.
+        assert len({first_number(signature) for _, _, signature in made}) == len(made)
+
+
+def first_number(signature: bytes) -> bytes:
+    """r of an ECDSA signature."""
+    return der.elements(der.content(signature, der.SEQUENCE), at_most=2)[0][1]
 
 
 @pytest.mark.parametrize("backend", [each for each in BACKENDS if VERIFIES[each]])
