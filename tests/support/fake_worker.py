@@ -39,6 +39,16 @@ def start(stream: socket.socket, how: str) -> None:
     if how == "lacking":
         say(stream, {"type": "Unusable", "message": "the passphrase is not there", "may_come": True})
         os._exit(1)
+    if how in {"dies-opening", "hangs-opening"} and "--without" not in sys.argv:
+        say(stream, {"type": "Opening", "signing_ca": "sick"})
+        if how == "hangs-opening":
+            time.sleep(600)
+        os._exit(1)
+    if how.endswith("-opening"):
+        without = sys.argv[sys.argv.index("--without") + 1]
+        lacking = {"signing_ca": without, "code": "key-left-out", "message": "it ends workers"}
+        say(stream, {"type": "Ready", "configuration_hash": CONFIGURATION_HASH, "lacking": [lacking]})
+        return
     if how == "silent":
         return
     if how == "empty":
@@ -55,6 +65,8 @@ def answer(task: dict[str, Any], size: int) -> dict[str, Any]:
     """Tell who answers, and how many tasks came along."""
     if task["type"] == "Sign":
         return {"type": "Signed", "task": task["task"], "signature": f"{os.getpid()} {size}".encode()}
+    if task["type"] == "TryKey":
+        return {"type": "Usable", "task": task["task"]}
     message = ",".join(map(str, standing)) if order_of(task) == "told" else str(os.getpid())
     return {"type": "Denied", "task": task["task"], "code": "ok", "field": str(size), "message": message}
 
@@ -100,7 +112,7 @@ def carry_out(stream: socket.socket, messages: list[dict[str, Any]]) -> None:
 
 def main() -> None:
     stream = socket.socket(fileno=int(sys.argv[-1]))
-    how = Path(sys.argv[1]).name
+    how = Path(sys.argv[3 if sys.argv[1] == "--without" else 1]).name
     start(stream, how)
     buffer = b""
     while octets := stream.recv(1 << 16):
