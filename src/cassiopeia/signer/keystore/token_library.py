@@ -172,7 +172,10 @@ class Library:
             try:
                 self._library = pkcs11.lib(self.path)
             except (pkcs11.PKCS11Error, OSError) as error:
-                raise token_away(f"{self.path}: this PKCS#11 library does not start: {error_text(error)}") from error
+                raise token_away(
+                    f"{self.path}: this PKCS#11 library does not start: is its token there, and what the token needs? "
+                    f"({error_text(error)})"
+                ) from error
             self._started_at = time.monotonic()
         return self._library
 
