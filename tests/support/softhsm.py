@@ -7,6 +7,7 @@ writes down every call), p11-kit-modules (a proxy to every library of the machin
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -23,8 +24,9 @@ from cassiopeia.signer.keystore.interface import StoreSettings
 from cassiopeia.signer.keystore.token_library import stop_libraries
 
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"
-_SPY = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so"
-PROXY = "/usr/lib/x86_64-linux-gnu/p11-kit-proxy.so"
+_LIBRARIES = f"/usr/lib/{platform.machine()}-linux-gnu"
+_SPY = f"{_LIBRARIES}/pkcs11-spy.so"
+PROXY = f"{_LIBRARIES}/p11-kit-proxy.so"
 PIN = "271828"
 _SO_PIN = "31415926"
 

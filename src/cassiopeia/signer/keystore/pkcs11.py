@@ -34,7 +34,7 @@ from cassiopeia.signer.keystore.token_library import (
     use_library,
 )
 from cassiopeia.signer.keystore.token_limits import session_limit
-from cassiopeia.signer.keystore.token_login import PinBuffer, TokenLogin
+from cassiopeia.signer.keystore.token_login import TokenLogin, handed_over
 from cassiopeia.signer.keystore.token_places import take_place, token_busy, token_directory
 
 # Everything below key stores is importable without the extra; `load` is where a missing one shows.
@@ -150,9 +150,9 @@ class Pkcs11KeyStore:
         if source is None:
             raise OperatorError(f"{key.uri}: this key wants a PIN for each signature: write pin-source=file:PATH")
         login = self._login(held.token, key.uri)
-        with _pin(source) as pin:
+        with _pin(source) as pin, handed_over(pin) as handed:
             return login.attempt(
-                pin, lambda: token_key.sign(object_, algorithm, way, octets, PinBuffer(pin)), lambda: _flags(held.token)
+                pin, lambda: token_key.sign(object_, algorithm, way, octets, handed), lambda: _flags(held.token)
             )
 
     def _describe(self, held: OpenSession, uri: Pkcs11Uri) -> TokenKey:
@@ -278,10 +278,10 @@ class Pkcs11KeyStore:
                     )
                 return token.open(rw=writing, attribute_mapper=mapper)
             login = self._login(token, uri)
-            with _pin(pin_source) as pin:
+            with _pin(pin_source) as pin, handed_over(pin) as handed:
                 return login.attempt(
                     pin,
-                    lambda: token.open(rw=writing, user_pin=PinBuffer(pin), attribute_mapper=mapper),
+                    lambda: token.open(rw=writing, user_pin=handed, attribute_mapper=mapper),
                     lambda: _flags(token),
                     by_person=by_person,
                 )

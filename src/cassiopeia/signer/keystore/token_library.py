@@ -223,6 +223,9 @@ def token_serial(token: pkcs11.Token) -> str:
 
 
 def token_identity(token: pkcs11.Token) -> str:
-    """A name for this very token that is good for files; the label alone would be another's too."""
-    parts = (token.manufacturer_id, token.model, token_serial(token) or token.label)
+    """A name for this very token that is good for files.
+
+    Serial number and label: some cards show two tokens with one serial number and a PIN each.
+    """
+    parts = (token.manufacturer_id, token.model, token_serial(token), token.label)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

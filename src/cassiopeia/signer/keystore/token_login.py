@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ import msgspec
 
 from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.files import SECRET, replace_files
+from cassiopeia.secret_source import wipe
 from cassiopeia.signer.keystore.token_places import one_at_a_time, token_directory
 
 with contextlib.suppress(ImportError):
@@ -39,10 +40,20 @@ class _Refused(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PinBuffer(bytearray):
-    """A PIN as python-pkcs11 takes it, without the copy in a string: it is given to C as it stands, and wiped."""
+    """A PIN as python-pkcs11 takes it, without the copies in strings: it is given to C as it stands."""
 
     def encode(self, _encoding: str) -> bytearray:
         return self
+
+
+@contextlib.contextmanager
+def handed_over(pin: bytearray) -> Iterator[PinBuffer]:
+    """The PIN in a form that python-pkcs11 takes; wiped after that."""
+    buffer = PinBuffer(pin)
+    try:
+        yield buffer
+    finally:
+        wipe(buffer)
 
 
 def pin_refused(message: str) -> Unavailable:
@@ -87,6 +98,12 @@ class TokenLogin:
                 pkcs11.DeviceError,
                 pkcs11.DeviceMemory,
                 pkcs11.DeviceRemoved,
+                pkcs11.KeyHandleInvalid,
+                pkcs11.KeySizeRange,
+                pkcs11.KeyTypeInconsistent,
+                pkcs11.MechanismInvalid,
+                pkcs11.MechanismParamInvalid,
+                pkcs11.ObjectHandleInvalid,
                 pkcs11.SessionClosed,
                 pkcs11.SessionCount,
                 pkcs11.SessionHandleInvalid,
@@ -94,6 +111,7 @@ class TokenLogin:
                 pkcs11.TokenNotPresent,
                 pkcs11.TokenNotRecognised,
                 pkcs11.UserAlreadyLoggedIn,
+                pkcs11.UserNotLoggedIn,
                 MemoryError,
             ):
                 # No PIN was looked at. Any other error may be a clumsy way to say that it is wrong.

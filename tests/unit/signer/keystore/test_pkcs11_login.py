@@ -337,6 +337,19 @@ class TestMemory:
         assert most == [1] * 40
 
 
-def test_the_pin_is_handed_over_without_a_copy() -> None:
-    pin = PinBuffer(b"1234")
-    assert pin.encode("utf-8") is pin
+def test_the_pin_is_handed_over_without_a_copy_and_wiped(
+    softhsm: SoftHsm, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    real = TokenLogin._log_in
+
+    def log_in(self: TokenLogin, action: Any) -> Any:
+        (buffer,) = [each.cell_contents for each in action.__closure__ if isinstance(each.cell_contents, PinBuffer)]
+        assert bytes(buffer) == PIN.encode()
+        assert buffer.encode("utf-8") is buffer
+        given.append(buffer)
+        return real(self, action)
+
+    monkeypatch.setattr(TokenLogin, "_log_in", log_in)
+    opens(settings)
+    assert given == [bytes(len(PIN))]
