@@ -62,10 +62,11 @@ class DiskFault:
 class Plan:
     """`kill` ends the process when the step of this name is reached for the `nth` time; `pause` only stops it there.
 
-    `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock, `boot_s` to the
-    seconds since the machine was started. Nothing is counted or added before the file `armed_by` exists; without one,
-    everything from the start. `trace` is a file that gets the name of every step that was reached, a line each, and
-    `heard` one that gets what the peer said (`invariants.Fact`, JSON), both whether armed or not.
+    `constants` are set before anything runs, by their full names. `clock_s` is added to the wall clock, `boot_s` to
+    the seconds since the machine was started. Nothing is counted or added before the file `armed_by` exists; without
+    one, everything from the start. `environment` is what the programs that it starts find there. `trace` is a file
+    that gets the name of every step that was reached, a line each, and `heard` one that gets what the peer said
+    (`invariants.Fact`, JSON), both whether armed or not.
     """
 
     kill: str = ""
@@ -76,6 +77,7 @@ class Plan:
     boot_s: float = 0.0
     constants: dict[str, float] = field(default_factory=dict)
     armed_by: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
     trace: str = ""
     heard: str = ""
 
@@ -305,6 +307,7 @@ def _become(message: bytes, log: int) -> NoReturn:
     os.close(log)
     status = 1
     try:
+        os.environ.update(launch.plan.environment)
         Misfortune(launch.plan).install(launch.arguments[0])
         importlib.import_module("cassiopeia.cli.main").main(launch.arguments)
     except SystemExit as ended:

@@ -172,6 +172,19 @@ def test_a_signer_that_is_halted_says_why() -> None:
     assert only(signers=(signer(state="halted"),)).what.endswith("it does not say why")
 
 
+def test_a_wrong_signature_and_a_key_that_is_away_are_told_by_their_sub_ca() -> None:
+    sound, wrong, away = {"name": "a_2026_1"}, {"name": "a_2026_2"}, {"name": "a_2026_3"}
+    wrong["mistrusted"] = "gnutls finds a signature wrong that openssl made"
+    away["key_fault"] = "the token is away"
+    found = ops.concerns(situation(signers=(signer(authorities=[sound, away, wrong]),)))
+    assert [(each.code, each.is_urgent) for each in found] == [("signature-mistrusted", True), ("key-away", False)]
+    assert found[0].what == (
+        "signer 1 has halted a_2026_2, because a signature by its key was wrong: gnutls finds a signature wrong that "
+        "openssl made"
+    )
+    assert found[1].what == "signer 1 cannot use the key of a_2026_3: the token is away"
+
+
 @pytest.mark.parametrize(("boot_seconds", "codes"), [(30, []), (601, ["signer-locked"])])
 def test_a_signer_may_be_locked_for_a_while(boot_seconds: int, codes: list[str]) -> None:
     found = ops.concerns(situation(signers=(signer(state="locked", boot_seconds=boot_seconds),)))

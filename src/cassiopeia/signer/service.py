@@ -397,7 +397,7 @@ class Signer:
     def _mistrusted(self, name: str, reason: str) -> None:
         """A signature of this sub-CA was wrong: it signs no more certificates until operators resume it."""
         if name not in self._gate.mistrusted:
-            _log.error("ALARM: %s is halted: %s", name, reason)
+            _log.error("ALARM: a sub-CA is halted: %s: %s", name, reason)
             self._gate.halt(SIGNATURE_HALT + name, reason, now=self._clock.now())
             self._issuance.became_idle(name, self._clock.now())
 

@@ -84,6 +84,11 @@ def test_what_the_operators_have_halted(store: Store, now: dt.datetime) -> None:
     assert read(store, now).halted == {CA}
 
 
+def test_what_a_wrong_signature_has_halted(store: Store, now: dt.datetime) -> None:
+    hear(store, now, {"name": CA, "mistrusted": "it was wrong"}, {"name": "b_2026_1", "key_fault": "it is away"})
+    assert read(store, now).halted == {CA}
+
+
 @pytest.mark.parametrize(
     "report",
     [

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.signer import NOW, open_journal
 
+from cassiopeia.core.rules import Standing
 from cassiopeia.errors import Unavailable
 from cassiopeia.journal import entry as entries
-from cassiopeia.journal.entry import LOST_PAST
-from cassiopeia.signer.gate import Gate, Obstacle
+from cassiopeia.journal.entry import LOST_PAST, SIGNATURE_HALT
+from cassiopeia.signer.gate import MISTRUSTED_KEY, Gate, Obstacle, check_idle
 from cassiopeia.signer.journal import Journal
 
 FULL = Obstacle(code="disk-full", message="the disk is full: make room")
@@ -107,6 +109,43 @@ def test_a_halt_stands_until_it_is_ended(journal: Journal) -> None:
     gate.halt("order", "", now=NOW)
     assert refused(gate) == "order"
     assert kinds(journal) == ["halt", "resume", "halt"]
+
+
+def test_a_wrong_signature_halts_one_sub_ca_and_outlives_the_process(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    gate = Gate(journal)
+    code = SIGNATURE_HALT + "assured_2026_1"
+    gate.halt(code, "gnutls finds it wrong", now=NOW)
+    gate.halt(code, "and again", now=NOW)
+    assert kinds(journal) == ["halt"]
+    assert gate.mistrusted == {"assured_2026_1": "gnutls finds it wrong"}
+    journal.close()
+
+    journal = open_journal(tmp_path)
+    gate = Gate(journal)
+    assert gate.mistrusted == {"assured_2026_1": "gnutls finds it wrong"}
+    assert gate.reasons() == []
+    gate.check_issuing()
+    gate.resume(code, now=NOW)
+    assert gate.mistrusted == {}
+    assert kinds(journal) == ["halt", "resume"]
+    journal.close()
+
+
+def test_what_was_wrong_may_have_been_removed(journal: Journal) -> None:
+    code = SIGNATURE_HALT + "assured_2026_1"
+    Gate(journal).halt(code, "gnutls finds it wrong", now=NOW)
+    journal.commit()
+    journal.remove_parts(before=NOW + dt.timedelta(days=1), now=NOW)
+    assert Gate(journal).mistrusted == {"assured_2026_1": ""}
+
+
+def test_an_idle_sub_ca_is_named_with_its_reason() -> None:
+    standing = Standing(idle_authorities={"assured_2026_1": MISTRUSTED_KEY})
+    check_idle("assured_2026_2", standing)
+    with pytest.raises(Unavailable, match="the sub-CA assured_2026_1 is halted, because a signature") as waits:
+        check_idle("assured_2026_1", standing)
+    assert (waits.value.code, waits.value.retry_after_s) == ("authority-halted", 600)
 
 
 def test_a_lost_past_stops_everything(journal: Journal) -> None:

@@ -11,6 +11,7 @@ from tests.support.signer import SIGNING_CA, Front, record_issued
 
 from cassiopeia.core import crl
 from cassiopeia.core.request import Revocation, RevocationRequest
+from cassiopeia.errors import SignatureInvalid
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.protocol.events import RequestFailed, RequestRefused, RevocationAnswered
 from cassiopeia.signer.tasks import Deferred, Sign, Signed
@@ -237,6 +238,77 @@ def test_a_renewal_that_fails_is_tried_again(front: Front) -> None:
     front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=60))
     renew(front)
     assert kinds(front) == ["crl"]
+
+
+def test_one_that_fails_again_and_again_is_tried_ever_less_often(front: Front) -> None:
+    desk, delays = front.revocation, []
+    desk._clock = lambda: front.clock
+    for _ in range(9):
+        began = front.clock
+        while True:
+            desk.renew(now=NOW)
+            front.journal.commit()
+            if front.tasks:
+                break
+            front.clock += 1.0
+        delays.append(front.clock - began)
+        task = front.tasks.popleft()
+        front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=60))
+    assert delays == [0, 0, 5, 10, 20, 40, 80, 160, 300]
+    # Another configuration may have another library sign.
+    desk.follow([front.authority], lifetime=10 * DAY, resign_after=DAY)
+    renew(front)
+    assert kinds(front) == ["crl"]
+
+
+def test_while_it_is_put_off_revocations_are_taken(front: Front) -> None:
+    serials = record_issued(front.journal, 1, 2)
+    front.revocation._clock = lambda: front.clock
+    for _ in range(2):
+        front.revocation.renew(now=NOW)
+        front.journal.commit()
+        task = front.tasks.popleft()
+        front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=60))
+    pair, copy = front.connect(), Copy(front)
+    waits = revoke(front, pair, copy.request(serials[0]))
+    assert isinstance(waits, RequestFailed)
+    assert "the revocation is journaled, no CRL can be signed now: unassured_2026_2 could not sign" in waits.message
+    assert kinds(front) == ["revocation"]
+    front.revocation.try_again("unassured_2020_1")  # not one of ours
+    front.revocation.try_again(SIGNING_CA)
+    assert copy.patch(revoke(front, pair, copy.request(serials[1]))) == serials
+
+
+def test_a_key_that_is_away_is_not_asked(front: Front) -> None:
+    (serial,) = record_issued(front.journal, 1)
+    away = {SIGNING_CA}
+    front.revocation._is_away = away.__contains__
+    front.revocation.renew(now=NOW)
+    waits = revoke(front, front.connect(), Copy(front).request(serial))
+    assert isinstance(waits, RequestFailed)
+    assert waits.message.endswith(f"the key of {SIGNING_CA} cannot be used now")
+    assert not front.tasks
+    away.clear()
+    renew(front)
+    assert kinds(front) == ["revocation", "crl"]
+
+
+def test_a_wrong_signature_of_a_crl_is_not_journaled(front: Front) -> None:
+    (serial,) = record_issued(front.journal, 1)
+    said: list[tuple[str, str]] = []
+    front.revocation._mistrusted = lambda *words: said.append(words)
+    pair, copy = front.connect(), Copy(front)
+    pair.client.revoke(copy.request(serial))
+    front.carry()
+    front.journal.commit()
+    task = front.tasks.popleft()
+    with pytest.raises(SignatureInvalid):
+        front.deliver(Signed(task=task.task, signature=b"wrong"))
+    (waits,) = front.answers(pair)
+    assert isinstance(waits, RequestFailed)
+    assert [name for name, _ in said] == [SIGNING_CA]
+    assert kinds(front) == ["revocation"]
+    assert copy.patch(revoke(front, pair, copy.request(serial))) == [serial]
 
 
 def test_a_sub_ca_whose_time_is_over_signs_no_more(front: Front) -> None:

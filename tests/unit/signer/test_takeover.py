@@ -406,6 +406,28 @@ def test_what_changes_is_said_in_words(tmp_path: Path) -> None:
     ]
 
 
+def test_another_library_is_said_in_words(tmp_path: Path) -> None:
+    path = install(tmp_path)
+    old = load(load_signer_config(path))
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"[authority.{SIGNING_CA}]\nbackend = 'gnutls'\nverify_with = 'wolfssl'\n")
+    new = load(load_signer_config(path))
+    key = f"file:{tmp_path}/ca.key?backend"
+    said = f"key of {SIGNING_CA}: {key}=openssl -> {key}=gnutls, verified by wolfssl too"
+    assert list(describe(old, new)) == [said, f"other rules ({new.digest.hex()[:16]})"]
+
+
+def test_a_table_for_no_sub_ca_raises_an_alarm(running: RunningSigner) -> None:
+    with running.path.open("a", encoding="utf-8") as file:
+        file.write(f"[authority.{NEXT_CA}]\nbackend = 'openssl'\n")
+    take_over(running)
+    (alarm,) = (each for each in status(running).alarms if NEXT_CA in each)
+    assert f"[authority.{NEXT_CA}] is for no sub-CA of this signer, and changes nothing: it has {SIGNING_CA}" in alarm
+    replace(running.path, f"[authority.{NEXT_CA}]\nbackend = 'openssl'\n", "")
+    take_over(running)
+    assert not [each for each in status(running).alarms if NEXT_CA in each]
+
+
 def test_a_sub_ca_that_has_ended_may_go(tmp_path: Path) -> None:
     path = install(tmp_path)
     old = load(load_signer_config(path))
