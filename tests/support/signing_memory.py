@@ -1,12 +1,14 @@
 """A program of its own that signs and verifies for a long time, and says how much memory stayed in use for it.
 
 Arguments: directory (a `CaKeys` is made in it), backend, kind of key, how many signatures. Answers one line of JSON:
-how many octets more are in use after the signatures, after as many verifications, and how much the process has grown.
+how many octets more are in use after the signatures; after `VERIFICATIONS` of a good one, and of a bad one; after the key
+was opened `OPENINGS` times; and how much the process has grown through all this.
 glibc counts what malloc has handed out to the octet, so that a leak of any size shows, whatever the size of pages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -18,11 +20,14 @@ from typing import cast
 from tests.support.ca_keys import CaKey as KeyKind
 from tests.support.crypto_backends import VERIFIES, CaKeys
 
+from cassiopeia.errors import SignatureInvalid
 from cassiopeia.signer.keystore.backends import load_backend
 
 OCTETS = b"to be signed"
 # The first ones fill caches, tables of the random generator and free lists.
 WARM_UP = 500
+VERIFICATIONS = 1_000
+OPENINGS = 100
 
 
 class _MallInfo(ctypes.Structure):
@@ -54,8 +59,8 @@ def resident() -> int:
     return pages * 4096
 
 
-def growth(action: Callable[[], object], times: int) -> int:
-    for _ in range(WARM_UP):
+def growth(action: Callable[[], object], times: int, *, warm_up: int = WARM_UP) -> int:
+    for _ in range(warm_up):
         action()
     before = in_use()
     for _ in range(times):
@@ -69,14 +74,24 @@ def main() -> None:
     key = keys.open(backend, cast("KeyKind", kind))
     algorithm = key.algorithms[0]
     signature = key.sign(algorithm, OCTETS)
+    spoilt = signature[:-9] + bytes([signature[-9] ^ 1]) + signature[-8:]
     library = load_backend(backend if VERIFIES[backend] else "openssl")
-    library.verify(key.public_key_info, algorithm, signature, OCTETS)
+    store, uri = keys.store(backend), keys.put(backend, cast("KeyKind", kind))
+
+    def verify() -> None:
+        library.verify(key.public_key_info, algorithm, signature, OCTETS)
+
+    def refuse() -> None:
+        with contextlib.suppress(SignatureInvalid):
+            library.verify(key.public_key_info, algorithm, spoilt, OCTETS)
+
+    verify()
     before = resident()
     answer = {
         "signing": growth(lambda: key.sign(algorithm, OCTETS), int(times)),
-        "verifying": growth(
-            lambda: library.verify(key.public_key_info, algorithm, signature, OCTETS), int(times) // 10
-        ),
+        "verifying": growth(verify, VERIFICATIONS),
+        "refusing": growth(refuse, VERIFICATIONS),
+        "opening": growth(lambda: store.open(uri), OPENINGS, warm_up=20),
     }
     answer["resident"] = resident() - before
     keys.close()
