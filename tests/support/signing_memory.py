@@ -1,8 +1,8 @@
 """A program of its own that signs and verifies for a long time, and says how much memory stayed in use for it.
 
 Arguments: directory (a `CaKeys` is made in it), backend, kind of key, how many signatures. Answers one line of JSON:
-how many octets more are in use after the signatures; after `VERIFICATIONS` of a good one, and of a bad one; after the key
-was opened `OPENINGS` times; and how much the process has grown through all this.
+how many octets more are in use after the signatures; after `VERIFICATIONS` of a good one, and of a bad one; after the
+key was opened `OPENINGS` times; and how much the process has grown through all this.
 glibc counts what malloc has handed out to the octet, so that a leak of any size shows, whatever the size of pages.
 """
 
