@@ -44,8 +44,8 @@ def start(stream: socket.socket, how: str) -> None:
         if how == "hangs-opening":
             time.sleep(600)
         os._exit(1)
-    if how.endswith("-opening"):
-        without = sys.argv[sys.argv.index("--without") + 1]
+    if how.endswith("-opening") or how == "lacks":
+        without = sys.argv[sys.argv.index("--without") + 1] if how != "lacks" else "sick"
         lacking = {"signing_ca": without, "code": "key-left-out", "message": "it ends workers"}
         say(stream, {"type": "Ready", "configuration_hash": CONFIGURATION_HASH, "lacking": [lacking]})
         return

@@ -25,7 +25,7 @@ from tests.support.journal_keys import write_journal_key
 
 from cassiopeia.core import der
 from cassiopeia.core.algorithms import SignatureAlgorithm
-from cassiopeia.core.authority import Authority
+from cassiopeia.core.authority import Authority, Idle
 from cassiopeia.core.profile import parse_profile
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Rules, Standing
@@ -47,7 +47,7 @@ from cassiopeia.protocol.session import Session
 from cassiopeia.secret_source import SecretSource
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.clock import Clock
-from cassiopeia.signer.gate import Gate, Obstacle
+from cassiopeia.signer.gate import MISTRUSTED_KEY, Gate, Obstacle
 from cassiopeia.signer.issuance import IssuanceDesk
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
@@ -194,6 +194,7 @@ class Front:
     obstacle: Obstacle | None = None
     limits: dict[str, int] = field(default_factory=lambda: dict(order.CAPS))
     validators: tuple[bytes, ...] = ()
+    idle: dict[str, Idle] = field(default_factory=dict)
     own_faults: OwnFaults = field(default_factory=lambda: OwnFaults({}))
 
     def __post_init__(self) -> None:
@@ -279,6 +280,7 @@ class Front:
             disabled_validators=self.orders.in_force.disabled_validators,
             blocked_keys=self.orders.in_force.blocked_keys,
             halted_authorities=self.orders.in_force.halted_authorities,
+            idle_authorities=self.idle | dict.fromkeys(self.gate.mistrusted, MISTRUSTED_KEY),
         )
 
     def record_issued(self, serial_number: int) -> None:

@@ -14,7 +14,7 @@ import selectors
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -75,9 +75,10 @@ class _Member:
 
 
 class WorkerPool:
-    """`count` workers of one configuration; `deliver` is called with every outcome, from the caller's loop.
+    """`count` workers of one configuration, whose sub-CAs are `authorities`.
 
-    It raises PeerError for an outcome that no sound worker would give: that worker is then replaced.
+    `deliver` is called with every outcome, from the caller's loop. It raises PeerError for an outcome that no sound
+    worker would give: that worker is then replaced.
 
     The configuration is that of `config_path`, with the `installation` in the place of the installed bundle if there is
     one: so workers that are replaced know what the others do, whatever was installed meanwhile. A pool that is on trial
@@ -92,6 +93,7 @@ class WorkerPool:
         config_path: Path,
         configuration_hash: bytes,
         count: int,
+        authorities: Collection[str] = (),
         selector: selectors.BaseSelector,
         deliver: Callable[[Outcome], None],
         command: Sequence[str] = (sys.executable, "-P", "-m", "cassiopeia.signer.worker"),
@@ -105,6 +107,7 @@ class WorkerPool:
         self._heir: WorkerPool | None = None
         self._configuration_hash = configuration_hash
         self._count = count
+        self._authorities = authorities
         self._selector = selector
         self._deliver = deliver
         self._command = command
@@ -261,7 +264,7 @@ class WorkerPool:
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
         match outcomes:
-            case [Opening(signing_ca=name)] if not member.ready:
+            case [Opening(signing_ca=name)] if not member.ready and name in self._authorities:
                 member.opening, member.deadline = name, time.monotonic() + _OPENING_TIME_LIMIT_S
             case [Ready(configuration_hash=configuration_hash, lacking=lacking)] if not member.ready:
                 if configuration_hash != self._configuration_hash:
@@ -271,6 +274,8 @@ class WorkerPool:
                     )
                     self.outdated = True
                     raise PeerError(self.failure)
+                if not {each.signing_ca for each in lacking} <= set(self._authorities):
+                    raise PeerError("it lacks keys that are not ours")
                 member.ready, member.opening = True, ""
                 self.failure, self.lacking, self.outdated = "", "", False
                 self.lacking_keys.update({each.signing_ca: each for each in lacking})

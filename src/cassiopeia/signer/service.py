@@ -281,6 +281,7 @@ class Signer:
             config_path=self._config_path,
             configuration_hash=loaded.digest,
             count=loaded.config.workers or os.cpu_count() or 1,
+            authorities=loaded.authorities.keys(),
             selector=self._selector,
             deliver=self._delivered,
             installation=loaded.config.bundles.installed,

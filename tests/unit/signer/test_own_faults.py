@@ -144,6 +144,8 @@ def signature_over(octets: bytes) -> bytes:
 
 def test_a_signature_over_other_octets_than_were_linted_is_never_released(front: Front) -> None:
     """A worker that answers, with the real key, for another TBSCertificate: here one with another serial number."""
+    halted: list[tuple[str, str]] = []
+    front.issuance._mistrusted = lambda *said: halted.append(said)
     pair, task = confirmed(front)
     with pytest.raises(SignatureInvalid):
         front.deliver(Signed(task=task.task, signature=signature_over(edited(task.octets, put_serial))))
@@ -153,6 +155,7 @@ def test_a_signature_over_other_octets_than_were_linted_is_never_released(front:
     assert kinds(front) == ["intent", "confirmation"]
     [alarm] = alarms(front)
     assert alarm.startswith(f"1 signatures of {SIGNING_CA} were not over what was linted and journaled, and were not")
+    assert [name for name, _ in halted] == [SIGNING_CA]
     # It is the same certificate that comes when it is asked for again.
     again = log_of(front, pair)
     issued = front.confirm(pair, again.handle)

@@ -23,7 +23,7 @@ TIME_LIMIT_S = 30.0
 class Front:
     """The signer's loop, with nothing in it but the pool."""
 
-    def __init__(self, how: Path, *, count: int) -> None:
+    def __init__(self, how: Path, *, count: int, authorities: Sequence[str] = ("sick",)) -> None:
         self.selector = selectors.DefaultSelector()
         self.outcomes: dict[int, Outcome] = {}
         self.began: list[Sequence[LackingKey]] = []
@@ -32,6 +32,7 @@ class Front:
             config_path=how,
             configuration_hash=fake_worker.CONFIGURATION_HASH,
             count=count,
+            authorities=authorities,
             selector=self.selector,
             deliver=self._deliver,
             command=(sys.executable, str(Path(fake_worker.__file__))),
@@ -77,10 +78,13 @@ def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
 def make(tmp_path: Path) -> Iterator[Callable[..., Front]]:
     made: list[Front] = []
 
-    def start(how: str = "good", *, count: int = 2) -> Front:
-        front = Front(tmp_path / how, count=count)
+    def start(
+        how: str = "good", *, count: int = 2, ready: bool = True, authorities: Sequence[str] = ("sick",)
+    ) -> Front:
+        front = Front(tmp_path / how, count=count, authorities=authorities)
         made.append(front)
-        front.run_until(lambda: front.pool.unlocked)
+        if ready:
+            front.run_until(lambda: front.pool.unlocked)
         return front
 
     yield start
@@ -144,3 +148,14 @@ def test_a_key_that_ends_those_who_open_it_is_left_out(
     assert isinstance(front.run_until_answered(front.try_key("sick"))[0], Usable)
     assert list(front.pool._left_out()) == []
     assert front.pool.lacking_keys == {}
+
+
+@pytest.mark.parametrize("how", ["dies-opening", "lacks"])
+def test_a_worker_that_speaks_of_keys_that_are_not_ours_is_replaced(
+    make: Callable[..., Front], how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    front = make(how, ready=False, authorities=["another"])
+    front.run_until(lambda: caplog.text.count("broke the rules between us, and is replaced") > 2)
+    assert list(front.pool._left_out()) == []
+    assert front.pool.lacking_keys == {}
+    assert not front.pool.unlocked

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.authorities import NOW, server_request
 
+from cassiopeia.core.authority import Idle
 from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
@@ -19,6 +20,9 @@ from cassiopeia.signer.tasks import (
     Decided,
     Deferred,
     Denied,
+    LackingKey,
+    Mistrusted,
+    Opening,
     Outcome,
     Proved,
     Ready,
@@ -26,7 +30,9 @@ from cassiopeia.signer.tasks import (
     Signed,
     Stands,
     Task,
+    TryKey,
     Unusable,
+    Usable,
     read_outcomes,
     read_tasks,
 )
@@ -36,7 +42,14 @@ _texts = st.text(max_size=20)
 _octets = st.binary(max_size=50)
 
 _key_hashes = st.frozensets(_octets, max_size=3)
-_standing = st.builds(Standing, boot_id=_octets, nonces=st.tuples(_octets), blocked_keys=_key_hashes)
+_idle = st.builds(Idle, code=_texts, why=_texts, retry_after_s=_numbers)
+_standing = st.builds(
+    Standing,
+    boot_id=_octets,
+    nonces=st.tuples(_octets),
+    blocked_keys=_key_hashes,
+    idle_authorities=st.dictionaries(_texts, _idle, max_size=3),
+)
 _tasks: st.SearchStrategy[Task | Stands] = st.one_of(
     st.builds(
         Decide,
@@ -51,6 +64,7 @@ _tasks: st.SearchStrategy[Task | Stands] = st.one_of(
     ),
     st.builds(Stands, standing=_standing),
     st.builds(Sign, task=_numbers, signing_ca=_texts, algorithm=_octets, octets=_octets),
+    st.builds(TryKey, task=_numbers, signing_ca=_texts),
     st.builds(
         CheckProofs,
         task=_numbers,
@@ -62,10 +76,17 @@ _outcomes: st.SearchStrategy[Outcome] = st.one_of(
         Decided, task=_numbers, signing_ca=_texts, serial_number=_octets, algorithm=_octets, tbs_certificate=_octets
     ),
     st.builds(Signed, task=_numbers, signature=_octets),
+    st.builds(Mistrusted, task=_numbers, signing_ca=_texts, signing=_texts, verifying=_texts, message=_texts),
+    st.builds(Usable, task=_numbers),
+    st.builds(Opening, signing_ca=_texts),
     st.builds(Proved, task=_numbers),
     st.builds(Denied, task=_numbers, code=_texts, field=_texts, message=_texts),
     st.builds(Deferred, task=_numbers, code=_texts, message=_texts, retry_after_s=_numbers),
-    st.builds(Ready, configuration_hash=_octets),
+    st.builds(
+        Ready,
+        configuration_hash=_octets,
+        lacking=st.tuples(st.builds(LackingKey, signing_ca=_texts, code=_texts, message=_texts)),
+    ),
     st.builds(Unusable, message=_texts, may_come=st.booleans()),
 )
 
