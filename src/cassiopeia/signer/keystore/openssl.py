@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import InternalError as LibraryFault
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.backends.openssl.backend import backend as library
 from cryptography.hazmat.primitives import hashes
@@ -34,6 +35,8 @@ from cassiopeia.signer.keystore.interface import CaKey, StoreSettings
 from cassiopeia.signer.keystore.key_file import key_path, locked, read_key_file
 
 _HASHES: Final = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
+# RFC 5915 3 wants exactly as many octets as the order has; pyca/cryptography insists, and says so in these words.
+_ODD_EC_KEY: Final = "EC private key is not encoded properly"
 
 
 def load() -> OpenSsl:
@@ -83,6 +86,11 @@ class OpenSslKeyStore:
                     unsafe_skip_rsa_key_validation=True,
                 )
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            if _ODD_EC_KEY in str(error):
+                raise OperatorError(
+                    f"{path}: this EC key is not encoded as OpenSSL wants it here (certtool writes every second one "
+                    f"so): run openssl pkcs8 -topk8 -in {path} -out NEW and name NEW, or let gnutls or wolfssl sign"
+                ) from error
             raise locked(path) from error
         return _key(key, path)
 
@@ -90,12 +98,9 @@ class OpenSslKeyStore:
         path = key_path(uri)
         key = make_ca_key(key_algorithm)
         with self._passphrase.read() as passphrase:
-            encrypted = encrypt_ca_key(key, bytes(passphrase))
-        try:
-            with files.new_file(path) as stream:
-                stream.write(encrypted)
-        except OSError as error:
-            raise OperatorError(f"{path}: cannot keep the key here: {error.strerror}") from error
+            encrypted = encrypt_ca_key(key, passphrase)
+        with files.new_file(path) as stream:
+            stream.write(encrypted)
         return _key(key, path)
 
     def close(self) -> None:
@@ -103,15 +108,25 @@ class OpenSslKeyStore:
 
 
 class _Key:
-    def __init__(self, key: PrivateKeyTypes, supported: Sequence[SignatureAlgorithm]) -> None:
+    def __init__(self, key: PrivateKeyTypes, path: Path, supported: Sequence[SignatureAlgorithm]) -> None:
         self._key = key
+        self._path = path
         self.algorithms = supported
         self.public_key_info = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
-        key = self._key
         if algorithm not in self.algorithms:
             raise InternalError(f"this key does not sign with {algorithm.name}")
+        try:
+            return self._sign(algorithm, octets)
+        except (ValueError, LibraryFault) as error:
+            # What the library says then is made up ("Digest or salt length too long for key size").
+            raise OperatorError(
+                f"{self._path}: cannot sign with {algorithm.name}: this key is damaged: restore it from its backup"
+            ) from error
+
+    def _sign(self, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
+        key = self._key
         if isinstance(key, rsa.RSAPrivateKey):
             digest = _HASHES[algorithm.hash_name]
             scheme: padding.AsymmetricPadding = padding.PKCS1v15()
@@ -135,6 +150,6 @@ class _Key:
 
 def _key(key: PrivateKeyTypes, path: Path) -> _Key:
     try:
-        return _Key(key, algorithms.algorithms_for(key.public_key()))
+        return _Key(key, path, algorithms.algorithms_for(key.public_key()))
     except Refused as refusal:
         raise OperatorError(f"{path}: {refusal.message}") from refusal

@@ -151,25 +151,50 @@ def test_key_files_of_the_program_openssl(tmp_path: Path, backend: str, kind: st
     assert open_file(backend, path).public_key_info == public.read_bytes()
 
 
-@every_library
-def test_key_files_of_the_program_certtool(tmp_path: Path, backend: str) -> None:
-    path = tmp_path / "ca.key"
+def certtool_key(path: Path, *options: str) -> None:
+    """A key file by `certtool`, without the account of the key that it writes above."""
     done = subprocess.run(
         [
-            *("certtool", "--generate-privkey", "--pkcs8", "--key-type=ed25519"),
-            *(f"--password={PASSPHRASE.decode()}", "--pkcs-cipher=aes-256", f"--outfile={path}"),
+            *("certtool", "--generate-privkey", "--pkcs8", *options, f"--password={PASSPHRASE.decode()}"),
+            *("--pkcs-cipher=aes-256", f"--outfile={path}"),
         ],
         capture_output=True,
         check=False,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    path.chmod(0o600)
     content = path.read_bytes()
-    # It writes an account of the key above it.
-    path.write_bytes(content[content.index(b"-----BEGIN") :])
-    key = open_file(backend, path)
-    assert key.public_key_info == open_file("openssl", path).public_key_info
+    write(path, content[content.index(b"-----BEGIN") :])
+
+
+@every_library
+def test_key_files_of_the_program_certtool(tmp_path: Path, backend: str) -> None:
+    certtool_key(tmp_path / "ca.key", "--key-type=ed25519")
+    key = open_file(backend, tmp_path / "ca.key")
+    assert key.public_key_info == open_file("openssl", tmp_path / "ca.key").public_key_info
+
+
+def test_an_ec_key_that_certtool_writes_with_a_zero_in_front(tmp_path: Path) -> None:
+    """Every second one: what takes it signs with it, what does not says how to write it anew, and that is so."""
+    path, anew, secret = tmp_path / "ca.key", tmp_path / "new.key", f"pass:{PASSPHRASE.decode()}"
+    told = ""
+    while not told:
+        certtool_key(path, "--key-type=ecdsa", "--curve=secp256r1")
+        try:
+            open_file("openssl", path)
+        except OperatorError as error:
+            told = str(error)
+    assert told.endswith(f"run openssl pkcs8 -topk8 -in {path} -out NEW and name NEW, or let gnutls or wolfssl sign")
+    expected = open_file("gnutls", path).public_key_info
+    assert open_file("wolfssl", path).public_key_info == expected
+    done = openssl(
+        *("pkcs8", "-topk8", "-in", path, "-out", anew),
+        *("-passin", secret, "-passout", secret),
+    )
+    assert done.returncode == 0, done.stderr
+    anew.chmod(0o600)
+    for backend in FILE_BACKENDS:
+        assert open_file(backend, anew).public_key_info == expected
 
 
 @every_library
