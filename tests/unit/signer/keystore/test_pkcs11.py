@@ -119,6 +119,17 @@ def test_a_token_that_gives_extractable_keys_keeps_none(store: Pkcs11KeyStore, m
         store.open(parse_key_uri("pkcs11:token=cas;object=careless"))
 
 
+def test_a_token_that_lacks_the_mechanism_makes_no_such_key(
+    store: Pkcs11KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(*_: Any) -> tuple[Any, Any]:
+        raise pkcs11.MechanismInvalid
+
+    monkeypatch.setattr(token_key, "_generate_pair", lacks)
+    with pytest.raises(OperatorError, match=r"this token makes no P-521 keys \(MechanismInvalid\)"):
+        store.generate(parse_key_uri("pkcs11:token=cas;object=lacking"), "P-521")
+
+
 def test_listed_keys_can_be_opened(store: Pkcs11KeyStore) -> None:
     made = {store.generate(parse_key_uri(f"pkcs11:token=cas;object=listed-{n}"), "P-256").public_key_info for n in "ab"}
     listed = [each for each in store.list_keys() if "listed-" in str(each)]

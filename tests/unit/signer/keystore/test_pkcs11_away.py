@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pkcs11
 import pytest
@@ -214,6 +214,48 @@ def test_but_the_library_is_started_anew_now_and_then(
     for each in (key, other, key):
         sign(each)
     assert softhsm.calls("C_Login") == [("C_Login", "CKR_OK")] * 3
+
+
+def test_a_library_that_does_not_end_is_loaded_anew(
+    softhsm: SoftHsm, store: Pkcs11KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn:
+        """Answers as the library does, but for its end."""
+
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def finalize(self) -> None:
+            raise pkcs11.GeneralError
+
+    key = store.open(_URI)
+    library = token_library._libraries[softhsm.spy]
+    stubborn = library._library = cast("Any", Stubborn(library._library))
+    failing(monkeypatch, pkcs11.DeviceRemoved(), 1)
+    sign(key)
+    assert library._library is not stubborn
+
+
+def test_slots_that_cannot_be_listed_are_a_token_that_is_away(
+    store: Pkcs11KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deaf:
+        def get_slots(self, *, token_present: bool) -> None:
+            assert token_present
+            raise pkcs11.DeviceError("deaf")
+
+        def finalize(self) -> None:
+            """Nothing has begun."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(token_library.Library, "_started", lambda _self: Deaf())
+        with pytest.raises(Unavailable, match="cannot list its tokens: DeviceError: deaf") as caught:
+            store.open(_URI)
+        assert caught.value.code == "token-away"
+    sign(store.open(_URI))
 
 
 class TestSessions:

@@ -227,6 +227,32 @@ def test_a_key_that_wants_its_pin_for_each_signature_gets_it(softhsm: SoftHsm, s
     store.close()
 
 
+def test_a_pin_can_be_a_credential_of_systemd(
+    softhsm: SoftHsm, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token-pin").write_text(PIN)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    softhsm.write_pin(_WRONG)
+    store = backend.load().open_store(settings)
+    assert store.open(parse_key_uri("pkcs11:token=cas;object=ca?pin-source=credential:token-pin"))
+    store.close()
+
+
+def test_without_a_directory_nothing_is_remembered_but_the_token_is_asked(softhsm: SoftHsm) -> None:
+    softhsm.write_pin(_WRONG)
+    settings = softhsm.settings(module=softhsm.spy)
+    refused(settings, "refused the PIN")
+    refused(settings, "a wrong PIN was given to it, and so none is tried")
+    assert softhsm.calls("C_Login") == [_INCORRECT]
+
+
+def test_a_token_that_is_away_is_not_logged_into_by_a_person(softhsm: SoftHsm, settings: StoreSettings) -> None:
+    with softhsm.away(), pytest.raises(Unavailable) as caught:
+        log_in_once(settings, _URI)
+    assert caught.value.code == "token-away"
+    log_in_once(settings, _URI)
+
+
 class TestMemory:
     """What is remembered of logins, with a token made of a function."""
 
