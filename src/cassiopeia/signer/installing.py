@@ -31,6 +31,7 @@ from cassiopeia.secret_source import wipe
 from cassiopeia.signer.configuration import load_rules, own_key, retention, store_settings
 from cassiopeia.signer.keystore import handover
 from cassiopeia.signer.keystore.handover import WrongKey
+from cassiopeia.signer.keystore.interface import SignatureMistrusted
 from cassiopeia.signer.keystore.ring import KeyRing
 
 __all__ = ["Staged", "activate", "differences", "open_signer_bundle", "rehearse", "stage"]
@@ -180,6 +181,8 @@ class _Candidate:
                         files.write_file(path, _key_file(authority, octets, passphrase, before, own))
                     use = config.keys.use(authority.name, own_key(authority.name), directory=directory.parent)
                     ring.add(authority, use)
+        except SignatureMistrusted as error:
+            raise OperatorError(error.message) from error
         except Unavailable as error:
             raise Unavailable(
                 f"this bundle cannot be installed now: {error.message}; nothing was changed",

@@ -32,6 +32,8 @@ from cassiopeia import sealing
 from cassiopeia.core.bundle import MAXIMUM_OCTETS, Bundle, BundleFile
 from cassiopeia.errors import OperatorError
 from cassiopeia.signer.installing import activate, differences, open_signer_bundle, stage
+from cassiopeia.signer.keystore.interface import SignatureMistrusted
+from cassiopeia.signer.keystore.ring import KeyRing
 
 Spoil = Callable[[Bundle, SignerMachine], Bundle]
 
@@ -266,6 +268,14 @@ def test_a_passphrase_sealed_to_another_machine_is_noticed(machine: SignerMachin
     said = refused(machine, signed(signer_bundle(machine.hierarchy, number=2, sealed_to=public)), passphrase=None)
 
     assert "sealed to another key than the sealing key of this machine" in said
+
+
+def test_a_key_that_signs_wrongly_is_refused(machine: SignerMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise SignatureMistrusted(f"{FIRST}: the key makes wrong signatures", signing="gnutls", verifying="openssl")
+
+    monkeypatch.setattr(KeyRing, "add", fail)
+    assert f"{FIRST}: the key makes wrong signatures" in refused(machine, signed(signer_bundle(machine.hierarchy)))
 
 
 def test_a_machine_without_its_sealing_key_says_so(machine: SignerMachine) -> None:
