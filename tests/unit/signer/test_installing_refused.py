@@ -275,7 +275,9 @@ def test_a_key_that_signs_wrongly_is_refused(machine: SignerMachine, monkeypatch
         raise SignatureMistrusted(f"{FIRST}: the key makes wrong signatures", signing="gnutls", verifying="openssl")
 
     monkeypatch.setattr(KeyRing, "add", fail)
-    assert f"{FIRST}: the key makes wrong signatures" in refused(machine, signed(signer_bundle(machine.hierarchy)))
+    assert f"{FIRST}: the key makes wrong signatures" in refused(
+        machine, signed(signer_bundle(machine.hierarchy, number=2))
+    )
 
 
 def test_a_machine_without_its_sealing_key_says_so(machine: SignerMachine) -> None:
