@@ -174,5 +174,6 @@ def verify(public_key: PublicKeyTypes, algorithm: SignatureAlgorithm, signature:
             public_key.verify(signature, data)
         else:
             raise SignatureInvalid(f"this key does not sign with {algorithm.name}")
-    except InvalidSignature:
+    except (InvalidSignature, ValueError):
+        # ValueError: PSS has no signature by an RSA key that is too short for the hash (RFC 8017 9.1.1).
         raise SignatureInvalid(f"the {algorithm.name} signature does not verify") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, mldsa, rsa, x25519
 from tests.support.authorities import PrivateKey, p256_key, rsa_key, sign
 
 from cassiopeia.core.algorithms import (
@@ -172,6 +172,14 @@ def test_verifies_what_the_library_signed_and_nothing_else(kind: str, algorithm:
         if other != algorithm:
             with pytest.raises(SignatureInvalid):
                 verify(public_key, other, signature, b"octets")
+
+
+def test_an_rsa_key_too_short_for_pss_verifies_nothing() -> None:
+    """RFC 8017 9.1.1: hash and salt need more octets than this key has."""
+    short = rsa.RSAPublicNumbers(65537, (1 << 511) + 1).public_key()
+    for algorithm in (each for each in ALGORITHMS if each.key_kind == "RSA"):
+        with pytest.raises(SignatureInvalid, match="does not verify"):
+            verify(short, algorithm, b"\1" * 64, b"octets")
 
 
 def test_a_key_that_signs_nothing_verifies_nothing() -> None:
