@@ -17,6 +17,8 @@ from cassiopeia.core import keycheck
 from cassiopeia.errors import OperatorError, Refused
 
 _PUBLIC_EXPONENT: Final = 65537
+# What the library can lock with; it can unlock with more.
+_MAXIMUM_PASSPHRASE_OCTETS: Final = 1023
 
 _MAKERS: Final[dict[str, Callable[[], CertificateIssuerPrivateKeyTypes]]] = {
     "RSA-2048": lambda: rsa.generate_private_key(public_exponent=_PUBLIC_EXPONENT, key_size=2048),
@@ -49,6 +51,12 @@ def make_ca_key(algorithm: str) -> CertificateIssuerPrivateKeyTypes:
 
 
 def encrypt_ca_key(key: CertificateIssuerPrivateKeyTypes, passphrase: bytes | bytearray) -> bytes:
+    """Raises OperatorError for a passphrase that is too long."""
+    if len(passphrase) > _MAXIMUM_PASSPHRASE_OCTETS:
+        raise OperatorError(
+            f"no key can be locked with a passphrase of {len(passphrase)} octets: take one with "
+            f"{_MAXIMUM_PASSPHRASE_OCTETS} at the most"
+        )
     # The library takes nothing but `bytes`, which nobody can wipe: a copy that lives for this call.
     encryption = BestAvailableEncryption(bytes(passphrase))
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)

@@ -40,6 +40,13 @@ def test_a_key_is_locked_with_a_passphrase_that_may_be_wiped() -> None:
     assert load_pem_private_key(encrypted, b"correct horse").public_key() == key.public_key()
 
 
+def test_a_passphrase_that_no_key_can_be_locked_with_is_said() -> None:
+    key = make_ca_key("P-256")
+    assert encrypt_ca_key(key, bytearray(1023 * b"a"))
+    with pytest.raises(OperatorError, match="passphrase of 1024 octets: take one with 1023 at the most"):
+        encrypt_ca_key(key, bytearray(1024 * b"a"))
+
+
 @pytest.mark.parametrize(
     ("public_key", "name"),
     [
