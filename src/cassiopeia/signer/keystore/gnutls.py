@@ -128,8 +128,6 @@ _MAKE: Final = {
     "Ed25519": (7, _curve_bits(7), 0),
     "Ed448": (12, _curve_bits(21), 0),
 }
-_BEGIN: Final = b"-----BEGIN "
-_BEGIN_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
 def load() -> GnuTls:
@@ -319,9 +317,6 @@ class GnuTlsKeyStore:
     def open(self, uri: KeyUri) -> CaKey:
         path = key_path(uri)
         octets = read_key_file(path)
-        # GnuTLS would take a key in clear too, and prefers it where a file has both.
-        if octets.count(_BEGIN) != 1 or _BEGIN_ENCRYPTED not in octets:
-            raise locked(path)
         library = self._library
         key = library.new("x509_privkey")
         with self._passphrase.read() as passphrase, self._c_string(passphrase) as password:

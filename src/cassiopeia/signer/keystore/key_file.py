@@ -1,8 +1,12 @@
-"""Key files: PEM with an encrypted PKCS#8 key, which only the signer can read. Each library unlocks them by itself."""
+"""Key files: PEM with an encrypted PKCS#8 key, which only the signer can read. Each library unlocks them by itself.
+
+Owns what is one, so that a file which one library takes is one for the others too, on the day when it has to be.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +15,11 @@ from cassiopeia.errors import OperatorError
 
 _OTHERS: Final = 0o077
 _MAXIMUM_OCTETS: Final = 64 * 1024
+_BEGIN: Final = b"-----BEGIN "
+# RFC 7468 11; 5.2 lets anything stand around it.
+_ENCRYPTED_KEY: Final = re.compile(
+    rb"-----BEGIN ENCRYPTED PRIVATE KEY-----\s[A-Za-z0-9+/=\s]+-----END ENCRYPTED PRIVATE KEY-----"
+)
 
 
 def key_path(uri: KeyUri) -> Path:
@@ -21,7 +30,7 @@ def key_path(uri: KeyUri) -> Path:
 
 
 def read_key_file(path: Path) -> bytes:
-    """What is in it (still encrypted); raises OperatorError, also when others can read it."""
+    """The one PEM block in it, still encrypted; raises OperatorError, also when others can read it."""
     try:
         with path.open("rb") as stream:
             if os.fstat(stream.fileno()).st_mode & _OTHERS:
@@ -31,7 +40,13 @@ def read_key_file(path: Path) -> bytes:
         raise OperatorError(f"{path}: cannot read this CA key: {error.strerror}") from error
     if len(octets) > _MAXIMUM_OCTETS:
         raise OperatorError(f"{path}: this is no key file: it has more than {_MAXIMUM_OCTETS} octets")
-    return octets
+    found = _ENCRYPTED_KEY.search(octets)
+    if found is None or octets.count(_BEGIN) != 1:
+        raise OperatorError(
+            f"{path}: cannot unlock this CA key: not an encrypted PKCS#8 PEM file, or something else is in it too; "
+            "openssl pkcs8 -topk8 makes one"
+        )
+    return found[0] + b"\n"
 
 
 def locked(path: Path) -> OperatorError:

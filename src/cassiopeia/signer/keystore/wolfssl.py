@@ -13,8 +13,6 @@ Verifying makes its objects anew each time, and so needs no lock.
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +31,7 @@ from cassiopeia.signer.keystore.wolfssl_keys import (
     MAKERS,
     SUPPORTED,
     Key,
+    is_key_info,
     open_key,
     split_public_key,
 )
@@ -40,7 +39,6 @@ from cassiopeia.signer.keystore.wolfssl_library import Library
 
 _PEM_BEGIN: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _PEM_END: Final = b"-----END ENCRYPTED PRIVATE KEY-----"
-_PEM: Final = re.compile(rb"\s*" + _PEM_BEGIN + rb"\s([A-Za-z0-9+/=\s]+)" + _PEM_END + rb"\s*")
 _ENCRYPTION: Final = (
     "PBES2 by PBKDF2 with HMAC-SHA-256 and AES-256-CBC, which openssl pkcs8 -topk8 -v2 aes-256-cbc makes of any other"
 )
@@ -100,7 +98,7 @@ class WolfSslKeyStore:
         try:
             with self._passphrase.read() as passphrase:
                 length = self._library.decrypt(octets, passphrase)
-            if not length:
+            if not is_key_info(octets, length):
                 raise OperatorError(f"{locked(path)}; wolfSSL needs {_ENCRYPTION}")
             key = open_key(self._library, octets, length, path)
         finally:
@@ -116,11 +114,8 @@ class WolfSslKeyStore:
                 f"wolfSSL makes no {key_algorithm} keys: take {', '.join(MAKERS)}, or let another library make it"
             )
         encrypted = self._encrypt(kind.make(self._library))
-        try:
-            with files.new_file(path) as stream:
-                stream.write(encrypted)
-        except OSError as error:
-            raise OperatorError(f"{path}: cannot keep the key here: {error.strerror}") from error
+        with files.new_file(path) as stream:
+            stream.write(encrypted)
         return self.open(uri)
 
     def close(self) -> None:
@@ -154,11 +149,11 @@ class WolfSslKeyStore:
 
 
 def _encrypted_octets(pem: bytes, path: Path) -> bytearray:
-    """EncryptedPrivateKeyInfo (RFC 7468 11) of a file that holds nothing else."""
-    found = _PEM.fullmatch(pem)
+    """EncryptedPrivateKeyInfo (RFC 7468 11)."""
+    text = b"".join(pem.removeprefix(_PEM_BEGIN).strip().removesuffix(_PEM_END).split())
     try:
-        octets = bytearray(base64.b64decode(b"".join(found[1].split()), validate=True) if found else b"")
-    except binascii.Error as error:
+        octets = bytearray(base64.b64decode(text, validate=True))
+    except ValueError as error:
         raise locked(path) from error
     if not octets:
         raise locked(path)

@@ -44,8 +44,11 @@ _VERSION: Final = bytes.fromhex("020100")
 class Key(ABC):
     """An open key, which only one thread uses at a time."""
 
-    def __init__(self, library: Library, public_key_info: bytes, supported: Sequence[SignatureAlgorithm]) -> None:
+    def __init__(
+        self, library: Library, path: Path, public_key_info: bytes, supported: Sequence[SignatureAlgorithm]
+    ) -> None:
         self.public_key_info = public_key_info
+        self._path = path
         self.algorithms = supported
         self._library = library
         self._lock = threading.Lock()
@@ -58,6 +61,9 @@ class Key(ABC):
             if not self._is_open:
                 raise InternalError("the store of this key is closed")
             return self._sign(algorithm, octets)
+
+    def _damaged(self, algorithm: SignatureAlgorithm, reason: str = "") -> OperatorError:
+        return damaged(f"{self._path}: wolfSSL cannot sign with {algorithm.name}{reason}")
 
     def close(self) -> None:
         with self._lock:
@@ -74,8 +80,8 @@ class Key(ABC):
 
 
 class _RsaKey(Key):
-    def __init__(self, library: Library, public_key_info: bytes, rsa: Any) -> None:
-        super().__init__(library, public_key_info, _Rsa.algorithms)
+    def __init__(self, library: Library, path: Path, public_key_info: bytes, rsa: Any) -> None:
+        super().__init__(library, path, public_key_info, _Rsa.algorithms)
         self._rsa = rsa
 
     def _sign(self, algorithm: SignatureAlgorithm, octets: bytes) -> bytes:
@@ -90,7 +96,7 @@ class _RsaKey(Key):
         )
         if code != SUCCESS or length[0] != size:
             functions.wolfSSL_ERR_clear_error()
-            raise damaged(f"wolfSSL cannot sign with {algorithm.name}")
+            raise self._damaged(algorithm)
         return bytes(ffi.buffer(out))
 
     def _release(self) -> None:
@@ -98,8 +104,10 @@ class _RsaKey(Key):
 
 
 class _EllipticKey(Key):
-    def __init__(self, library: Library, public_key_info: bytes, curve: _Elliptic, key: Any, numbers: Any) -> None:
-        super().__init__(library, public_key_info, (curve.signs_with,))
+    def __init__(
+        self, library: Library, path: Path, public_key_info: bytes, curve: _Elliptic, key: Any, numbers: Any
+    ) -> None:
+        super().__init__(library, path, public_key_info, (curve.signs_with,))
         self._key = key
         self._numbers = numbers
 
@@ -110,7 +118,7 @@ class _EllipticKey(Key):
         library.keep_tables()
         code = library.functions.wc_ecc_sign_hash(digest, len(digest), out, length, self._numbers, self._key)
         if code != 0:
-            raise damaged(f"wolfSSL cannot sign with {algorithm.name} ({library.explain(code)})")
+            raise self._damaged(algorithm, f" ({library.explain(code)})")
         return bytes(ffi.buffer(out, length[0]))
 
     def _release(self) -> None:
@@ -121,8 +129,8 @@ class _EllipticKey(Key):
 class _EdwardsKey(Key):
     """Private and public key, one behind the other: that is all that wolfSSL needs to sign."""
 
-    def __init__(self, library: Library, public_key_info: bytes, curve: _Edwards, pair: Any) -> None:
-        super().__init__(library, public_key_info, curve.algorithms)
+    def __init__(self, library: Library, path: Path, public_key_info: bytes, curve: _Edwards, pair: Any) -> None:
+        super().__init__(library, path, public_key_info, curve.algorithms)
         self._curve = curve
         self._pair = pair
 
@@ -132,7 +140,7 @@ class _EdwardsKey(Key):
         sign = getattr(self._library.functions, f"wolfSSL_{self._curve.name.upper()}_sign")
         if sign(octets, len(octets), self._pair, size, out, length) != SUCCESS or length[0] != size:
             self._library.functions.wolfSSL_ERR_clear_error()
-            raise damaged(f"wolfSSL cannot sign with {algorithm.name}")
+            raise self._damaged(algorithm)
         return bytes(ffi.buffer(out))
 
     def _release(self) -> None:
@@ -163,7 +171,7 @@ class _Rsa:
         out = ffi.new("unsigned char[]", size)
         if functions.wolfSSL_i2d_RSAPublicKey(rsa, ffi.new("unsigned char**", out)) != size:
             raise damaged(str(path))
-        return _RsaKey(library, bytes(ffi.buffer(out)), rsa)
+        return _RsaKey(library, path, bytes(ffi.buffer(out)), rsa)
 
     def make(self, library: Library) -> bytearray:
         ffi, functions = library.ffi, library.functions
@@ -230,7 +238,7 @@ class _Elliptic:
         length = code or functions.wc_EccPublicKeyToDer(key, out, size, 1)
         if code != 0 or length <= 0:
             raise damaged(f"{path}: {library.explain(code or length)}")
-        return _EllipticKey(library, bytes(ffi.buffer(out, length)), self, key, numbers)
+        return _EllipticKey(library, path, bytes(ffi.buffer(out, length)), self, key, numbers)
 
     def make(self, library: Library) -> bytearray:
         ffi, functions = library.ffi, library.functions
@@ -294,7 +302,7 @@ class _Edwards:
         public = library.edwards_public(self.name, pair, self.octets)
         ffi.memmove(pair + self.octets, public, self.octets)
         info = der.encode(der.SEQUENCE, self.identifier, der.encode(der.BIT_STRING, b"\0", public))
-        return _EdwardsKey(library, info, self, pair)
+        return _EdwardsKey(library, path, info, self, pair)
 
     def make(self, library: Library) -> bytearray:
         ffi, prefix = library.ffi, self._prefix()
@@ -386,15 +394,26 @@ def split_public_key(octets: bytes) -> tuple[_Rsa | _Elliptic | _Edwards, bytes]
     raise OperatorError(f"wolfSSL does not take this public key: it takes {_TAKES}")
 
 
+def is_key_info(octets: bytearray, length: int) -> bool:
+    """Whether this can be a PrivateKeyInfo (RFC 5958 2) of this length.
+
+    wolfSSL does not look at the padding, so that what a wrong passphrase makes of a file now and then begins like one.
+    """
+    return 0 < length <= len(octets) and octets.startswith(_VERSION, _version_at(octets))
+
+
 def open_key(library: Library, octets: bytearray, length: int, path: Path) -> Key:
-    # X.690 8.1.3: the header of the SEQUENCE has one octet for its length, or says how many. Version and algorithm
-    # follow (RFC 5958 2), and nothing before them is secret.
-    start = 2 + (octets[1] & 0x7F if octets[1] & 0x80 else 0) + len(_VERSION)
+    start = _version_at(octets) + len(_VERSION)
     for kind in _KINDS:
         if octets.startswith(kind.identifier, start):
             with library.ffi.from_buffer("unsigned char[]", octets) as room:
                 return kind.open(library, room, length, path)
     raise _not_taken(path)
+
+
+def _version_at(octets: bytearray) -> int:
+    """Where Version stands: the header of the SEQUENCE says its length in one octet, or in how many (X.690 8.1.3)."""
+    return 2 + (octets[1] & 0x7F if octets[1] & 0x80 else 0)
 
 
 def _not_taken(path: Path) -> OperatorError:

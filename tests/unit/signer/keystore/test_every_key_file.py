@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, x25519
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from tests.support.authorities import PrivateKey, make_authority, make_ca, p256_key
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from tests.support.authorities import PrivateKey, make_authority, make_ca, p256_key, rsa_key
 from tests.support.crypto_backends import FILE_BACKENDS, file_settings, openssl, public_key_info
 from tests.support.signer import PASSPHRASE, write_key
 
 from cassiopeia.config import KeyUse
 from cassiopeia.config.keys import resolve_key_uri
-from cassiopeia.core import algorithms
+from cassiopeia.core import algorithms, der
+from cassiopeia.core.algorithms import ALGORITHMS
 from cassiopeia.core.key_uri import FileUri, Pkcs11Uri, parse_key_uri
-from cassiopeia.errors import OperatorError
+from cassiopeia.errors import OperatorError, SignatureInvalid
 from cassiopeia.signer.keystore.backends import load_backend
 from cassiopeia.signer.keystore.interface import CaKey, SignatureMistrusted
 from cassiopeia.signer.keystore.ring import KeyRing
@@ -85,6 +86,45 @@ def test_a_key_in_clear_is_refused(tmp_path: Path, backend: str) -> None:
 def test_a_file_that_is_no_key_is_refused(tmp_path: Path, backend: str, content: bytes) -> None:
     with pytest.raises(OperatorError, match="cannot unlock this CA key"):
         open_file(backend, write(tmp_path / "ca.key", content))
+
+
+def locked(*, style: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+    return p256_key().private_bytes(Encoding.PEM, style, BestAvailableEncryption(PASSPHRASE))
+
+
+def in_clear() -> bytes:
+    return p256_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@every_library
+@pytest.mark.parametrize(
+    "content",
+    [
+        locked(style=PrivateFormat.TraditionalOpenSSL),
+        locked() + locked(),
+        locked() + in_clear(),
+        in_clear() + locked(),
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + locked(),
+    ],
+    ids=["traditional", "two", "clear-behind", "clear-before", "certificate-before"],
+)
+def test_a_file_of_another_form_is_refused_by_all_and_not_by_the_next_one_alone(
+    tmp_path: Path, backend: str, content: bytes
+) -> None:
+    """Or whoever switches would learn it on the day when the first library is broken."""
+    with pytest.raises(OperatorError, match=r"ca\.key: .*not an encrypted PKCS#8 PEM file.*openssl pkcs8 -topk8 makes"):
+        open_file(backend, write(tmp_path / "ca.key", content))
+
+
+@every_library
+@pytest.mark.parametrize(
+    "content",
+    [b"CA 1\n" + locked() + b"kept since 2026\n", locked().replace(b"\n", b"\r\n")],
+    ids=["text-around", "crlf"],
+)
+def test_what_may_stand_around_a_key_is_no_matter(tmp_path: Path, backend: str, content: bytes) -> None:
+    key = open_file(backend, write(tmp_path / "ca.key", content))
+    assert key.public_key_info == public_key_info(p256_key())
 
 
 @every_library
@@ -152,7 +192,7 @@ def test_key_files_of_the_program_openssl(tmp_path: Path, backend: str, kind: st
 
 
 def certtool_key(path: Path, *options: str) -> None:
-    """A key file by `certtool`, without the account of the key that it writes above."""
+    """A key file as `certtool` writes it."""
     done = subprocess.run(
         [
             *("certtool", "--generate-privkey", "--pkcs8", *options, f"--password={PASSPHRASE.decode()}"),
@@ -163,8 +203,7 @@ def certtool_key(path: Path, *options: str) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    content = path.read_bytes()
-    write(path, content[content.index(b"-----BEGIN") :])
+    path.chmod(0o600)
 
 
 @every_library
@@ -195,6 +234,38 @@ def test_an_ec_key_that_certtool_writes_with_a_zero_in_front(tmp_path: Path) -> 
     anew.chmod(0o600)
     for backend in FILE_BACKENDS:
         assert open_file(backend, anew).public_key_info == expected
+
+
+def number(value: int) -> bytes:
+    return der.encode(der.INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+@every_library
+@pytest.mark.parametrize("damage", ["an even modulus", "an even prime"])
+def test_an_rsa_key_that_cannot_sign_is_named(tmp_path: Path, backend: str, damage: str) -> None:
+    """Nobody validates an RSA key when it is opened: it shows when it signs, and whoever is told must know which."""
+    numbers = rsa_key().private_numbers()
+    n, p = numbers.public_numbers.n, numbers.p
+    values = (n & ~1 if "modulus" in damage else n, 65537, numbers.d, p & ~1 if "prime" in damage else p, numbers.q)
+    inside = der.encode(der.SEQUENCE, number(0), *map(number, (*values, numbers.dmp1, numbers.dmq1, numbers.iqmp)))
+    identifier = bytes.fromhex("300d06092a864886f70d0101010500")
+    info = der.encode(der.SEQUENCE, number(0), identifier, der.encode(der.OCTET_STRING, inside))
+    plain, path, secret = tmp_path / "clear", tmp_path / "ca.key", write(tmp_path / "secret", PASSPHRASE)
+    plain.write_bytes(info)
+    options = ("-topk8", "-inform", "DER", "-in", plain, "-out", path, "-passout", f"file:{secret}")
+    assert openssl("pkcs8", *options).returncode == 0
+    path.chmod(0o600)
+
+    def use() -> None:
+        signature = open_file(backend, path).sign(ALGORITHMS[0], b"to be signed")
+        # Where the library did not notice, the ring does.
+        algorithms.verify(rsa_key().public_key(), ALGORITHMS[0], signature, b"to be signed")
+
+    with pytest.raises((OperatorError, SignatureInvalid)) as caught:
+        use()
+    if isinstance(caught.value, OperatorError):
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "another backend" in str(caught.value) or "from its backup" in str(caught.value)
 
 
 @every_library

@@ -119,6 +119,14 @@ def test_every_passphrase_is_taken_whole(tmp_path: Path, passphrase: bytes) -> N
             open_store(tmp_path, passphrase[:-1]).open(uri(tmp_path / "ca.key"))
 
 
+def test_a_wrong_passphrase_is_called_so_whatever_comes_out(tmp_path: Path) -> None:
+    """One in some 250 makes octets of a key file that begin as a key does, and that wolfSSL gives back."""
+    store = open_store(tmp_path)
+    for octets in (bytes.fromhex("3003a1b2c3"), bytes.fromhex("308203a1b2") + bytes(940), b"\x30", b"\x30\xff"):
+        with pytest.raises(OperatorError, match=r"ca\.key: cannot unlock this CA key: wrong passphrase"):
+            store.open(write_octets(store, tmp_path / "ca.key", octets))
+
+
 def test_what_it_makes_costs_a_thief_some_time(tmp_path: Path) -> None:
     """And is PBES2 with PBKDF2, HMAC-SHA-256 and AES-256-CBC, which every library reads."""
     key = open_store(tmp_path).generate(uri(tmp_path / "ca.key"), "P-256")
