@@ -12,7 +12,7 @@ The library unlocks key files by itself (PKCS#8 encrypted with PBES2: PBKDF2 wit
 It takes passphrases as RFC 8265 prepares them, which changes some characters beyond ASCII, and other libraries do not.
 
 What GnuTLS 3.7 lets pass, and is therefore looked at here before it is asked (`_check_form`): ECDSA signatures in BER
-that is not DER, and any last octet of an Ed448 signature.
+that is not DER, and any last octet of an Ed448 signature. RSA keys with which everything verifies (the exponent 1).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from cassiopeia.errors import InternalError, OperatorError, PeerError, Signature
 from cassiopeia.secret_source import SecretSource, wipe
 from cassiopeia.signer.keystore.interface import CaKey, StoreSettings
 from cassiopeia.signer.keystore.key_file import key_path, locked, read_key_file
+from cassiopeia.signer.keystore.public_key_info import rsa_modulus, split_public_key_info
 
 _SONAME: Final = "libgnutls.so.30"
 _OLDEST: Final = b"3.7.0"
@@ -89,6 +90,7 @@ _SIGN_FIXED_SALT: Final = 1 << 10  # GNUTLS_PRIVKEY_FLAG_RSA_PSS_FIXED_SALT_LENG
 _VERIFY_FIXED_SALT: Final = 1 << 16  # GNUTLS_VERIFY_RSA_PSS_FIXED_SALT_LENGTH
 _SIGNATURE_WRONG: Final = -89  # GNUTLS_E_PK_SIG_VERIFY_FAILED
 _INSUFFICIENT_SECURITY: Final = -217  # GNUTLS_E_INSUFFICIENT_SECURITY
+_CONSTRAINT: Final = -101  # GNUTLS_E_CONSTRAINT_ERROR: PSS with a key that is too short for the hash
 _DECRYPTION_FAILED: Final = -24  # GNUTLS_E_DECRYPTION_FAILED
 
 # gnutls_sign_algorithm_t. PSS by the numbers that GnuTLS uses in certificates, not by TLS's "RSAE".
@@ -250,7 +252,10 @@ class GnuTls:
         try:
             library.call("pubkey_import", key, library.datum(public_key_info), _FORMAT_DER)
             kind = library.call("pubkey_get_pk_algorithm", key, library.ffi.NULL)
-        except _Failure as error:
+            _, key_octets = split_public_key_info(public_key_info)
+            if _KINDS.get(kind) == "RSA":
+                rsa_modulus(key_octets)
+        except (_Failure, PeerError) as error:
             raise OperatorError(f"this public key cannot be used: {error}") from error
         if _KINDS.get(kind) != algorithm.key_kind:
             raise SignatureInvalid(f"this key does not sign with {algorithm.name}")
@@ -267,7 +272,7 @@ class GnuTls:
                 library.datum(signature),
             )
         except _Failure as error:
-            if error.code == _SIGNATURE_WRONG:
+            if error.code in (_SIGNATURE_WRONG, _CONSTRAINT):
                 raise SignatureInvalid(f"the {algorithm.name} signature does not verify") from None
             if error.code == _INSUFFICIENT_SECURITY:
                 raise OperatorError(

@@ -1,7 +1,7 @@
 """Key files that change hands: a bundle's key, unlocked with the bundle's passphrase, is locked with this signer's.
 
 OpenSSL does that, whichever library signs with the key afterwards. The key is validated here, once: the key stores skip
-that at each start. Nothing refers to it when a call has ended; what is left of it in memory then is the library's matter.
+that at each start. Nothing refers to it when a call has ended; what is left in memory is the library's matter.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any, Final
 from cassiopeia.core import der
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm
 from cassiopeia.errors import InternalError, OperatorError, PeerError
+from cassiopeia.signer.keystore.public_key_info import positive, rsa_modulus, split_public_key_info
 from cassiopeia.signer.keystore.wolfssl_library import (
     RSA_LOAD_PRIVATE,
     RSA_LOAD_PUBLIC,
@@ -196,7 +197,10 @@ class _Rsa:
     ) -> bool:
         functions = library.functions
         # 1. The key, and that the signature is a number below its modulus and as long (RFC 8017 5.2.2, 8.1.2, 8.2.2).
-        modulus = _rsa_modulus(key)
+        try:
+            modulus = rsa_modulus(key)
+        except PeerError as error:
+            raise OperatorError(f"wolfSSL does not take this public key: {error}") from error
         if modulus.bit_length() > _MAXIMUM_RSA_BITS:
             raise OperatorError(f"wolfSSL does not take an RSA key of {modulus.bit_length()} bits: it takes {_TAKES}")
         if len(signature) != (modulus.bit_length() + 7) // 8 or int.from_bytes(signature, "big") >= modulus:
@@ -281,11 +285,12 @@ class _Elliptic:
 
 @dataclass(frozen=True, kw_only=True)
 class _Edwards:
-    """A curve of RFC 8032: the octets of a key and of half a signature, and the group's order."""
+    """A curve of RFC 8032: the octets of a key and of half a signature, the field's prime and the group's order."""
 
     name: str
     identifier: bytes
     octets: int
+    prime: int
     order: int
 
     @property
@@ -322,6 +327,10 @@ class _Edwards:
     ) -> bool:
         if len(key) != self.octets:
             raise OperatorError(f"wolfSSL does not take this public key: it is no {algorithm.name} key")
+        # RFC 8032 5.1.3, 5.2.3: y is below the prime, and x has no sign where it is 0. The first bit is that sign.
+        sign, y = divmod(int.from_bytes(key, "little"), 1 << 8 * self.octets - 1)
+        if y >= self.prime or (sign and y in (1, self.prime - 1)):
+            raise OperatorError(f"wolfSSL does not take this public key: it is no {algorithm.name} key in its one form")
         # RFC 8032 5.1.7, 5.2.7: S is below the order, else there would be a second signature for every one.
         if len(signature) != 2 * self.octets or int.from_bytes(signature[self.octets :], "little") >= self.order:
             return False
@@ -362,12 +371,14 @@ _ED25519: Final = _Edwards(
     name="Ed25519",
     identifier=bytes.fromhex("300506032b6570"),
     octets=32,
+    prime=2**255 - 19,
     order=2**252 + 27742317777372353535851937790883648493,
 )
 _ED448: Final = _Edwards(
     name="Ed448",
     identifier=bytes.fromhex("300506032b6571"),
     octets=57,
+    prime=2**448 - 2**224 - 1,
     order=2**446 - 13818066809895115352007386748515426880336692474882178609894547503885,
 )
 _KINDS: Final = (_Rsa(), _P256, _P384, _P521, _ED25519, _ED448)
@@ -384,13 +395,12 @@ MAKERS: Final[dict[str, _Rsa | _Elliptic | _Edwards]] = {
 def split_public_key(octets: bytes) -> tuple[_Rsa | _Elliptic | _Edwards, bytes]:
     """The kind of a SubjectPublicKeyInfo (RFC 5280 4.1.2.7), and the key in its BIT STRING."""
     try:
-        (_, identifier), (_, bits) = der.elements(der.content(octets, der.SEQUENCE), at_most=2)
-        key = der.content(bits, der.BIT_STRING)
-    except (PeerError, ValueError) as error:
+        identifier, key = split_public_key_info(octets)
+    except PeerError as error:
         raise OperatorError(f"wolfSSL does not take this public key: {error}") from error
     for kind in _KINDS:
-        if kind.identifier == identifier and key[:1] == b"\0":
-            return kind, key[1:]
+        if kind.identifier == identifier:
+            return kind, key
     raise OperatorError(f"wolfSSL does not take this public key: it takes {_TAKES}")
 
 
@@ -430,27 +440,10 @@ def _padding(algorithm: SignatureAlgorithm) -> int:
     return RSA_PKCS1_PSS_PADDING if algorithm.is_pss else RSA_PKCS1_PADDING
 
 
-def _rsa_modulus(key: bytes) -> int:
-    try:
-        modulus, _ = (_positive(each) for _, each in der.elements(der.content(key, der.SEQUENCE), at_most=2))
-    except (PeerError, ValueError) as error:
-        raise OperatorError(f"wolfSSL does not take this public key: {error}") from error
-    return modulus
-
-
 def _is_ecdsa_signature(signature: bytes, order: int) -> bool:
     """Whether it is an ECDSA-Sig-Value (RFC 3279 2.2.3) in DER, both numbers between 0 and the order."""
     try:
-        numbers = [_positive(each) for _, each in der.elements(der.content(signature, der.SEQUENCE), at_most=2)]
+        numbers = [positive(each) for _, each in der.elements(der.content(signature, der.SEQUENCE), at_most=2)]
     except PeerError:
         return False
     return len(numbers) == len(("r", "s")) and max(numbers) < order
-
-
-def _positive(integer: bytes) -> int:
-    """An INTEGER above 0 in its shortest form (X.690 8.3.2); raises PeerError."""
-    octets = der.content(integer, der.INTEGER)
-    value = int.from_bytes(octets, "big", signed=True)
-    if value <= 0 or len(octets) != value.bit_length() // 8 + 1:
-        raise PeerError("a number is not positive, or not in its shortest form")
-    return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa, x25519
 from tests.support.authorities import PrivateKey, sign
@@ -134,6 +136,38 @@ def test_says_that_it_cannot_take_a_key_that_is_none(backend: str, info: bytes) 
     signature = sign(private_key("P-256"), algorithm, OCTETS)
     with pytest.raises(OperatorError, match="public key"):
         load_backend(backend).verify(info, algorithm, signature, OCTETS)
+
+
+def rsa_key_info(modulus: int, exponent: int, *, unused_bits: int = 0) -> bytes:
+    key = der.encode(der.SEQUENCE, integer(modulus), integer(exponent))
+    identifier = bytes.fromhex("300d06092a864886f70d0101010500")
+    return der.encode(der.SEQUENCE, identifier, der.encode(der.BIT_STRING, bytes([unused_bits]), key))
+
+
+@pytest.mark.parametrize("backend", [each for each in BACKENDS if VERIFIES[each]])
+def test_no_rsa_key_with_which_everything_verifies(backend: str) -> None:
+    key = private_key("RSA-2048")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    modulus = key.private_numbers().public_numbers.n
+    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(OCTETS).digest()
+    encoded = b"\0\1" + b"\xff" * (256 - 3 - len(digest)) + b"\0" + digest
+    for info in (
+        rsa_key_info(modulus, 1),
+        rsa_key_info(modulus, 0),
+        rsa_key_info(modulus, modulus + 2),
+        rsa_key_info(modulus, 65537, unused_bits=1),
+    ):
+        with pytest.raises(OperatorError, match="public key"):
+            load_backend(backend).verify(info, ALGORITHMS[0], encoded, OCTETS)
+    with pytest.raises(SignatureInvalid):
+        load_backend(backend).verify(rsa_key_info(modulus, 65537), ALGORITHMS[0], encoded, OCTETS)
+
+
+@pytest.mark.parametrize(("backend", "algorithm"), verifying(names=PSS), ids=title)
+def test_pss_not_by_a_key_that_is_too_short_for_it(backend: str, algorithm: SignatureAlgorithm) -> None:
+    """RFC 8017 9.1.1 step 3: there is no such signature."""
+    with pytest.raises(SignatureInvalid):
+        load_backend(backend).verify(rsa_key_info((1 << 511) + 1, 65537), algorithm, b"\1" * 64, OCTETS)
 
 
 # ECDSA

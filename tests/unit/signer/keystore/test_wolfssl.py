@@ -303,6 +303,25 @@ def test_a_point_that_is_not_written_out_is_refused(first: int) -> None:
         load().verify(info, ECDSA_SHA256, b"", b"")
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Ed25519", b"\xee" + b"\xff" * 30 + b"\x7f"),
+        ("Ed25519", b"\1" + bytes(30) + b"\x80"),
+        ("Ed448", b"\1" + bytes(55) + b"\1"),
+        ("Ed448", b"\1" + bytes(55) + b"\x80"),
+    ],
+    ids=["y-past-the-prime", "sign-of-0", "ed448-last-octet", "ed448-sign-of-0"],
+)
+def test_an_eddsa_key_in_another_form_than_its_one_is_refused(name: str, key: bytes) -> None:
+    """wolfSSL itself takes each of these points, and then this signature under it over anything."""
+    algorithm = next(each for each in ALGORITHMS if each.name == name)
+    identifier = bytes.fromhex("300506032b6570" if name == "Ed25519" else "300506032b6571")
+    info = der.encode(der.SEQUENCE, identifier, der.encode(der.BIT_STRING, b"\0", key))
+    with pytest.raises(OperatorError, match=f"it is no {name} key in its one form"):
+        load().verify(info, algorithm, b"\1" + bytes(2 * len(key) - 1), b"x")
+
+
 @pytest.mark.parametrize("kind", ["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"])
 def test_ml_dsa_is_what_it_cannot_verify(kind: str) -> None:
     private, _ = ca_key(kind)
