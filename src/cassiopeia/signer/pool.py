@@ -264,8 +264,10 @@ class WorkerPool:
 
     def _take(self, member: _Member, outcomes: list[Outcome]) -> None:
         match outcomes:
-            case [Opening(signing_ca=name)] if not member.ready and name in self._authorities:
-                member.opening, member.deadline = name, time.monotonic() + _OPENING_TIME_LIMIT_S
+            case [Opening(signing_ca=name)] if not member.ready:
+                # One that is not ours is of another configuration, which shows when it is ready.
+                member.opening = name if name in self._authorities else ""
+                member.deadline = time.monotonic() + _OPENING_TIME_LIMIT_S
             case [Ready(configuration_hash=configuration_hash, lacking=lacking)] if not member.ready:
                 if configuration_hash != self._configuration_hash:
                     self.failure = (

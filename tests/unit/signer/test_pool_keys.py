@@ -150,12 +150,18 @@ def test_a_key_that_ends_those_who_open_it_is_left_out(
     assert front.pool.lacking_keys == {}
 
 
-@pytest.mark.parametrize("how", ["dies-opening", "lacks"])
-def test_a_worker_that_speaks_of_keys_that_are_not_ours_is_replaced(
-    make: Callable[..., Front], how: str, caplog: pytest.LogCaptureFixture
+def test_a_worker_that_lacks_keys_which_are_not_ours_is_replaced(
+    make: Callable[..., Front], caplog: pytest.LogCaptureFixture
 ) -> None:
-    front = make(how, ready=False, authorities=["another"])
-    front.run_until(lambda: caplog.text.count("broke the rules between us, and is replaced") > 2)
-    assert list(front.pool._left_out()) == []
+    front = make("lacks", ready=False, authorities=["another"])
+    front.run_until(lambda: caplog.text.count("is replaced: it lacks keys that are not ours") > 2)
     assert front.pool.lacking_keys == {}
     assert not front.pool.unlocked
+
+
+def test_nobody_is_told_to_leave_out_what_is_not_ours(make: Callable[..., Front]) -> None:
+    front = make("dies-opening", ready=False, authorities=["another"])
+    first = front.pool._members[:]
+    front.run_until(lambda: not any(each in first for each in front.pool._members))
+    front.run_until(lambda: len(front.pool._members) == 2)
+    assert list(front.pool._left_out()) == []
