@@ -298,19 +298,20 @@ class _Edwards:
         return tuple(each for each in ALGORITHMS if each.key_kind == self.name)
 
     def open(self, library: Library, octets: Any, length: int, path: Path) -> Key:
-        # RFC 8410 7: CurvePrivateKey is an OCTET STRING in the OCTET STRING; RFC 5958 may have attributes behind it.
-        ffi, prefix = library.ffi, self._prefix()
-        if length != len(prefix) + self.octets or ffi.buffer(octets, len(prefix))[:] != prefix:
+        ffi, start, before = library.ffi, _version_at(octets), self._before_key()
+        # RFC 5958 2 allows attributes behind the key, of which no library makes anything.
+        if length < start + len(before) + self.octets or ffi.buffer(octets + start, len(before))[:] != before:
             raise damaged(str(path))
         pair = library.secret(2 * self.octets)
-        ffi.memmove(pair, octets + len(prefix), self.octets)
+        ffi.memmove(pair, octets + start + len(before), self.octets)
         public = library.edwards_public(self.name, pair, self.octets)
         ffi.memmove(pair + self.octets, public, self.octets)
         info = der.encode(der.SEQUENCE, self.identifier, der.encode(der.BIT_STRING, b"\0", public))
         return _EdwardsKey(library, path, info, self, pair)
 
     def make(self, library: Library) -> bytearray:
-        ffi, prefix = library.ffi, self._prefix()
+        ffi, before = library.ffi, self._before_key()
+        prefix = der.header(der.SEQUENCE, len(before) + self.octets) + before
         pair, public = library.secret(2 * self.octets), ffi.new("unsigned char[]", self.octets)
         sizes = ffi.new("unsigned int[]", [2 * self.octets, self.octets])
         generate = getattr(library.functions, f"wolfSSL_{self.name.upper()}_generate_key")
@@ -339,11 +340,10 @@ class _Edwards:
         library.functions.wolfSSL_ERR_clear_error()
         return bool(code == SUCCESS)
 
-    def _prefix(self) -> bytes:
-        """What stands before the private key in its PKCS#8."""
+    def _before_key(self) -> bytes:
+        """What stands in a PKCS#8 before the private key: an OCTET STRING in the OCTET STRING (RFC 8410 7)."""
         inner = der.header(der.OCTET_STRING, self.octets)
-        outer = _VERSION + self.identifier + der.header(der.OCTET_STRING, len(inner) + self.octets) + inner
-        return der.header(der.SEQUENCE, len(outer) + self.octets) + outer
+        return _VERSION + self.identifier + der.header(der.OCTET_STRING, len(inner) + self.octets) + inner
 
 
 _P256: Final = _Elliptic(
@@ -421,9 +421,10 @@ def open_key(library: Library, octets: bytearray, length: int, path: Path) -> Ke
     raise _not_taken(path)
 
 
-def _version_at(octets: bytearray) -> int:
+def _version_at(octets: Any) -> int:
     """Where Version stands: the header of the SEQUENCE says its length in one octet, or in how many (X.690 8.1.3)."""
-    return 2 + (octets[1] & 0x7F if octets[1] & 0x80 else 0)
+    length: int = octets[1]
+    return 2 + (length & 0x7F if length & 0x80 else 0)
 
 
 def _not_taken(path: Path) -> OperatorError:

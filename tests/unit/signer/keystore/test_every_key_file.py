@@ -236,6 +236,16 @@ def test_an_ec_key_that_certtool_writes_with_a_zero_in_front(tmp_path: Path) -> 
         assert open_file(backend, anew).public_key_info == expected
 
 
+def lock(directory: Path, info: bytes) -> Path:
+    """A key file of this PrivateKeyInfo, locked by the program `openssl`, which does not validate the key."""
+    plain, path, secret = directory / "clear", directory / "ca.key", write(directory / "secret", PASSPHRASE)
+    plain.write_bytes(info)
+    options = ("-topk8", "-inform", "DER", "-in", plain, "-out", path, "-passout", f"file:{secret}")
+    assert openssl("pkcs8", *options).returncode == 0
+    path.chmod(0o600)
+    return path
+
+
 def number(value: int) -> bytes:
     return der.encode(der.INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
@@ -250,11 +260,7 @@ def test_an_rsa_key_that_cannot_sign_is_named(tmp_path: Path, backend: str, dama
     inside = der.encode(der.SEQUENCE, number(0), *map(number, (*values, numbers.dmp1, numbers.dmq1, numbers.iqmp)))
     identifier = bytes.fromhex("300d06092a864886f70d0101010500")
     info = der.encode(der.SEQUENCE, number(0), identifier, der.encode(der.OCTET_STRING, inside))
-    plain, path, secret = tmp_path / "clear", tmp_path / "ca.key", write(tmp_path / "secret", PASSPHRASE)
-    plain.write_bytes(info)
-    options = ("-topk8", "-inform", "DER", "-in", plain, "-out", path, "-passout", f"file:{secret}")
-    assert openssl("pkcs8", *options).returncode == 0
-    path.chmod(0o600)
+    path = lock(tmp_path, info)
 
     def use() -> None:
         signature = open_file(backend, path).sign(ALGORITHMS[0], b"to be signed")

@@ -15,7 +15,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa, x25519
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from tests.support.authorities import PrivateKey, p256_key, rsa_key
 from tests.support.ca_keys import ca_key
 from tests.support.signer import PASSPHRASE, write_key
@@ -117,6 +123,21 @@ def test_every_passphrase_is_taken_whole(tmp_path: Path, passphrase: bytes) -> N
     if len(passphrase) > 1:
         with pytest.raises(OperatorError, match="wrong passphrase"):
             open_store(tmp_path, passphrase[:-1]).open(uri(tmp_path / "ca.key"))
+
+
+@pytest.mark.parametrize("kind", ["RSA-2048", "P-256", "Ed25519", "Ed448"])
+def test_a_key_with_attributes_behind_it_is_taken_as_by_openssl(tmp_path: Path, kind: str) -> None:
+    """RFC 5958 2: the name of a key may stand there."""
+    private, _ = ca_key(kind)
+    inside = der.content(private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), der.SEQUENCE)
+    name = der.encode(0x31, der.encode(0x1E, "ca".encode("utf-16-be")))
+    attributes = der.encode(0xA0, der.encode(der.SEQUENCE, bytes.fromhex("06092a864886f70d010914"), name))
+    store = open_store(tmp_path)
+    path = write_octets(store, tmp_path / "ca.key", der.encode(der.SEQUENCE, inside, attributes))
+    for each in (store, openssl.load().open_store(settings(tmp_path))):
+        key = each.open(path)
+        assert key.public_key_info == public_octets(private)
+        verify(private.public_key(), key.algorithms[0], key.sign(key.algorithms[0], b"x"), b"x")
 
 
 def test_a_wrong_passphrase_is_called_so_whatever_comes_out(tmp_path: Path) -> None:
