@@ -274,6 +274,21 @@ def test_an_rsa_key_that_cannot_sign_is_named(tmp_path: Path, backend: str, dama
         assert "another backend" in str(caught.value) or "from its backup" in str(caught.value)
 
 
+def test_a_key_file_locked_anew_as_the_page_says_is_taken_by_all(tmp_path: Path) -> None:
+    """docs/crypto-backends.md, known faults."""
+    page = (Path(__file__).parents[4] / "docs" / "crypto-backends.md").read_text()
+    (command,) = re.findall(r"\$ (\(umask 077; openssl pkcs8 .*\n.* mv ca\.key\.new ca\.key)\n", page)
+    write_key(tmp_path / "ca.key", p256_key())
+    write(tmp_path / "passphrase", PASSPHRASE)
+    before = (tmp_path / "ca.key").read_bytes()
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert (tmp_path / "ca.key").read_bytes() != before
+    shown = openssl("asn1parse", "-in", tmp_path / "ca.key").stdout
+    assert f"INTEGER           :{600_000:06X}" in shown
+    for backend in FILE_BACKENDS:
+        assert open_file(backend, tmp_path / "ca.key").public_key_info == public_key_info(p256_key())
+
+
 @every_library
 @pytest.mark.parametrize("kind", ["P-256", "Ed25519"])
 def test_a_damaged_key_file_never_signs_wrongly(tmp_path: Path, backend: str, kind: str) -> None:
