@@ -87,6 +87,8 @@ class KeyRing:
         return _sign(self._held[name], algorithm, octets)
 
     def close(self) -> None:
+        """End the keys as well: a library overwrites its own when nobody holds it any more."""
+        self._held.clear()
         for store in self._stores.values():
             store.close()
         self._stores.clear()

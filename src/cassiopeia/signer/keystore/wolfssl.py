@@ -127,8 +127,8 @@ class WolfSslKeyStore:
     def _encrypt(self, padded: bytearray) -> bytes:
         """PEM of an EncryptedPrivateKeyInfo (RFC 5958 3) with PBES2 (RFC 8018 6.2); wipes the key in clear."""
         library = self._library
-        salt, vector = library.random(AES_BLOCK_OCTETS), library.random(AES_BLOCK_OCTETS)
         try:
+            salt, vector = library.random(AES_BLOCK_OCTETS), library.random(AES_BLOCK_OCTETS)
             with self._passphrase.read() as passphrase:
                 encrypted = library.encrypt(padded, passphrase, salt, _ITERATIONS, vector)
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support import authorities
 from tests.support.authorities import PrivateKey, default_authority, p256_key, rsa_key
+from tests.support.crypto_backends import FILE_BACKENDS
 from tests.support.signer import PASSPHRASE, write_key
 
 from cassiopeia.config import KeyUse
@@ -217,3 +220,18 @@ def test_one_store_serves_all_keys_of_a_backend_and_is_closed_once(libraries: di
     ring.close()
     ring.close()
     assert libraries["gnutls"].closed == 1
+
+
+@pytest.mark.parametrize("backend", FILE_BACKENDS)
+def test_a_closed_ring_holds_no_key(tmp_path: Path, backend: str) -> None:
+    """Memory that a library has not freed it has not overwritten either."""
+    write_key(tmp_path / "ca.key", p256_key())
+    (tmp_path / "passphrase").write_bytes(PASSPHRASE)
+    (tmp_path / "passphrase").chmod(0o600)
+    ring = new_ring(tmp_path)
+    ring.add(AUTHORITY, KeyUse(uri=FileUri(path=str(tmp_path / "ca.key"), backend=backend)))
+    key = weakref.ref(ring._held[AUTHORITY.name].key)
+    assert key() is not None
+    ring.close()
+    gc.collect()
+    assert key() is None
