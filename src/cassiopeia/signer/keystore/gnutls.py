@@ -31,7 +31,7 @@ from cassiopeia.errors import InternalError, OperatorError, PeerError, Signature
 from cassiopeia.secret_source import SecretSource, wipe
 from cassiopeia.signer.keystore.interface import CaKey, StoreSettings
 from cassiopeia.signer.keystore.key_file import key_path, locked, read_key_file
-from cassiopeia.signer.keystore.public_key_info import rsa_modulus, split_public_key_info
+from cassiopeia.signer.keystore.public_key_info import check_public_key_info
 
 _SONAME: Final = "libgnutls.so.30"
 _OLDEST: Final = b"3.7.0"
@@ -252,9 +252,7 @@ class GnuTls:
         try:
             library.call("pubkey_import", key, library.datum(public_key_info), _FORMAT_DER)
             kind = library.call("pubkey_get_pk_algorithm", key, library.ffi.NULL)
-            _, key_octets = split_public_key_info(public_key_info)
-            if _KINDS.get(kind) == "RSA":
-                rsa_modulus(key_octets)
+            check_public_key_info(public_key_info, is_rsa=_KINDS.get(kind) == "RSA")
         except (_Failure, PeerError) as error:
             raise OperatorError(f"this public key cannot be used: {error}") from error
         if _KINDS.get(kind) != algorithm.key_kind:

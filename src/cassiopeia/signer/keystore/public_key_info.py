@@ -10,6 +10,8 @@ from typing import Final
 from cassiopeia.core import der
 from cassiopeia.errors import PeerError
 
+# rsaEncryption, whose parameters are NULL (RFC 4055 1.2).
+RSA: Final = bytes.fromhex("300d06092a864886f70d0101010500")
 _MINIMUM_EXPONENT: Final = 3
 
 
@@ -23,6 +25,16 @@ def split_public_key_info(octets: bytes) -> tuple[bytes, bytes]:
     if key[:1] != b"\0":
         raise PeerError("the key is not a whole number of octets")
     return algorithm, key[1:]
+
+
+def check_public_key_info(octets: bytes, *, is_rsa: bool) -> None:
+    """Raise PeerError for another form than the one, and for what is no RSA key where it shall be one."""
+    algorithm, key = split_public_key_info(octets)
+    if not is_rsa:
+        return
+    if algorithm != RSA:
+        raise PeerError("the parameters of an RSA key's algorithm are NULL")
+    rsa_modulus(key)
 
 
 def rsa_modulus(key: bytes) -> int:

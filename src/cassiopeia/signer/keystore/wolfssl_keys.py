@@ -16,7 +16,7 @@ from typing import Any, Final
 from cassiopeia.core import der
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm
 from cassiopeia.errors import InternalError, OperatorError, PeerError
-from cassiopeia.signer.keystore.public_key_info import positive, rsa_modulus, split_public_key_info
+from cassiopeia.signer.keystore.public_key_info import RSA, positive, rsa_modulus, split_public_key_info
 from cassiopeia.signer.keystore.wolfssl_library import (
     RSA_LOAD_PRIVATE,
     RSA_LOAD_PUBLIC,
@@ -151,7 +151,7 @@ class _EdwardsKey(Key):
 class _Rsa:
     """RSA keys. `key` is the DER of an RSAPublicKey (RFC 8017 A.1.1)."""
 
-    identifier = bytes.fromhex("300d06092a864886f70d0101010500")
+    identifier = RSA
     algorithms = tuple(each for each in ALGORITHMS if each.key_kind == "RSA")
 
     def __init__(self, *, bits: int = 0) -> None:

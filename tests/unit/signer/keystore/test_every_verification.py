@@ -138,14 +138,14 @@ def test_says_that_it_cannot_take_a_key_that_is_none(backend: str, info: bytes) 
         load_backend(backend).verify(info, algorithm, signature, OCTETS)
 
 
-def rsa_key_info(modulus: int, exponent: int, *, unused_bits: int = 0) -> bytes:
+def rsa_key_info(modulus: int, exponent: int, *, unused_bits: int = 0, parameters: bytes = b"\x05\0") -> bytes:
     key = der.encode(der.SEQUENCE, integer(modulus), integer(exponent))
-    identifier = bytes.fromhex("300d06092a864886f70d0101010500")
+    identifier = der.encode(der.SEQUENCE, bytes.fromhex("06092a864886f70d010101"), parameters)
     return der.encode(der.SEQUENCE, identifier, der.encode(der.BIT_STRING, bytes([unused_bits]), key))
 
 
 @pytest.mark.parametrize("backend", [each for each in BACKENDS if VERIFIES[each]])
-def test_no_rsa_key_with_which_everything_verifies(backend: str) -> None:
+def test_no_rsa_key_with_which_everything_verifies_nor_in_another_form(backend: str) -> None:
     key = private_key("RSA-2048")
     assert isinstance(key, rsa.RSAPrivateKey)
     modulus = key.private_numbers().public_numbers.n
@@ -156,6 +156,7 @@ def test_no_rsa_key_with_which_everything_verifies(backend: str) -> None:
         rsa_key_info(modulus, 0),
         rsa_key_info(modulus, modulus + 2),
         rsa_key_info(modulus, 65537, unused_bits=1),
+        rsa_key_info(modulus, 65537, parameters=b"\x04\0"),
     ):
         with pytest.raises(OperatorError, match="public key"):
             load_backend(backend).verify(info, ALGORITHMS[0], encoded, OCTETS)
