@@ -9,6 +9,8 @@ was forgotten: it is ended, and the session fails.
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import os
 import signal
 import time
@@ -115,3 +117,17 @@ def _marked_processes(mark: str) -> Iterator[tuple[int, str]]:
             continue
         if wanted in environment:
             yield int(process.name), command.strip()
+
+
+@pytest.fixture(autouse=True)
+def no_errors_of_others() -> Iterator[None]:
+    """Empty OpenSSL's queue of errors after each test.
+
+    The libraries of tokens share it with Python's ssl, leave errors in it, and ssl may take the next one that it finds
+    for its own. Programs of ours never do both in one process; the tests of all of them do. A Python that brings an
+    OpenSSL of its own inside shares nothing, and shows no such function.
+    """
+    yield
+    openssl = ctypes.CDLL(getattr(_ssl, "__file__", None))
+    if hasattr(openssl, "ERR_clear_error"):
+        openssl.ERR_clear_error()
