@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from cassiopeia.errors import ConfigurationError, OperatorError
 from cassiopeia.signer.keystore.interface import StoreSettings
 from cassiopeia.signer.weak_keys import content_of_lists, load_weak_keys
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
@@ -42,6 +45,11 @@ class Loaded:
     keys: Mapping[str, KeyUse]
     unused_tables: Sequence[str]
 
+    def report(self) -> None:
+        """Log what people may have meant otherwise."""
+        for each in self.unused_tables:
+            _log.warning("%s", each)
+
 
 def load(config: SignerConfig) -> Loaded:
     """Read all that the configuration names, but keys and credentials; raises `OperatorError`."""
@@ -56,7 +64,7 @@ def load(config: SignerConfig) -> Loaded:
             authorities={each.authority.name: each.authority for each in own_entries(config)},
             retention=retention(config, profiles),
             keys=key_uses(config),
-            unused_tables=_unused_tables(config),
+            unused_tables=unused_tables(config),
         )
     except OSError as error:
         raise OperatorError(
@@ -98,7 +106,7 @@ def store_settings(config: SignerConfig) -> StoreSettings:
     )
 
 
-def _unused_tables(config: SignerConfig) -> list[str]:
+def unused_tables(config: SignerConfig) -> list[str]:
     """A sentence for each `[authority.NAME]` that no sub-CA of this signer has: a name that is written wrongly."""
     own = {each.authority.name for each in own_entries(config)}
     return [

@@ -98,6 +98,7 @@ class Signer:
         self._journal = Journal(config.state, signer_id=config.signer_id, key=load_journal_key(config.journal_key))
         # Behind the journal: a second signer on it ends with one line; and the reserve belongs to whoever has it.
         self._missing_lists = weak_keys.report(config.weak_keys)
+        loaded.report()
         self._disk = DiskReserve(config.state, config.disk_reserve_octets)
         self._clock = Clock(
             leap_days=config.clock_leap_days,

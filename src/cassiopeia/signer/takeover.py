@@ -18,6 +18,7 @@ from typing import Final
 
 from cassiopeia.config import KeyUse, SignerConfig, current_installation, load_signer_config
 from cassiopeia.core.authority import Authority
+from cassiopeia.core.key_uri import FileUri
 from cassiopeia.core.sample import unsound_profiles
 from cassiopeia.errors import OperatorError
 from cassiopeia.link.credentials import LinkTls
@@ -146,6 +147,7 @@ class Takeover:
     def _read(self) -> Candidate:
         loaded = load(load_signer_config(self._config_path))
         check_takeover(self._in_force, loaded, now=self._now())
+        loaded.report()
         return Candidate(
             loaded=loaded,
             tls=link_tls(loaded.config),
@@ -203,18 +205,27 @@ def describe(old: Loaded, new: Loaded) -> Iterator[str]:
     yield from _named("profile", old.profiles, new.profiles)
     before, after = ({each.name: each for each in one.config.validators} for one in (old, new))
     yield from _named("validator", before, after)
+    switched: dict[str, list[str]] = {}
     for name in sorted(old.keys.keys() & new.keys.keys()):
         if old.keys[name] != new.keys[name]:
-            yield f"key of {name}: {_signing(old.keys[name])} -> {_signing(new.keys[name])}"
+            switched.setdefault(_switch(old.keys[name], new.keys[name]), []).append(name)
+    for switch, names in switched.items():
+        yield f"key of {', '.join(names)}: {switch}"
     if (old.config.operators, old.config.quorum) != (new.config.operators, new.config.quorum):
         yield f"{len(new.config.operators)} operators, {new.config.quorum} of whom must agree"
-    same = "the same rules as before" if old.digest == new.digest else "other rules"
-    yield f"{same} ({new.digest.hex()[:16]})"
+    same = "the same rules as before:" if old.digest == new.digest else "in the journal as"
+    yield f"{same} configuration {new.digest.hex()[:16]}"
 
 
-def _signing(use: KeyUse) -> str:
-    """By which library, and from where."""
-    return f"{use.uri}, verified by {use.verify_with} too" if use.verify_with else str(use.uri)
+def _switch(old: KeyUse, new: KeyUse) -> str:
+    """From which library to which; from where to where only if the key moves, so that many have one phrase."""
+    stays = isinstance(old.uri, FileUri) and isinstance(new.uri, FileUri) and old.uri.path == new.uri.path
+    before, after = (one.backend if stays else str(one.uri) for one in (old, new))
+    return f"{_verified(before, old)} -> {_verified(after, new)}"
+
+
+def _verified(signing: str, use: KeyUse) -> str:
+    return f"{signing}, verified by {use.verify_with} too" if use.verify_with else signing
 
 
 def _named(kind: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:

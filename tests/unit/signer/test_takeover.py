@@ -126,7 +126,10 @@ def test_new_sub_cas_and_profiles_come_into_force_while_requests_go_on(
     assert (running.refused, running.failed) == ({}, {})
     assert set(running.issued) == {*handles, client}
     assert before.finished
-    assert "sub-CA new: unassured_2026_3; profile new: 9001-unproved-client; other rules" in caplog.text
+    assert (
+        "sub-CA new: unassured_2026_3; profile new: 9001-unproved-client; in the journal as configuration "
+        in caplog.text
+    )
     report = status(running)
     assert [each.name for each in report.authorities] == [SIGNING_CA, NEXT_CA]
     assert report.profiles == (CLIENT_PROFILE, PROFILE)
@@ -390,7 +393,7 @@ def test_everything_else_follows(running: RunningSigner) -> None:
 
 def test_what_changes_is_said_in_words(tmp_path: Path) -> None:
     old = load(load_signer_config(install(tmp_path)))
-    assert list(describe(old, old)) == [f"the same rules as before ({old.digest.hex()[:16]})"]
+    assert list(describe(old, old)) == [f"the same rules as before: configuration {old.digest.hex()[:16]}"]
     (tmp_path / "operator.pem").write_bytes(operators.public_pem())
     add_authority(tmp_path)
     (tmp_path / "profiles" / f"{PROFILE}.toml").rename(tmp_path / "profiles/0001-other.toml")
@@ -402,7 +405,7 @@ def test_what_changes_is_said_in_words(tmp_path: Path) -> None:
         "profile new: 0001-other",
         f"profile gone: {PROFILE}",
         "1 operators, 1 of whom must agree",
-        f"other rules ({new.digest.hex()[:16]})",
+        f"in the journal as configuration {new.digest.hex()[:16]}",
     ]
 
 
@@ -412,16 +415,30 @@ def test_another_library_is_said_in_words(tmp_path: Path) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(f"[authority.{SIGNING_CA}]\nbackend = 'gnutls'\nverify_with = 'wolfssl'\n")
     new = load(load_signer_config(path))
-    key = f"file:{tmp_path}/ca.key?backend"
-    said = f"key of {SIGNING_CA}: {key}=openssl -> {key}=gnutls, verified by wolfssl too"
-    assert list(describe(old, new)) == [said, f"other rules ({new.digest.hex()[:16]})"]
+    said = f"key of {SIGNING_CA}: openssl -> gnutls, verified by wolfssl too"
+    assert list(describe(old, new)) == [said, f"in the journal as configuration {new.digest.hex()[:16]}"]
 
 
-def test_a_table_for_no_sub_ca_raises_an_alarm(running: RunningSigner) -> None:
+def test_one_line_switches_many_and_a_key_that_moves_is_named(tmp_path: Path) -> None:
+    path = install(tmp_path)
+    add_authority(tmp_path)
+    old = load(load_signer_config(path))
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("[keys]\n", "[keys]\nbackend = 'wolfssl'\n"), encoding="utf-8")
+    many = load(load_signer_config(path))
+    assert next(iter(describe(old, many))) == f"key of {SIGNING_CA}, {NEXT_CA}: openssl -> wolfssl"
+    path.write_text(f"{text}\n[authority.{SIGNING_CA}]\nkey = 'pkcs11:token=t;object=o'\n", encoding="utf-8")
+    moved = load(load_signer_config(path))
+    said = f"key of {SIGNING_CA}: file:{tmp_path}/ca.key?backend=openssl -> pkcs11:token=t;object=o"
+    assert next(iter(describe(old, moved))) == said
+
+
+def test_a_table_for_no_sub_ca_raises_an_alarm(running: RunningSigner, caplog: pytest.LogCaptureFixture) -> None:
     with running.path.open("a", encoding="utf-8") as file:
         file.write(f"[authority.{NEXT_CA}]\nbackend = 'openssl'\n")
     take_over(running)
     (alarm,) = (each for each in status(running).alarms if NEXT_CA in each)
+    assert alarm in caplog.messages
     assert f"[authority.{NEXT_CA}] is for no sub-CA of this signer, and changes nothing: it has {SIGNING_CA}" in alarm
     replace(running.path, f"[authority.{NEXT_CA}]\nbackend = 'openssl'\n", "")
     take_over(running)
