@@ -264,7 +264,11 @@ class _KeySettings:
 def _check(
     found: Mapping[str, Backend | CassiopeiaError], names: Sequence[str], uris: Sequence[KeyUri], settings: _KeySettings
 ) -> Iterator[Finding]:
-    from cassiopeia.signer.configuration import key_uses, own_entries  # noqa: PLC0415 - `--help` must be quick
+    from cassiopeia.signer.configuration import (  # noqa: PLC0415 - `--help` must be quick
+        key_uses,
+        own_entries,
+        unused_tables,
+    )
     from cassiopeia.signer.keystore import self_test  # noqa: PLC0415 - as above
     from cassiopeia.signer.keystore.trial_keys import trial_keys  # noqa: PLC0415 - as above
 
@@ -283,11 +287,14 @@ def _check(
         uses = key_uses(settings.config)
         for entry in own_entries(settings.config):
             yield checks.check_authority(entry.authority, uses[entry.authority.name])
-        # The line of signer.toml may be there before the bundle that brings the sub-CA.
-        for name, table in settings.config.keys.authorities.items():
-            if name not in uses and table.key is not None:
-                use = settings.config.keys.use(name, table.key, directory=Path.cwd())
+        # The line of signer.toml may be there before the bundle that brings the sub-CA; one that names no key may have
+        # been meant to switch another one.
+        for name, why in unused_tables(settings.config).items():
+            if (key := settings.config.keys.authorities[name].key) is not None:
+                use = settings.config.keys.use(name, key, directory=Path.cwd())
                 yield checks.check_key(use.uri, there)
+            else:
+                yield self_test.Finding(subject=str(settings.config.source), backend="", fault=why)
     for uri in uris:
         yield checks.check_key(uri, there)
 

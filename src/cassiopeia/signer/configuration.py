@@ -64,7 +64,7 @@ def load(config: SignerConfig) -> Loaded:
             authorities={each.authority.name: each.authority for each in own_entries(config)},
             retention=retention(config, profiles),
             keys=key_uses(config),
-            unused_tables=unused_tables(config),
+            unused_tables=[f"{config.source}: {each}" for each in unused_tables(config).values()],
         )
     except OSError as error:
         raise OperatorError(
@@ -106,14 +106,14 @@ def store_settings(config: SignerConfig) -> StoreSettings:
     )
 
 
-def unused_tables(config: SignerConfig) -> list[str]:
-    """A sentence for each `[authority.NAME]` that no sub-CA of this signer has: a name that is written wrongly."""
+def unused_tables(config: SignerConfig) -> dict[str, str]:
+    """A sentence for each `[authority.NAME]` that no sub-CA of this signer has, by its name: it is written wrongly."""
     own = {each.authority.name for each in own_entries(config)}
-    return [
-        f"{config.source}: [authority.{name}] is for no sub-CA of this signer, and changes nothing: it has "
+    return {
+        name: f"[authority.{name}] is for no sub-CA of this signer, and changes nothing: it has "
         f"{', '.join(sorted(own))}; mend the name or take the table away, and reload the signer"
         for name in sorted(config.keys.authorities.keys() - own)
-    ]
+    }
 
 
 def own_key(name: str) -> str:

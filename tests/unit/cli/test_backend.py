@@ -208,14 +208,26 @@ def test_a_key_whose_sub_ca_is_still_to_come_is_tried(there: Backends, signer_to
     there()
     key = signer_toml.parent / "ca.key"
     with signer_toml.open("a", encoding="utf-8") as stream:
-        stream.write(
-            "[authority.assured_2027_1]\nkey = 'file:ca.key'\n[authority.assured_2027_2]\nbackend = 'gnutls'\n"
-        )
+        stream.write("[authority.assured_2027_1]\nkey = 'file:ca.key'\n")
 
     lines = run("check", "--backend", "openssl", "-c", str(signer_toml)).stdout.splitlines()
 
     assert f"ok    file:{key}?backend=openssl: ecdsa-with-SHA256 signed, verified by openssl" in lines
     assert lines[-1] == "16 checks, and nothing is wrong."
+
+
+def test_a_switch_of_a_sub_ca_that_is_not_there_fails_the_check(there: Backends, signer_toml: Path) -> None:
+    there()
+    with signer_toml.open("a", encoding="utf-8") as stream:
+        stream.write("[authority.assured_2027_2]\nbackend = 'gnutls'\n")
+
+    line = error("check", "--backend", "openssl", "-c", str(signer_toml))
+
+    assert line == (
+        f"cassiopeia: error: 1 of 16 checks failed; the first: {signer_toml}: [authority.assured_2027_2] is for no "
+        f"sub-CA of this signer, and changes nothing: it has {SIGNING_CA}; mend the name or take the table away, and "
+        "reload the signer"
+    )
 
 
 @pytest.mark.parametrize(
