@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cassiopeia.core.authority import Idle
+from cassiopeia.signer.keystore.token_places import BUSY
 from cassiopeia.signer.pool import WORKER_DIED
 from cassiopeia.signer.tasks import (
     MISTRUSTED,
@@ -37,7 +38,7 @@ _TRY_DEADLY_LAST_S: Final = 600.0
 _DOUBLINGS: Final = 6
 _DEADLY: Final = frozenset({WORKER_DIED, "key-left-out"})
 # What says nothing of the key: the sub-CA has gone, or others have all places of the token at this moment.
-_NOT_THE_KEY: Final = frozenset({"unknown-ca", "busy"})
+_NOT_THE_KEY: Final = frozenset({"unknown-ca", "busy", BUSY})
 
 
 @dataclass

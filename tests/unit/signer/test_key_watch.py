@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from cassiopeia.signer.key_watch import KeyWatch
+from cassiopeia.signer.keystore.token_places import token_busy
 from cassiopeia.signer.tasks import (
     MISTRUSTED,
     Deferred,
@@ -112,7 +113,7 @@ def test_what_ends_workers_is_tried_ever_less_often() -> None:
     assert delays == [15, 30, 60, 120, 240, 480, 600, 600, 600, 600]
 
 
-@pytest.mark.parametrize("code", ["busy", "unknown-ca"])
+@pytest.mark.parametrize("code", ["busy", "unknown-ca", token_busy("").code])
 def test_what_says_nothing_of_the_key_means_nothing(code: str) -> None:
     made = Watched()
     made.fails(code)

@@ -2,8 +2,10 @@
 
 A process that logs in keeps the others out, looks at the token's own flags first, and remembers on the disk what the
 token refused: a salted scrypt of the PIN, never the PIN. What was refused is tried again only by a person's will
-(`cassiopeia backend check`), or when the PIN is another one. A login that was begun and whose end nobody saw (the
-process was killed in the middle) may be a refusal too: after two of them in a row it takes a person as well.
+(`cassiopeia backend check`), or when the PIN is another one, and not even then when two were refused since the last
+good one: not every token says that it counts. A person's third try of one PIN is refused as well. A login that
+was begun and whose end nobody saw (the process was killed in the middle) may be a refusal too: after two of them in a
+row it takes a person as well.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from cassiopeia.errors import InternalError, OperatorError, Unavailable
 from cassiopeia.files import SECRET, replace_files
@@ -28,6 +31,7 @@ with contextlib.suppress(ImportError):
 
 _RETRY_AFTER_S: Final = 60
 _MAXIMUM_BEGUN: Final = 2
+_MAXIMUM_REFUSED: Final = 2
 _REMEMBERED: Final = 16
 _Answer = TypeVar("_Answer")
 _SALT_OCTETS: Final = 16
@@ -35,8 +39,11 @@ _CLEARS: Final = "then run: cassiopeia backend check -c signer.toml, which tries
 
 
 class _Refused(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`settled`: a good login came after it, and with that the token counts from the beginning."""
+
     salt: bytes
     digest: bytes
+    settled: bool = False
 
 
 class PinBuffer(bytearray):
@@ -84,10 +91,12 @@ class TokenLogin:
             self._check_flags(flags(), by_person=by_person)
             refused = self._read_refused(by_person=by_person)
             begun = self._read_begun()
-            if not by_person:
+            if by_person:
+                self._check_patience(pin, refused)
+            else:
                 self._check_memory(pin, refused, begun)
             # 2. That it is tried stands on the disk before it is.
-            self._write_begun(begun + 1)
+            self._write_begun(1)
             # 3. The one try.
             try:
                 answer = self._log_in(log_in)
@@ -120,6 +129,10 @@ class TokenLogin:
             # 4. It is the right one: whatever was refused is no danger any more, for a person has seen to it.
             if by_person:
                 self._file("refused").unlink(missing_ok=True)
+            elif not all(each.settled for each in refused):
+                # Where it cannot be written, a person has to come earlier.
+                with contextlib.suppress(OperatorError):
+                    self._write_refused([replace(each, settled=True) for each in refused])
             self._forget_begun()
             return answer
 
@@ -127,12 +140,15 @@ class TokenLogin:
         salt = os.urandom(_SALT_OCTETS)
         found = [*refused, _Refused(salt=salt, digest=_digest(pin, salt))]
         try:
-            replace_files({self._file("refused"): msgspec.json.encode(found[-_REMEMBERED:])}, mode=SECRET)
+            self._write_refused(found)
         except OperatorError:
             # A full disk. That something was refused has room where one octet was.
-            self._write_begun(_MAXIMUM_BEGUN)
+            self._write_begun(_MAXIMUM_BEGUN - 1)
             raise
         self._forget_begun()
+
+    def _write_refused(self, refused: list[_Refused]) -> None:
+        replace_files({self._file("refused"): msgspec.json.encode(refused[-_REMEMBERED:])}, mode=SECRET)
 
     def _log_in(self, log_in: Callable[[], _Answer]) -> _Answer:
         try:
@@ -166,14 +182,27 @@ class TokenLogin:
             )
 
     def _check_memory(self, pin: bytearray, refused: list[_Refused], begun: int) -> None:
-        if any(hmac.compare_digest(_digest(pin, each.salt), each.digest) for each in refused):
+        if any(_is_of(each, pin) for each in refused):
             raise pin_refused(
                 f"{self._name} refused this PIN before, and it is not tried again: correct the PIN's file, {_CLEARS}"
+            )
+        unsettled = sum(not each.settled for each in refused)
+        if unsettled >= _MAXIMUM_REFUSED:
+            raise pin_refused(
+                f"{self._name} refused {unsettled} PINs in a row, and one more may lock it: see that the PIN's file is "
+                f"right, {_CLEARS}"
             )
         if begun >= _MAXIMUM_BEGUN:
             raise pin_refused(
                 f"{self._name}: the last {begun} logins were broken off, so that nobody knows whether the PIN was "
                 f"refused: see that the PIN's file is right, {_CLEARS}"
+            )
+
+    def _check_patience(self, pin: bytearray, refused: list[_Refused]) -> None:
+        if sum(not each.settled and _is_of(each, pin) for each in refused) >= _MAXIMUM_REFUSED:
+            raise pin_refused(
+                f"{self._name} refused this PIN {_MAXIMUM_REFUSED} times in a row, and once more may lock it: correct "
+                f"the PIN's file; if it is right by now, remove {self._file('refused')} and try again"
             )
 
     def _file(self, kind: str) -> Path:
@@ -204,16 +233,22 @@ class TokenLogin:
         except OSError as error:
             raise OperatorError(f"{path}: cannot be read: {error.strerror}: no login without it") from error
 
-    def _write_begun(self, begun: int) -> None:
-        # Not waited for: what a killed process wrote is there, and a machine that loses its power does so once.
+    def _write_begun(self, more: int) -> None:
+        # Not waited for: what a killed process wrote is there, and a machine that loses its power does so once. What
+        # stands there stays: there is no moment at which less is written down.
         path = self._file("begun")
         try:
-            path.write_bytes(b"." * begun)
+            with path.open("ab", buffering=0) as stream:
+                stream.write(b"." * more)
         except OSError as error:
             raise OperatorError(f"{path}: cannot write: {error.strerror}: no login without it") from error
 
     def _forget_begun(self) -> None:
         self._file("begun").unlink(missing_ok=True)
+
+
+def _is_of(refused: _Refused, pin: bytearray) -> bool:
+    return hmac.compare_digest(_digest(pin, refused.salt), refused.digest)
 
 
 def _digest(pin: bytearray, salt: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,17 @@ from typing import Final
 from cassiopeia.errors import OperatorError, Unavailable
 from cassiopeia.files import SECRET, SECRET_DIRECTORY
 
+BUSY: Final = "token-busy"
+"""The code for a token whose places all are taken: that says nothing against its key."""
+
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.02
 _RETRY_AFTER_S: Final = 5
 
 
 def token_busy(message: str) -> Unavailable:
-    """For a token that others use: it will be free again."""
-    return Unavailable(message, code="token-busy", retry_after_s=_RETRY_AFTER_S)
+    """For a token that other processes of this signer use: it will be free again."""
+    return Unavailable(message, code=BUSY, retry_after_s=_RETRY_AFTER_S)
 
 
 class Place:
@@ -57,10 +61,26 @@ def token_directory(state: Path) -> Path:
     """Where this signer remembers what concerns tokens; raises OperatorError."""
     directory = state / "tokens"
     try:
-        directory.mkdir(mode=SECRET_DIRECTORY, parents=True, exist_ok=True)
+        _check_owner(directory)
+        for each in (state, directory):
+            each.mkdir(mode=SECRET_DIRECTORY, parents=True, exist_ok=True)
     except OSError as error:
         raise OperatorError(f"{directory}: cannot make this directory: {error.strerror}") from error
     return directory
+
+
+def _check_owner(directory: Path) -> None:
+    """What root wrote here, the signer could not open: it would not start again."""
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    owner = there.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        raise OperatorError(
+            f"{there}: belongs to the user {name}, who has to run this, and root must not: sudo -u '{name}' ..."
+        )
 
 
 def _take(paths: list[Path], message: str) -> Place:
@@ -83,4 +103,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, SECRET)
     except OSError as error:
-        raise OperatorError(f"{path}: cannot open this file: {error.strerror}") from error
+        raise OperatorError(
+            f"{path}: cannot open this file: {error.strerror}: it has to belong to the signer's user (chown), and its "
+            "disk needs room; without it no token is used"
+        ) from error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -98,10 +101,44 @@ def test_a_corrected_pin_is_another_one(softhsm: SoftHsm, settings: StoreSetting
 
 
 def test_several_wrong_pins_are_each_given_once(softhsm: SoftHsm, settings: StoreSettings) -> None:
-    for pin in ("111111", "222222", "111111", "222222", "333333"):
+    for pin in ("111111", "222222", "111111", "222222"):
         softhsm.write_pin(pin)
         refused(settings, "refused")
         log_in_elsewhere(softhsm)
+    assert softhsm.calls("C_Login") == [_INCORRECT] * 2
+
+
+def test_after_two_wrong_pins_not_even_the_right_one_is_given_but_by_a_person(
+    softhsm: SoftHsm, settings: StoreSettings
+) -> None:
+    """Not every token says of itself that wrong PINs were given to it, and three lock many."""
+    for pin in ("111111", "222222"):
+        softhsm.write_pin(pin)
+        refused(settings, "refused the PIN")
+        log_in_elsewhere(softhsm)
+    softhsm.write_pin()
+    refused(settings, "the token 'cas' refused 2 PINs in a row, and one more may lock it: see that the PIN's file is")
+    log_in_once(settings, _URI)
+    opens(settings)
+    assert softhsm.calls("C_Login") == [_INCORRECT, _INCORRECT, _OK, _OK]
+
+
+def test_a_person_who_corrects_nothing_does_not_lock_the_token(softhsm: SoftHsm, settings: StoreSettings) -> None:
+    softhsm.write_pin(_WRONG)
+    refused(settings, "refused the PIN")
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="refused") as caught:
+            log_in_once(settings, _URI)
+        log_in_elsewhere(softhsm)
+    assert softhsm.calls("C_Login") == [_INCORRECT] * 2
+    found = re.search(
+        "refused this PIN 2 times in a row, and once more may lock it: .* remove (.*) and try again", str(caught.value)
+    )
+    assert found is not None
+    # The token was given this PIN in the meantime.
+    Path(found[1]).unlink()
+    with pytest.raises(Unavailable, match="refused the PIN"):
+        log_in_once(settings, _URI)
     assert softhsm.calls("C_Login") == [_INCORRECT] * 3
 
 
@@ -327,6 +364,52 @@ class TestMemory:
                 self.attempt(tmp_path, pkcs11.PinIncorrect())
             assert self.attempt(tmp_path, None) == []
         assert self.attempt(tmp_path, None) == []
+
+    def test_good_logins_in_between_start_the_count_of_refusals_anew(self, tmp_path: Path) -> None:
+        for number in range(4):
+            wrong = f"wrong {number}"
+            assert self.attempt(tmp_path, pkcs11.PinIncorrect(), pin=wrong) == [wrong]
+            assert self.attempt(tmp_path, None) == [PIN]
+        for number in range(4):
+            assert self.attempt(tmp_path, None, pin=f"wrong {number}") == []
+
+    def test_a_full_disk_does_not_make_it_forget_that_logins_were_broken_off(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is written once stays, whatever becomes of the next octet."""
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                self.attempt(tmp_path, SystemExit())
+        real = Path.open
+
+        def full(path: Path, *arguments: Any, **options: Any) -> Any:
+            stream = real(path, *arguments, **options)
+            if path.suffix == ".begun" and arguments[:1] != ("rb",):
+                stream.close()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return stream
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "open", full)
+            with pytest.raises(OperatorError, match="No space left"):
+                self.attempt(tmp_path, AssertionError("tried"), by_person=True)
+        assert self.attempt(tmp_path, None) == []
+
+    def test_root_leaves_nothing_that_the_signer_could_not_open(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if os.geteuid() == 0:
+            os.chown(tmp_path, 65534, 65534)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: 0)
+        with pytest.raises(OperatorError, match=r"who has to run this, and root must not: sudo -u '.*'"):
+            self.attempt(tmp_path, AssertionError("tried"))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_part_of_the_state_is_for_others(self, tmp_path: Path) -> None:
+        assert self.attempt(tmp_path / "state", None) == [PIN]
+        for path in (tmp_path / "state", tmp_path / "state" / "tokens"):
+            assert path.stat().st_mode & 0o077 == 0
 
     def test_where_nothing_can_be_written_nothing_is_tried(self, tmp_path: Path) -> None:
         (tmp_path / "tokens").mkdir()
