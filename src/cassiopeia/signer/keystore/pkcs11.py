@@ -35,7 +35,7 @@ from cassiopeia.signer.keystore.token_library import (
 )
 from cassiopeia.signer.keystore.token_limits import session_limit
 from cassiopeia.signer.keystore.token_login import TokenLogin, handed_over
-from cassiopeia.signer.keystore.token_places import take_place, token_busy, token_directory
+from cassiopeia.signer.keystore.token_places import take_place, token_directory
 
 # Everything below key stores is importable without the extra; `load` is where a missing one shows.
 with contextlib.suppress(ImportError):
@@ -140,7 +140,10 @@ class Pkcs11KeyStore:
             object_ = token_key.find_key(held.session, key.uri)
             found = token_key.public_key_info(token_key.read_public_key(held.session, object_, key.uri))
             if found != key.public_key_info:
-                raise OperatorError(f"{key.uri}: there is another key in the token now: restart the signer")
+                raise OperatorError(
+                    f"{key.uri}: there is another key in the token now: put in the token with the key of the "
+                    "sub-CA's certificate, or name where that is"
+                )
             held.keys[name] = object_
         # 2. The signature.
         way = key.ways[algorithm]
@@ -208,6 +211,14 @@ class Pkcs11KeyStore:
             pkcs11.MechanismParamInvalid,
             pkcs11.KeyTypeInconsistent,
             pkcs11.KeySizeRange,
+            pkcs11.DataInvalid,
+            pkcs11.DataLenRange,
+            pkcs11.AttributeTypeInvalid,
+            pkcs11.AttributeValueInvalid,
+            pkcs11.DomainParamsInvalid,
+            pkcs11.FunctionNotSupported,
+            pkcs11.TemplateIncomplete,
+            pkcs11.TemplateInconsistent,
             pkcs11.TokenWriteProtected,
         ) as error:
             raise OperatorError(f"{uri}: the token does not do this: {error_text(error)}") from error
@@ -286,7 +297,10 @@ class Pkcs11KeyStore:
                     by_person=by_person,
                 )
         except pkcs11.SessionCount as error:
-            raise token_busy(f"{name_token(uri)} has no free session: others use it") from error
+            raise token_away(
+                f"{name_token(uri)} has no free session: other programs use it; end them, or write into signer.toml "
+                "how many this signer may have ([pkcs11] sessions)"
+            ) from error
         except Unavailable as error:
             # The session that the login was tried in stays open with the library: python-pkcs11 does not close it.
             if error.code == "pin-refused" and isinstance(error.__cause__, pkcs11.PKCS11Error):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from cassiopeia.core.algorithms import ALGORITHMS, SignatureAlgorithm, algorithms_for
 from cassiopeia.core.key_uri import Pkcs11Uri
-from cassiopeia.errors import InternalError, OperatorError, Refused
+from cassiopeia.errors import OperatorError, Refused
 
 with contextlib.suppress(ImportError):
     import pkcs11
@@ -56,6 +57,7 @@ _WEIERSTRASS: Final[dict[str, ec.EllipticCurve]] = {
 }
 _PARAMETERS: Final = {name: bytes.fromhex(octets) for octets, name in reversed(_CURVES.items())}
 _RSA_BITS: Final = {"RSA-2048": 2048, "RSA-3072": 3072, "RSA-4096": 4096}
+_KINDS: Final = (*_RSA_BITS, *_PARAMETERS)
 _IDENTIFIER_OCTETS: Final = 16
 
 
@@ -108,6 +110,9 @@ def read_public_key(session: pkcs11.Session, key: pkcs11.PrivateKey, uri: Pkcs11
 
     Whether it is the right one shows when the key's owner compares it with a certificate, and by a signature.
     """
+    kind_of_key = _attribute(key, pkcs11.Attribute.KEY_TYPE)
+    if kind_of_key is None:
+        raise OperatorError(f"{uri}: no CA signs with a key of this kind: take one of {', '.join(_KINDS)}")
     identifier, label = _attribute(key, pkcs11.Attribute.ID), _attribute(key, pkcs11.Attribute.LABEL)
     beside: dict[pkcs11.Attribute, Any] = {}
     if identifier:
@@ -117,7 +122,7 @@ def read_public_key(session: pkcs11.Session, key: pkcs11.PrivateKey, uri: Pkcs11
     publics: list[Any] = []
     certificates: list[Any] = []
     if beside:
-        kind = {pkcs11.Attribute.KEY_TYPE: key.key_type}
+        kind = {pkcs11.Attribute.KEY_TYPE: kind_of_key}
         publics = list(session.get_objects({pkcs11.Attribute.CLASS: _class("PUBLIC_KEY"), **kind, **beside}))
         certificates = list(session.get_objects({pkcs11.Attribute.CLASS: _class("CERTIFICATE"), **beside}))
     for each in (*(publics if len(publics) == 1 else ()), key):
@@ -168,7 +173,8 @@ def sign(key: pkcs11.PrivateKey, algorithm: SignatureAlgorithm, way: Mechanism, 
     # PKCS#11 2.40, 2.3.1: r and s, each as long as the other. RFC 3279 2.2.3 wants them in DER.
     half, odd = divmod(len(signature), 2)
     if odd or not half:
-        raise InternalError(f"a token made an ECDSA signature of {len(signature)} octets")
+        # No signature at all: whoever verifies it says so, and then its sub-CA signs no more.
+        return signature
     return encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
 
 
@@ -211,9 +217,7 @@ def _generate_pair(session: pkcs11.Session, key_algorithm: str, made: dict[str, 
     if key_algorithm in _RSA_BITS:
         return session.generate_keypair(pkcs11.KeyType.RSA, _RSA_BITS[key_algorithm], **made)
     if key_algorithm not in _PARAMETERS:
-        raise OperatorError(
-            f"no {key_algorithm} keys are made in tokens: take one of {', '.join((*_RSA_BITS, *_PARAMETERS))}"
-        )
+        raise OperatorError(f"no {key_algorithm} keys are made in tokens: take one of {', '.join(_KINDS)}")
     kind = pkcs11.KeyType.EC if key_algorithm in _WEIERSTRASS else pkcs11.KeyType.EC_EDWARDS
     curve = session.create_domain_parameters(kind, {pkcs11.Attribute.EC_PARAMS: _PARAMETERS[key_algorithm]}, local=True)
     return curve.generate_keypair(**made)
@@ -254,8 +258,8 @@ def _public_key(object_: Any) -> PublicKeyTypes | None:
     curve = _CURVES.get((_attribute(object_, pkcs11.Attribute.EC_PARAMS) or b"").hex())
     point = _attribute(object_, pkcs11.Attribute.EC_POINT)
     if curve and point:
-        # The point is in an OCTET STRING, but some tokens leave that out.
-        for each in (_octet_string(point), point):
+        # The point is in an OCTET STRING, but some tokens leave that out, or take a BIT STRING for it.
+        for each in (_string(0x04, point), _string(0x03, point)[1:], point):
             with contextlib.suppress(ValueError):
                 return _point(curve, each)
     return None
@@ -269,14 +273,14 @@ def _point(curve: str, octets: bytes) -> PublicKeyTypes:
     return ec.EllipticCurvePublicKey.from_encoded_point(_WEIERSTRASS[curve], octets)
 
 
-def _octet_string(octets: bytes) -> bytes:
-    """What is in an OCTET STRING; of another thing nothing."""
-    if octets[:1] != b"\x04":
+def _string(tag: int, octets: bytes) -> bytes:
+    """What is in an OCTET STRING (4) or BIT STRING (3); of another thing nothing."""
+    if octets[:1] != bytes((tag,)):
         return b""
     # Lengths of these points: one octet, or for P-521 two.
     header = 3 if octets[1:2] == b"\x81" else 2
     content = octets[header:]
-    return content if octets[header - 1] == len(content) else b""
+    return content if octets[header - 1 : header] == bytes((len(content) & 0xFF,)) else b""
 
 
 def _private(uri: Pkcs11Uri) -> dict[pkcs11.Attribute, Any]:
@@ -297,10 +301,16 @@ def _label(object_: Any) -> str:
 
 
 def _attribute(object_: Any, attribute: int) -> Any:
-    """One attribute, or None where the object has none, or does not show it."""
+    """One attribute, or None where the object has none, does not show it, or has one that nobody else knows."""
     try:
         return object_[attribute]
-    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive, pkcs11.FunctionFailed, UnicodeDecodeError):
+    except (
+        pkcs11.AttributeTypeInvalid,
+        pkcs11.AttributeSensitive,
+        pkcs11.FunctionFailed,
+        ValueError,
+        struct.error,
+    ):
         return None
 
 

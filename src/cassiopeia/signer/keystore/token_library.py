@@ -186,8 +186,10 @@ _libraries_lock: Final = threading.Lock()
 
 def use_library(path: str) -> Library:
     """The library of this path, with one user more; whoever asks calls `close` once, under its lock."""
+    # Two names of one file are one library, which is started once.
+    file = os.path.realpath(path)
     with _libraries_lock:
-        library = _libraries.setdefault(path, Library(path))
+        library = _libraries.setdefault(file, Library(path))
     with library.lock:
         library.users += 1
     return library

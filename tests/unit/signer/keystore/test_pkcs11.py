@@ -7,13 +7,13 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pkcs11
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import utils
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from tests.support.authorities import make_ca, p256_key, rsa_key
 from tests.support.ca_keys import ca_key
 from tests.support.crypto_backends import public_key_info
@@ -22,8 +22,8 @@ from tests.support.softhsm import MODULE, PIN, PROXY, SoftHsm, softhsm_here
 
 from cassiopeia.core import algorithms
 from cassiopeia.core.algorithms import ALGORITHMS
-from cassiopeia.core.key_uri import parse_key_uri
-from cassiopeia.errors import InternalError, OperatorError, Unavailable
+from cassiopeia.core.key_uri import Pkcs11Uri, parse_key_uri
+from cassiopeia.errors import InternalError, OperatorError, SignatureInvalid, Unavailable
 from cassiopeia.signer.keystore import pkcs11 as backend
 from cassiopeia.signer.keystore import token_key, token_limits
 from cassiopeia.signer.keystore.interface import CaKey
@@ -401,9 +401,59 @@ def test_ecdsa_signatures_are_der_with_numbers_as_short_as_they_are() -> None:
     way = next(iter(token_key._ways(algorithm)))
     signature = sign(bytes(31) + b"\x01" + b"\xff" * 32)
     assert utils.decode_dss_signature(signature) == (1, int.from_bytes(b"\xff" * 32, "big"))
+    # What is none goes on to those who verify: a sub-CA whose token does this must not go on.
     for answer in (b"", b"\x01" * 63):
-        with pytest.raises(InternalError, match="a token made an ECDSA signature of"):
-            sign(answer)
+        assert sign(answer) == answer
+        with pytest.raises(SignatureInvalid):
+            algorithms.verify(p256_key().public_key(), algorithm, sign(answer), b"")
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    return bytes((tag, len(content))) + content if len(content) < 128 else bytes((tag, 0x81, len(content))) + content
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "P-521", "Ed25519", "Ed448"])
+def test_points_are_read_as_tokens_write_them(kind: Any) -> None:
+    public = ca_key(kind)[0].public_key()
+    is_edwards = kind.startswith("Ed")
+    shapes = (
+        [(Encoding.Raw, PublicFormat.Raw)]
+        if is_edwards
+        else [(Encoding.X962, PublicFormat.UncompressedPoint), (Encoding.X962, PublicFormat.CompressedPoint)]
+    )
+    for encoding, shape in shapes:
+        point = public.public_bytes(encoding, shape)
+        long = bytes((0x04, 0x81, len(point))) + point
+        for written in (_der(0x04, point), _der(0x03, b"\0" + point), long, point):
+            said = {pkcs11.Attribute.EC_PARAMS: token_key._PARAMETERS[kind], pkcs11.Attribute.EC_POINT: written}
+            assert token_key._public_key(_Attributes(said)) == public
+            for wrong in (written[:1], written[:2], written[:-1], written + b"\0"):
+                assert token_key._public_key(_Attributes(said | {pkcs11.Attribute.EC_POINT: wrong})) is None
+
+
+class _Attributes(dict[Any, Any]):
+    """An object in a token that has these and no others."""
+
+    def __missing__(self, key: Any) -> Any:
+        raise pkcs11.AttributeTypeInvalid(key)
+
+
+def test_keys_and_attributes_that_only_their_maker_knows_are_no_ca_keys() -> None:
+    class Vendors(_Attributes):
+        def __missing__(self, key: Any) -> Any:
+            return pkcs11.KeyType(0x80000123)
+
+    with pytest.raises(OperatorError, match="no CA signs with a key of this kind: take one of RSA-2048"):
+        token_key.read_public_key(cast("Any", None), cast("Any", Vendors()), Pkcs11Uri(token="cas"))
+
+
+def test_two_names_of_one_library_are_one(softhsm: SoftHsm, store: Pkcs11KeyStore, tmp_path: Path) -> None:
+    made = store.generate(parse_key_uri("pkcs11:token=cas;object=by-two-names"), "P-256")
+    (tmp_path / "other.so").symlink_to(MODULE)
+    again = store.open(parse_key_uri(f"pkcs11:token=cas;object=by-two-names?module-path={tmp_path}/other.so"))
+    assert again.public_key_info == made.public_key_info
+    check(again)
+    check(made)
 
 
 def test_the_limit_of_sessions_is_read_where_the_standard_has_it(
