@@ -98,6 +98,28 @@ def test_what_contradicts_itself_is_named(uri: str, keys: str, more: str, key: s
     assert fault.value.source == "/srv/signer.toml"
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        ("[keys]\nbackend = 'libressl'", "keys.backend", "this has to be openssl, gnutls or wolfssl"),
+        ("[keys]\nverify_with = 'none'", "keys.verify_with", "this has to be openssl, gnutls or wolfssl"),
+        (
+            "[authority.a]\nbackend = 'gnutls'\n[authority.b]\nverify_with = 'x'",
+            "authority.b.verify_with",
+            "this has to be openssl, gnutls, wolfssl or none",
+        ),
+        ("[authority.a]\nbackend = 'gnutls'\n[authority.b]\nbckend = 'x'", "authority.b.bckend", "not known here"),
+        ("[authority.'a b']\nbackend = 'gnutls'", "authority", "a word of letters, digits and _"),
+        ("[authority]\nbackend = 'gnutls'", "authority.backend", "expected object, got str"),
+    ],
+    ids=["backend", "verify_with", "one-sub-ca", "unknown", "name", "no-table"],
+)
+def test_a_wrong_value_is_named_with_what_it_can_be(text: str, key: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason) as fault:
+        parse_toml(text if "[keys]" in text else f"[keys]\n{text}", Tables, source="signer.toml")
+    assert fault.value.key == key
+
+
 def test_passphrase_and_pin_have_one_place_each() -> None:
     with pytest.raises(ConfigurationError, match="either passphrase_file or passphrase_credential"):
         read(keys='passphrase_credential = "x"')

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,7 +22,11 @@ _PASSPHRASE: Final = "the passphrase of the CA keys"  # noqa: S105 - what messag
 _PIN: Final = "the PIN of the token"
 _NONE: Final = "none"
 
-_Backend = Literal["openssl", "gnutls", "wolfssl"]
+# What messages say of a value that does not match stands in a comment at the beginning.
+_Backend = Annotated[str, msgspec.Meta(pattern=r"(?#openssl, gnutls or wolfssl)^(openssl|gnutls|wolfssl)\Z")]
+_Verifier = Annotated[
+    str, msgspec.Meta(pattern=r"(?#openssl, gnutls, wolfssl or none)^(openssl|gnutls|wolfssl|none)\Z")
+]
 _Credential = Annotated[
     str, msgspec.Meta(pattern=r"(?#a word of letters, digits and . _ -)^[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}\Z")
 ]
@@ -96,7 +100,7 @@ class AuthorityTable(Table, frozen=True, kw_only=True):
 
     key: Text | None = None
     backend: _Backend | None = None
-    verify_with: _Backend | Literal["none"] | None = None
+    verify_with: _Verifier | None = None
 
 
 class KeysTable(Table, frozen=True, kw_only=True):

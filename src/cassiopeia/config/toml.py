@@ -70,7 +70,22 @@ def check_shape(document: Mapping[str, Any], shape: type[_T], *, source: str) ->
         return msgspec.convert(document, shape, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         reason, key = explain(str(error))
-        raise ConfigurationError(reason, source=source, key=key) from error
+        raise ConfigurationError(reason, source=source, key=_name_table(document, shape, str(error), key)) from error
+
+
+def _name_table(document: Mapping[str, Any], shape: type[Any], message: str, key: str) -> str:
+    """The key with the name of its table, for `[authority.NAME]` and the like: msgspec leaves such names out."""
+    outer, unnamed, rest = key.partition("[...]")
+    tables = document.get(outer)
+    if not unnamed or not isinstance(tables, Mapping):
+        return key
+    for name, table in tables.items():
+        try:
+            msgspec.convert({**document, outer: {name: table}}, shape, dec_hook=_decode_path)
+        except msgspec.ValidationError as error:
+            if str(error) == message:
+                return f"{outer}.{name}{rest}"
+    return key
 
 
 def beside(path: Path, other: Path) -> Path:

@@ -20,7 +20,8 @@ _ENUM_WORDS: Final = "Invalid enum value "
 def explain(message: str) -> tuple[str, str]:
     """Reason and key of what msgspec says as "REASON - at `$.table.key`"."""
     reason, _, where = message.partition(" - at ")
-    key = where.strip("`").removeprefix("$").removeprefix(".")
+    # Of the name of a table it says "`key` in `$.table`".
+    key = where.rpartition("` in `")[2].strip("`").removeprefix("$").removeprefix(".")
     for words, meaning in _FIELD_WORDS.items():
         if reason.startswith(words):
             field = reason.removeprefix(words).strip(" `")

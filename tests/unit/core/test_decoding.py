@@ -18,6 +18,7 @@ from cassiopeia.core.decoding import explain
             "names[0]",
         ),
         ("Invalid enum value 'x' - at `$.kind`", "'x' is none of the values that this key can have", "kind"),
+        ("Expected `str` matching regex '(?#a word)^x$' - at `key` in `$.table`", "this has to be a word", "table"),
         ("Whatever comes later", "whatever comes later", ""),
     ],
 )
