@@ -30,8 +30,8 @@ with contextlib.suppress(ImportError):
     import pkcs11
 
 _RETRY_AFTER_S: Final = 60
-_MAXIMUM_BEGUN: Final = 2
-_MAXIMUM_REFUSED: Final = 2
+# What may have been wrong PINs; the third locks many tokens.
+_MAXIMUM_TRIES: Final = 2
 _REMEMBERED: Final = 16
 _Answer = TypeVar("_Answer")
 _SALT_OCTETS: Final = 16
@@ -143,7 +143,7 @@ class TokenLogin:
             self._write_refused(found)
         except OperatorError:
             # A full disk. That something was refused has room where one octet was.
-            self._write_begun(_MAXIMUM_BEGUN - 1)
+            self._write_begun(_MAXIMUM_TRIES - 1)
             raise
         self._forget_begun()
 
@@ -187,21 +187,21 @@ class TokenLogin:
                 f"{self._name} refused this PIN before, and it is not tried again: correct the PIN's file, {_CLEARS}"
             )
         unsettled = sum(not each.settled for each in refused)
-        if unsettled >= _MAXIMUM_REFUSED:
+        if unsettled >= _MAXIMUM_TRIES:
             raise pin_refused(
                 f"{self._name} refused {unsettled} PINs in a row, and one more may lock it: see that the PIN's file is "
                 f"right, {_CLEARS}"
             )
-        if begun >= _MAXIMUM_BEGUN:
+        if unsettled + begun >= _MAXIMUM_TRIES:
             raise pin_refused(
-                f"{self._name}: the last {begun} logins were broken off, so that nobody knows whether the PIN was "
-                f"refused: see that the PIN's file is right, {_CLEARS}"
+                f"{self._name}: {begun} of the last logins were broken off, so that nobody knows whether the PIN was "
+                f"refused, and one more may lock it: see that the PIN's file is right, {_CLEARS}"
             )
 
     def _check_patience(self, pin: bytearray, refused: list[_Refused]) -> None:
-        if sum(not each.settled and _is_of(each, pin) for each in refused) >= _MAXIMUM_REFUSED:
+        if sum(not each.settled and _is_of(each, pin) for each in refused) >= _MAXIMUM_TRIES:
             raise pin_refused(
-                f"{self._name} refused this PIN {_MAXIMUM_REFUSED} times in a row, and once more may lock it: correct "
+                f"{self._name} refused this PIN {_MAXIMUM_TRIES} times in a row, and once more may lock it: correct "
                 f"the PIN's file; if it is right by now, remove {self._file('refused')} and try again"
             )
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,13 @@ class TestMemory:
             assert self.attempt(tmp_path, None) == []
         assert self.attempt(tmp_path, None) == []
 
+    def test_a_refusal_and_a_login_that_was_broken_off_are_two(self, tmp_path: Path) -> None:
+        assert self.attempt(tmp_path, pkcs11.PinIncorrect(), pin="wrong") == ["wrong"]
+        with pytest.raises(SystemExit):
+            self.attempt(tmp_path, SystemExit())
+        assert self.attempt(tmp_path, None) == []
+        assert self.attempt(tmp_path, None, by_person=True) == [PIN]
+
     def test_good_logins_in_between_start_the_count_of_refusals_anew(self, tmp_path: Path) -> None:
         for number in range(4):
             wrong = f"wrong {number}"
@@ -431,6 +439,8 @@ class TestMemory:
 
         def log_in() -> None:
             inside.append(1)
+            # Others have their turn now, if nothing keeps them out.
+            time.sleep(0.002)
             most.append(len(inside))
             inside.pop()
 
