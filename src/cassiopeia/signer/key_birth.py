@@ -23,7 +23,7 @@ from cassiopeia.core.algorithms import SignatureAlgorithm
 from cassiopeia.core.authority import parse_authority_name
 from cassiopeia.core.certification_request import assemble_request_info, compose_request
 from cassiopeia.core.key_uri import FileUri, parse_key_uri
-from cassiopeia.errors import OperatorError, SignatureInvalid
+from cassiopeia.errors import OperatorError, SignatureInvalid, Unavailable
 from cassiopeia.signer.configuration import own_key, store_settings
 from cassiopeia.signer.keystore.backends import load_backend
 from cassiopeia.signer.keystore.ca_key import check_ca_key
@@ -65,6 +65,12 @@ def make_request(config: SignerConfig, name: str, *, key_algorithm: str, key_uri
         except OperatorError as error:
             raise OperatorError(
                 f"{error}; the key was made ({use.uri}): when that is mended, try --existing"
+            ) from error
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error}; the key was made ({use.uri}): when that is mended, try --existing",
+                code=error.code,
+                retry_after_s=error.retry_after_s,
             ) from error
     finally:
         store.close()

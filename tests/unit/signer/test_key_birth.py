@@ -191,6 +191,20 @@ def test_without_the_passphrase_there_is_nothing_to_do_yet(machine: SignerMachin
     assert machine.everything() == before
 
 
+def test_a_token_that_goes_away_when_it_has_made_the_key_does_not_hide_that(
+    machine: SignerMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("the token is not there", code="token-away", retry_after_s=7)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(key_birth, "_choose", away)
+        with pytest.raises(Unavailable, match=r"the token is not there; the key was made .* try --existing") as caught:
+            make_request(machine.config, NAME, key_algorithm="P-256")
+    assert (caught.value.code, caught.value.retry_after_s) == ("token-away", 7)
+    assert in_file(machine, f"keys/{NAME}.key") == asked(request_existing(machine.config, NAME)).public_key()
+
+
 @pytest.mark.parametrize(
     ("key", "reason"),
     [

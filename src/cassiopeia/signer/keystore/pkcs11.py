@@ -106,7 +106,16 @@ class Pkcs11KeyStore:
         if not wanted.label:
             raise OperatorError(f"{uri}: a key needs a name: write object=NAME")
         self._in_session(wanted, lambda held: token_key.generate(held.session, wanted, key_algorithm), writing=True)
-        return self.open(uri)
+        try:
+            return self.open(uri)
+        except OperatorError as error:
+            raise OperatorError(f"{error}; the key was made, and is in the token") from error
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error.message}; the key was made, and is in the token",
+                code=error.code,
+                retry_after_s=error.retry_after_s,
+            ) from error
 
     def log_in_once(self, uri: KeyUri) -> None:
         """Try the PIN by a person's will, whatever was refused before; when it is right, the signer goes on.
