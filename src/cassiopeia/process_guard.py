@@ -24,8 +24,15 @@ _MCL_ONFAULT: Final = 4
 _CAP_IPC_LOCK: Final = 14
 
 _PRIVATE: Final = 0o077
-# TLS secrets (OpenSSL, GnuTLS); what GnuTLS, p11-kit and OpenSC's pkcs11-spy do, with keys and PINs in it.
-_TELLING: Final = ("SSLKEYLOGFILE", "GNUTLS_DEBUG_LEVEL", "P11_KIT_DEBUG", "PKCS11SPY", "PKCS11SPY_OUTPUT")
+# TLS secrets (OpenSSL, GnuTLS); what GnuTLS, p11-kit, OpenSC and its pkcs11-spy do, with keys and PINs in it.
+_TELLING: Final = (
+    "SSLKEYLOGFILE",
+    "GNUTLS_DEBUG_LEVEL",
+    "P11_KIT_DEBUG",
+    "PKCS11SPY",
+    "PKCS11SPY_OUTPUT",
+    "OPENSC_DEBUG",
+)
 
 
 def guard_process() -> None:

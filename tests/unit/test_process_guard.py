@@ -87,7 +87,7 @@ print(json.dumps([own, subprocess.run(["true"], close_fds=True).returncode]))
 
 
 @pytest.mark.parametrize(
-    "name", ["SSLKEYLOGFILE", "GNUTLS_DEBUG_LEVEL", "P11_KIT_DEBUG", "PKCS11SPY", "PKCS11SPY_OUTPUT"]
+    "name", ["SSLKEYLOGFILE", "GNUTLS_DEBUG_LEVEL", "P11_KIT_DEBUG", "PKCS11SPY", "PKCS11SPY_OUTPUT", "OPENSC_DEBUG"]
 )
 def test_no_library_is_told_to_write_secrets_down(name: str) -> None:
     # As a library asks: not Python's copy.
