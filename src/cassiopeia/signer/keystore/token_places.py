@@ -22,7 +22,7 @@ BUSY: Final = "token-busy"
 """The code for a token whose places all are taken: that says nothing against its key."""
 
 _PATIENCE_S: Final = 10.0
-_PAUSE_S: Final = 0.02
+_PAUSE_S: Final = 0.005
 _RETRY_AFTER_S: Final = 5
 
 
@@ -43,14 +43,21 @@ class Place:
 
 def take_place(directory: Path, identity: str, number: int) -> Place:
     """One of so many places at this token, waiting for it; raises `Unavailable`."""
-    paths = [directory / f"{identity}.session-{index}" for index in range(number)]
-    return _take(paths, f"all {number} sessions that this signer may have with the token are in use")
+    until = time.monotonic() + _PATIENCE_S
+    message = f"all {number} sessions that this signer may have with the token are in use"
+    # Who has left a place wants it back within microseconds, and would have it before anybody who looks now and then.
+    first_in_line = _take([directory / f"{identity}.queue"], until, message)
+    try:
+        return _take([directory / f"{identity}.session-{index}" for index in range(number)], until, message)
+    finally:
+        first_in_line.leave()
 
 
 @contextmanager
 def one_at_a_time(directory: Path, identity: str) -> Iterator[None]:
     """Keep every other process of this signer out of the block; raises `Unavailable`."""
-    place = _take([directory / f"{identity}.login"], "another process of this signer is logging in to the token")
+    until = time.monotonic() + _PATIENCE_S
+    place = _take([directory / f"{identity}.login"], until, "another process of this signer is logging in to the token")
     try:
         yield
     finally:
@@ -83,8 +90,7 @@ def _check_owner(directory: Path) -> None:
         )
 
 
-def _take(paths: list[Path], message: str) -> Place:
-    until = time.monotonic() + _PATIENCE_S
+def _take(paths: list[Path], until: float, message: str) -> Place:
     while True:
         for path in paths:
             descriptor = _open(path)

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -320,6 +322,28 @@ class TestSessions:
         assert "all 1 sessions that this signer may have with the token are in use" in unavailable(key, "token-busy")
         place.leave()
         sign(key)
+
+    def test_who_has_left_a_place_does_not_get_it_before_those_who_wait(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(token_places, "_PATIENCE_S", 60.0)
+        turns: list[int] = []
+        begun = threading.Barrier(2)
+
+        def take_turns(number: int) -> None:
+            begun.wait(timeout=30)
+            for _ in range(30):
+                place = token_places.take_place(tmp_path, "token", 1)
+                turns.append(number)
+                time.sleep(0.01)
+                place.leave()
+
+        threads = [threading.Thread(target=take_turns, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(len(list(run)) for _, run in itertools.groupby(turns[:30])) < 10
 
     def test_a_process_that_is_killed_gives_its_place_back(self, tmp_path: Path) -> None:
         command = [sys.executable, "-c", _HOLDS, str(tmp_path)]
