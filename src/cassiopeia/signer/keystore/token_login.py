@@ -128,7 +128,7 @@ class TokenLogin:
                 raise
             # 4. It is the right one: whatever was refused is no danger any more, for a person has seen to it.
             if by_person:
-                self._file("refused").unlink(missing_ok=True)
+                self._remove("refused")
             elif not all(each.settled for each in refused):
                 # Where it cannot be written, a person has to come earlier.
                 with contextlib.suppress(OperatorError):
@@ -244,7 +244,16 @@ class TokenLogin:
             raise OperatorError(f"{path}: cannot write: {error.strerror}: no login without it") from error
 
     def _forget_begun(self) -> None:
-        self._file("begun").unlink(missing_ok=True)
+        self._remove("begun")
+
+    def _remove(self, kind: str) -> None:
+        path = self._file(kind)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OperatorError(
+                f"{path}: cannot be removed: {error.strerror}: remove it by hand, for what it says of the token is over"
+            ) from error
 
 
 def _is_of(refused: _Refused, pin: bytearray) -> bool:

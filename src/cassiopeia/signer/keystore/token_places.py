@@ -72,7 +72,10 @@ def token_directory(state: Path) -> Path:
         for each in (state, directory):
             each.mkdir(mode=SECRET_DIRECTORY, parents=True, exist_ok=True)
     except OSError as error:
-        raise OperatorError(f"{directory}: cannot make this directory: {error.strerror}") from error
+        raise OperatorError(
+            f"{directory}: cannot make this directory: {error.strerror}: the signer's user has to be able to, for what "
+            "tokens refused is remembered there"
+        ) from error
     return directory
 
 

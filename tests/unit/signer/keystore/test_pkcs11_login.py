@@ -433,6 +433,17 @@ class TestMemory:
         assert self.attempt(tmp_path, None, by_person=True) == [PIN]
         assert self.attempt(tmp_path, None) == [PIN]
 
+    def test_what_cannot_be_forgotten_is_for_a_person_to_remove(self, tmp_path: Path) -> None:
+        (tmp_path / "tokens" / "identity.refused").mkdir(parents=True)
+        assert self.attempt(tmp_path, None) == []
+        with pytest.raises(OperatorError, match=r"identity\.refused: cannot be removed: .*: remove it by hand"):
+            self.attempt(tmp_path, None, by_person=True)
+
+    def test_a_place_that_cannot_be_made_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "state").write_bytes(b"")
+        with pytest.raises(OperatorError, match=r"tokens: cannot make this directory: .*: the signer's user has to be"):
+            self.attempt(tmp_path / "state", AssertionError("tried"))
+
     def test_nobody_logs_in_beside_another(self, tmp_path: Path) -> None:
         inside: list[int] = []
         most: list[int] = []
