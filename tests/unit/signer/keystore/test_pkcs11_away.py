@@ -167,7 +167,22 @@ def test_what_ends_the_new_session_too_is_put_off(
 
 
 @pytest.mark.parametrize(
-    "error", [pkcs11.MechanismInvalid, pkcs11.MechanismParamInvalid, pkcs11.KeyTypeInconsistent, pkcs11.KeySizeRange]
+    "error",
+    [
+        pkcs11.MechanismInvalid,
+        pkcs11.MechanismParamInvalid,
+        pkcs11.KeyTypeInconsistent,
+        pkcs11.KeySizeRange,
+        pkcs11.DataInvalid,
+        pkcs11.DataLenRange,
+        pkcs11.AttributeTypeInvalid,
+        pkcs11.AttributeValueInvalid,
+        pkcs11.DomainParamsInvalid,
+        pkcs11.FunctionNotSupported,
+        pkcs11.TemplateIncomplete,
+        pkcs11.TemplateInconsistent,
+        pkcs11.TokenWriteProtected,
+    ],
 )
 def test_what_the_token_will_never_do_is_for_a_person(
     store: Pkcs11KeyStore, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
