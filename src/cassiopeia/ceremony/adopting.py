@@ -36,9 +36,10 @@ from cassiopeia.ceremony.review_adopted import review_adopted
 from cassiopeia.ceremony.safe import Safe
 from cassiopeia.ceremony.sub_ca_request import SubCaRequest
 from cassiopeia.errors import OperatorError
+from cassiopeia.secret_source import wipe
 
-AskPassphrase = Callable[[Path], bytes]
-"""Gives the passphrase of an encrypted key file."""
+AskPassphrase = Callable[[Path], bytearray]
+"""Gives the passphrase of an encrypted key file; whoever asks wipes it."""
 
 _NO_REQUESTS: Final[Mapping[str, SubCaRequest]] = {}
 # Lists of a part of what is revoked, which are no list to go on from (RFC 5280 5.2.4, 5.2.5).
@@ -242,7 +243,11 @@ def _read_key(path: Path, ask_passphrase: AskPassphrase) -> CertificateIssuerPri
         try:
             key = load(octets, None)
         except TypeError:  # it is encrypted
-            key = load(octets, ask_passphrase(path))
+            passphrase = ask_passphrase(path)
+            try:
+                key = load(octets, passphrase)  # type: ignore[arg-type] # it takes any buffer, without a copy
+            finally:
+                wipe(passphrase)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise OperatorError(f"{path}: is not a private key (PEM or DER), or its passphrase is another one") from None
     # One place says which kinds of key sign certificates.

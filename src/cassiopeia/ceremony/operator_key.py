@@ -24,17 +24,20 @@ from cassiopeia.errors import OperatorError
 
 # PKCS#8 as the library writes it derives its key by 2,048 rounds of PBKDF2: the passphrase has to be good by itself.
 SHORTEST_PASSPHRASE: Final = 15
+# What is counted are characters: in UTF-8 every further octet of one is 10xxxxxx (RFC 3629 3).
+_LEADING_BITS: Final = 0b1100_0000
+_FURTHER_OCTET: Final = 0b1000_0000
 
 
-def make_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+def make_operator_key(path: Path, passphrase: bytearray) -> Ed25519PrivateKey:
     """Make a key and write it to a new file; raises OperatorError."""
-    if len(passphrase) < SHORTEST_PASSPHRASE:
+    if sum(octet & _LEADING_BITS != _FURTHER_OCTET for octet in passphrase) < SHORTEST_PASSPHRASE:
         raise OperatorError(
             f"this passphrase is too short: take {SHORTEST_PASSPHRASE} characters or more, as four or five random words"
         )
     key = Ed25519PrivateKey.generate()
     try:
-        files.write_file(path, encrypt_key(key, passphrase.encode()))
+        files.write_file(path, encrypt_key(key, bytes(passphrase)))  # the library takes no other
     except FileExistsError:
         raise OperatorError(f"{path}: is there already, and no key is ever overwritten: choose another name") from None
     except OSError as error:
@@ -42,10 +45,10 @@ def make_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
     return key
 
 
-def load_operator_key(path: Path, passphrase: str) -> Ed25519PrivateKey:
+def load_operator_key(path: Path, passphrase: bytearray) -> Ed25519PrivateKey:
     """Unlock a key; raises OperatorError."""
     try:
-        key = load_pem_private_key(path.read_bytes(), passphrase.encode())
+        key = load_pem_private_key(path.read_bytes(), passphrase)  # type: ignore[arg-type] # it takes any buffer
     except OSError as error:
         raise OperatorError(f"{path}: cannot read the key: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -21,6 +21,7 @@ from cassiopeia.cli.ceremony_hold import (
     threshold_option,
 )
 from cassiopeia.cli.ceremony_safe import open_offline, passphrase_option, share_option, typed_option
+from cassiopeia.cli.passphrase import read_passphrase
 
 if TYPE_CHECKING:
     from cassiopeia.ceremony.adopting import Adopted
@@ -162,13 +163,6 @@ def _read_adopted(
     return adopted
 
 
-def _asking(file: Path | None) -> Callable[[Path], bytes]:
+def _asking(file: Path | None) -> Callable[[Path], bytearray]:
     """Gives the passphrase of a key from a file, or from whoever sits there."""
-
-    def ask(path: Path) -> bytes:
-        if file is not None:
-            return file.read_bytes().rstrip(b"\r\n")
-        typed: str = click.prompt(f"Passphrase of {path}", hide_input=True, err=True)
-        return typed.encode()
-
-    return ask
+    return lambda path: read_passphrase(file, prompt=f"Passphrase of {path}")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cassiopeia.cli.options import (
-    ask_passphrase,
     config_option,
     json_option,
     print_fields,
@@ -21,6 +20,7 @@ from cassiopeia.cli.options import (
     timeout_option,
     write_out,
 )
+from cassiopeia.cli.passphrase import read_passphrase
 from cassiopeia.cli.revocation_options import REASONS, parse_past_day
 from cassiopeia.errors import OperatorError
 
@@ -185,7 +185,7 @@ def revoke(
             found = store.certificates.look_up(serial)
             serial, authority, reason = found.serial_number, found.authority, "keyCompromise"
             if key_file:
-                proof = compromised_key.make_proof(key_file, found.der, lambda: ask_passphrase(passphrase_file))
+                proof = compromised_key.make_proof(key_file, found.der, lambda: read_passphrase(passphrase_file))
             elif proof_file:
                 proof = compromised_key.read_proof(proof_file, found.der)
         record = store.certificates.request_revocation(

@@ -80,14 +80,6 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def ask_passphrase(file: Path | None, *, confirm: bool = False) -> str:
-    """From a file, or from whoever sits there."""
-    if file is None:
-        given: str = click.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-        return given
-    return file.read_text(encoding="utf-8").rstrip("\r\n")
-
-
 def print_json(document: Mapping[str, Any] | list[Any]) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_json_value))
 

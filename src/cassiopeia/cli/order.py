@@ -12,7 +12,6 @@ import click
 
 from cassiopeia.cli.bundles import print_bundle, print_changes, read_bundle_file
 from cassiopeia.cli.options import (
-    ask_passphrase,
     config_option,
     json_option,
     print_json,
@@ -21,6 +20,7 @@ from cassiopeia.cli.options import (
     timeout_option,
 )
 from cassiopeia.cli.order_make import make, print_order
+from cassiopeia.cli.passphrase import passphrase_for_a_while
 from cassiopeia.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def key(file: Path, passphrase_file: Path | None) -> None:
     """
     from cassiopeia.ceremony.operator_key import make_operator_key, public_pem  # noqa: PLC0415 - `--help` must be quick
 
-    made = make_operator_key(file, ask_passphrase(passphrase_file, confirm=True))
+    with passphrase_for_a_while(passphrase_file, confirm=True) as passphrase:
+        made = make_operator_key(file, passphrase)
     click.echo(public_pem(made), nl=False)
     click.echo(
         f"{file}: written. Save what was printed as NAME.pem on the signer, add it to operators under [orders] in "
@@ -141,7 +142,9 @@ def sign(
     _show_bundle(octets, bundle, bundle_key, config_path)
     if not yes:
         click.confirm("Sign this?", abort=True)
-    signed = sign_order(octets, load_operator_key(key_file, ask_passphrase(passphrase_file, confirm=False)))
+    with passphrase_for_a_while(passphrase_file) as passphrase:
+        private = load_operator_key(key_file, passphrase)
+    signed = sign_order(octets, private)
     write_order(file, signed, replace=True)
     carried = "" if bundle is None else f" --bundle {bundle}"
     click.echo(f"{file}: signed. When all have signed: cassiopeia order send {file}{carried}")

@@ -19,16 +19,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cassiopeia.core import algorithms
 from cassiopeia.core.compromise import CompromiseClaim, check_compromise, compromise_statement
 from cassiopeia.errors import OperatorError, Refused
+from cassiopeia.secret_source import wipe
 
 _SERIAL_OCTETS = 16
 _LONGEST_PROOF = 8192
 _CURVE_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
 
-def make_proof(path: Path, der: bytes, ask: Callable[[], str]) -> bytes:
+def make_proof(path: Path, der: bytes, ask: Callable[[], bytearray]) -> bytes:
     """Sign with the private key in this file (PEM) that the certificate's key is compromised.
 
-    `ask` gives the passphrase of an encrypted key. Raises OperatorError, also when it is another certificate's key.
+    `ask` gives the passphrase of an encrypted key, which is wiped after use. Raises OperatorError, also when it is
+    another certificate's key.
     """
     certificate = x509.load_der_x509_certificate(der)
     key = _load_key(path, ask)
@@ -51,7 +53,7 @@ def read_proof(path: Path, der: bytes) -> bytes:
     return _checked(x509.load_der_x509_certificate(der), proof, path)
 
 
-def _load_key(path: Path, ask: Callable[[], str]) -> PrivateKeyTypes:
+def _load_key(path: Path, ask: Callable[[], bytearray]) -> PrivateKeyTypes:
     try:
         octets = path.read_bytes()
     except OSError as error:
@@ -62,10 +64,13 @@ def _load_key(path: Path, ask: Callable[[], str]) -> PrivateKeyTypes:
         pass  # it is encrypted
     except (ValueError, UnsupportedAlgorithm) as error:
         raise OperatorError(f"{path}: this is no private key in PEM that can be read: {error}") from error
+    passphrase = ask()
     try:
-        return load_pem_private_key(octets, ask().encode())
+        return load_pem_private_key(octets, passphrase)  # type: ignore[arg-type] # it takes any buffer, without a copy
     except (ValueError, UnsupportedAlgorithm) as error:
         raise OperatorError(f"{path}: wrong passphrase, or the key is damaged") from error
+    finally:
+        wipe(passphrase)
 
 
 def _sign(key: PrivateKeyTypes, statement: bytes) -> bytes:

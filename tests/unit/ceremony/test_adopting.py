@@ -360,7 +360,7 @@ class Files:
             self.write("ca", certificate),
             key=None if key is None else self.write("key", key),
             crl=None if crl is None else self.write("crl", crl),
-            ask_passphrase=lambda path: f"passphrase of {path.name}".encode(),
+            ask_passphrase=lambda path: bytearray(f"passphrase of {path.name}".encode()),
         )
 
 
@@ -417,7 +417,7 @@ def test_files_that_do_not_belong_together_are_named(
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot read the certificate: No such file"):
-        read_adopted("root", tmp_path / "none", key=None, crl=None, ask_passphrase=lambda _: b"")
+        read_adopted("root", tmp_path / "none", key=None, crl=None, ask_passphrase=lambda _: bytearray())
 
 
 def request(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey = OTHER_KEY) -> bytes:

@@ -71,7 +71,7 @@ def make_key(name: str = "anna.key") -> Result:
 
 def test_a_key_is_made_encrypted_and_its_public_half_is_printed(store: Store, tmp_path: Path) -> None:
     done = make_key()
-    key = load_operator_key(tmp_path / "anna.key", WORDS)
+    key = load_operator_key(tmp_path / "anna.key", bytearray(WORDS.encode()))
     assert done.exit_code == 0
     assert "add it to operators under [orders]" in done.stderr
     assert (tmp_path / "anna.key").stat().st_mode & 0o777 == 0o600
@@ -96,7 +96,7 @@ def test_the_passphrase_is_asked_for_twice(store: Store, tmp_path: Path) -> None
     done = CliRunner().invoke(cassiopeia, ["order", "key", "anna.key"], input=said)
     assert done.exit_code == 0
     assert WORDS not in done.output
-    assert load_operator_key(tmp_path / "anna.key", WORDS)
+    assert load_operator_key(tmp_path / "anna.key", bytearray(WORDS.encode()))
 
 
 def test_no_key_is_overwritten(store: Store) -> None:
@@ -122,7 +122,7 @@ def test_a_key_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(OperatorError, match=f"{path}: {reason}"):
-        load_operator_key(path, WORDS)
+        load_operator_key(path, bytearray(WORDS.encode()))
 
 
 def test_only_ed25519_keys_sign(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_only_ed25519_keys_sign(tmp_path: Path) -> None:
 
     write_key(tmp_path / "p256.key", p256_key(), passphrase=WORDS.encode())
     with pytest.raises(OperatorError, match="is not an Ed25519 key"):
-        load_operator_key(tmp_path / "p256.key", WORDS)
+        load_operator_key(tmp_path / "p256.key", bytearray(WORDS.encode()))
 
 
 # --- drafts
@@ -209,7 +209,7 @@ def sign(*options: str, answer: str | None = None) -> Result:
 
 def test_a_signature_is_added_after_the_order_was_shown(store: Store, tmp_path: Path) -> None:
     make_key()
-    anna = public_octets(load_operator_key(tmp_path / "anna.key", WORDS))
+    anna = public_octets(load_operator_key(tmp_path / "anna.key", bytearray(WORDS.encode())))
     write_order(tmp_path / "clock.order", sign_order(confirm_clock(), OPERATORS[1]))
     done = sign(answer="y\n")
     assert done.exit_code == 0

@@ -92,8 +92,7 @@ def test_a_signer_that_is_about_to_begin_is_asked_again_soon(
 def test_a_signer_with_many_sub_cas_is_not_asked_as_often(make: Callable[..., Client]) -> None:
     """Each has its line in the answer: a slow serial line has other things to carry."""
     client = make()
-    (one,) = STATUS_REPORT.authorities
-    halted = dataclasses.replace(STATUS_REPORT, authorities=(one,) * 80)
+    halted = dataclasses.replace(STATUS_REPORT, authorities=STATUS_REPORT.authorities[:1] * 80)
     client.run_until(lambda: bool(client.store.signers.list()))
     earliest = time.monotonic() + 80 * worker_module._STATUS_AUTHORITY_S
     client.client._save_status(halted, dt.datetime.now(dt.UTC))
