@@ -39,7 +39,7 @@ class Terminal:
         self.ours, self.theirs = os.openpty()
 
     def type(self, *lines: tuple[str, str], program: str) -> str:
-        """Run a program at this terminal, type a line at each prompt, and return all that was to be seen up to "end"."""
+        """Run a program at this terminal, type a line at each prompt, and return what was to be seen up to "end"."""
         with subprocess.Popen(
             [sys.executable, "-c", program], stdin=self.theirs, stdout=self.theirs, stderr=self.theirs
         ) as process:
