@@ -6,10 +6,11 @@ Reads entries only, and decides nothing by them. What stands in a part is shown 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cassiopeia.core import algorithms, crl, evidence
+from cassiopeia.core.rules_document import RULES_DOCUMENT, read_rules_document
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
@@ -40,7 +41,11 @@ def facts(entry: JournalEntry, body: Any, parts: tuple[bytes, ...]) -> Facts:
             }
         case entries.Configuration():
             documents = entries.decode_part(entries.Documents, part).documents if part else ()
-            return {"configuration": body.configuration_hash.hex(), "documents": [each.name for each in documents]}
+            return {
+                "configuration": body.configuration_hash.hex(),
+                "signing": _signing(documents),
+                "documents": [each.name for each in documents],
+            }
         case entries.Intent():
             return _intent(body, part)
         case entries.Confirmation():
@@ -100,6 +105,22 @@ def serial_text(serial: int) -> str:
 
 def moment(time: dt.datetime) -> str:
     return f"{time.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _signing(documents: Sequence[entries.Document]) -> list[str]:
+    """By which library the sub-CAs sign, one phrase for all that have the same; none if the rules cannot be read."""
+    found: dict[str, list[str]] = {}
+    for document in documents:
+        if document.name != RULES_DOCUMENT:
+            continue
+        try:
+            uses = read_rules_document(document.octets).keys
+        except PeerError:
+            return []
+        for each in uses:
+            by = f"{each.backend} verified by {each.verify_with}" if each.verify_with else each.backend
+            found.setdefault(by, []).append(each.authority)
+    return [f"{by}: {' '.join(names)}" for by, names in found.items()]
 
 
 def _intent(body: entries.Intent, part: bytes) -> Facts:

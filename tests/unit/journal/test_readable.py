@@ -10,6 +10,7 @@ from tests.support.evidence import TestValidator
 from tests.support.journal_maker import JournalMaker, full_journal
 from tests.support.operators import drafted
 
+from cassiopeia.core.rules_document import KeyUsed, RulesDocument, encode_rules_document
 from cassiopeia.errors import PeerError
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import readable
@@ -77,6 +78,28 @@ def test_a_removed_part_is_left_out() -> None:
     assert "documents" not in lines[1]
     assert "names" not in lines[3]
     assert lines[4].endswith(f"refusal       code=key-weak request={'72' * 32}")
+
+
+def test_a_configuration_says_by_which_library_each_sub_ca_signs() -> None:
+    keys = (
+        KeyUsed(authority="assured_2026_2", backend="gnutls", verify_with="wolfssl"),
+        KeyUsed(authority="codesign_2026_2", backend="openssl"),
+        KeyUsed(authority="unassured_2026_2", backend="gnutls", verify_with="wolfssl"),
+    )
+    rules = encode_rules_document(RulesDocument(signer_id=1, keys=keys))
+
+    assert configured(rules).endswith(
+        ' signing="gnutls verified by wolfssl: assured_2026_2 unassured_2026_2,openssl: codesign_2026_2"'
+        " documents=authorities.toml,certificates/unassured_2026_2.pem,rules.json"
+    )
+    assert "signing" not in configured(b"of a form that nobody knows")
+
+
+def configured(rules: bytes) -> str:
+    made = JournalMaker()
+    made.begin()
+    made.configuration({"rules.json": rules})
+    return shown(made.logs[-1])
 
 
 def test_an_epoch_without_a_head_says_so_by_silence() -> None:
