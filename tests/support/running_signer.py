@@ -52,6 +52,7 @@ class RunningSigner:
         self.issued: dict[int, bytes] = {}
         self.failed: dict[int, RequestFailed] = {}
         self.refused: dict[int, RequestRefused] = {}
+        self.abandoned: set[int] = set()
         self.signer._start()
 
     def stop(self) -> None:
@@ -68,7 +69,7 @@ class RunningSigner:
 
     @property
     def answered(self) -> set[int]:
-        return {*self.issued, *self.failed, *self.refused}
+        return {*self.issued, *self.failed, *self.refused, *self.abandoned}
 
     def submit(self, request: CertificateRequest) -> int:
         return self.pair.client.submit(request)
@@ -86,10 +87,14 @@ class RunningSigner:
         for key, mask in ready:
             key.data(mask)
         self.signer._turn(idle=not ready)
-        for event in self.pair.to_client():
+        events = self.pair.to_client()
+        self.abandoned.update(each.handle for each in events if isinstance(each, RequestAbandoned))
+        for event in events:
             match event:
                 case LogReceived(handle=handle):
-                    self.pair.client.confirm_log(handle)
+                    # The last word to a request may come right behind its log.
+                    if handle not in self.abandoned:
+                        self.pair.client.confirm_log(handle)
                 case CertificateIssued(handle=handle, signature=signature):
                     assert signature
                     self.issued[handle] = signature
@@ -97,5 +102,7 @@ class RunningSigner:
                     self.failed[handle] = event
                 case RequestRefused(handle=handle):
                     self.refused[handle] = event
+                case RequestAbandoned():
+                    pass  # noted above
                 case _:
                     raise AssertionError(f"{event} was not expected")

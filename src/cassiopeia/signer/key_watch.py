@@ -32,13 +32,14 @@ _log = logging.getLogger(__name__)
 
 _IDLE: Final = Idle(code="key-away", why="cannot use its key now", retry_after_s=15)
 _TRY_EVERY_S: Final = 5.0
-# Of a key that has ended workers: each try may hold one up for its whole time limit, or cost one.
+# Of a key that ends workers, or signs wrongly: each try may hold one up for its whole time limit, or cost one.
 _TRY_DEADLY_FIRST_S: Final = 15.0
 _TRY_DEADLY_LAST_S: Final = 600.0
 _DOUBLINGS: Final = 6
-_DEADLY: Final = frozenset({WORKER_DIED, "key-left-out"})
+_DEADLY: Final = frozenset({WORKER_DIED, "key-left-out", MISTRUSTED})
+_GONE: Final = "unknown-ca"
 # What says nothing of the key: the sub-CA has gone, or others have all places of the token at this moment.
-_NOT_THE_KEY: Final = frozenset({"unknown-ca", "busy", BUSY})
+_NOT_THE_KEY: Final = frozenset({_GONE, "busy", BUSY})
 
 
 @dataclass
@@ -74,6 +75,8 @@ class KeyWatch:
         self._regained = regained
         self._clock = clock
         self._away: dict[str, _Away] = {}
+        # How often each key that was proved again, and has signed nothing since, had been tried.
+        self._endured: dict[str, int] = {}
         self._tries: dict[int, str] = {}
         self._signing: dict[int, str] = {}
 
@@ -95,12 +98,13 @@ class KeyWatch:
         for each in lacking:
             if each.code == MISTRUSTED:
                 self._mistrusted(each.signing_ca, each.message)
-            else:
+            if each.code not in _NOT_THE_KEY:
                 self._note(each.signing_ca, each.code, each.message)
 
     def follow(self, names: Collection[str], lacking: Iterable[LackingKey]) -> None:
         """Other workers are in office, for these sub-CAs, and lack these keys."""
         before, self._away = self._away.keys(), {}
+        self._endured.clear()
         self.began(lacking)
         for name in before - self._away.keys():
             if name in names:
@@ -117,7 +121,9 @@ class KeyWatch:
         if tried in self._away:
             self._away[tried].trying = False
         name = tried or self._signing.pop(outcome.task, "")
-        if name:
+        if tried:
+            self._learn_from_try(tried, outcome)
+        elif name:
             self._learn(name, outcome)
         return bool(tried)
 
@@ -132,9 +138,27 @@ class KeyWatch:
                 self._tries[task] = name
                 self._submit(TryKey(task=task, signing_ca=name))
 
+    def _learn_from_try(self, name: str, outcome: Outcome) -> None:
+        match outcome:
+            case Usable():
+                away = self._away.get(name)
+                if away is not None and away.code in _DEADLY:
+                    # To be proved is less than to sign what is asked for: that may end workers all the same.
+                    self._endured[name] = away.tries
+                self._note_use(name)
+            case Mistrusted(message=message):
+                # Each try costs a worker.
+                self._mistrusted(name, message)
+                self._note(name, MISTRUSTED, message)
+            case Deferred(code=code) if code == _GONE:
+                self._away.pop(name, None)
+            case _:
+                self._learn(name, outcome)
+
     def _learn(self, name: str, outcome: Outcome) -> None:
         match outcome:
-            case Signed() | Usable():
+            case Signed():
+                self._endured.pop(name, None)
                 self._note_use(name)
             case Mistrusted(message=message):
                 # It answers. That what it signs is not believed is another matter.
@@ -154,7 +178,7 @@ class KeyWatch:
         away = self._away.get(name)
         if away is None or (away.code, away.message) != (code, message):
             _log.error("ALARM: the key of %s cannot be used: %s", name, message)
-            tries, trying = (0, False) if away is None else (away.tries, away.trying)
+            tries, trying = (self._endured.get(name, 0), False) if away is None else (away.tries, away.trying)
             is_new = away is None
             away = self._away[name] = _Away(code=code, message=message, next_try=0.0, tries=tries, trying=trying)
             if is_new:

@@ -13,7 +13,6 @@ from cassiopeia.signer.tasks import (
     Deferred,
     LackingKey,
     Mistrusted,
-    Outcome,
     Proved,
     Sign,
     Signed,
@@ -142,15 +141,58 @@ def test_what_changes_is_said_and_tried_as_before(caplog: pytest.LogCaptureFixtu
     assert made.heard == [("lost", A)]
 
 
-@pytest.mark.parametrize("by_try", [False, True])
-def test_a_wrong_signature_is_no_lack_of_a_key(*, by_try: bool) -> None:
+def test_what_ends_workers_when_it_signs_is_tried_ever_less_often_though_it_can_be_proved() -> None:
+    made = Watched()
+    delays = []
+    for _ in range(8):
+        made.fails("worker-died", "it ends workers")
+        began = made.now
+        while not (tries := made.tries()):
+            made.now += 1.0
+        delays.append(made.now - began)
+        made.watch.delivered(Usable(task=tries[0]))
+        assert not made.watch.is_away(A)
+    assert delays == [15, 30, 60, 120, 240, 480, 600, 600]
+    # It has signed: what comes later is another matter.
+    made.watch.delivered(Signed(task=made.sign(), signature=b"s"))
+    made.fails("worker-died", "it ends workers")
+    made.now += 15.0
+    assert made.tries()
+
+
+def test_a_wrong_signature_is_no_lack_of_a_key() -> None:
+    made = Watched()
+    made.fails()
+    assert not made.watch.delivered(mistrusted(made.sign()))
+    assert made.watch.idle == {}
+    assert made.heard == [("lost", A), ("regained", A), ("mistrusted", A, "it is wrong")]
+
+
+def test_a_key_that_is_proved_wrong_costs_a_worker_ever_less_often() -> None:
+    made = Watched()
+    made.watch.began([LackingKey(signing_ca=A, code=MISTRUSTED, message="it is wrong")])
+    delays = []
+    for _ in range(8):
+        began = made.now
+        while not (tries := made.tries()):
+            made.now += 1.0
+        delays.append(made.now - began)
+        assert made.watch.delivered(mistrusted(tries[0]))
+        # The worker that has taken its place.
+        made.watch.began([LackingKey(signing_ca=A, code=MISTRUSTED, message="it is wrong")])
+    assert delays == [15, 30, 60, 120, 240, 480, 600, 600]
+    assert set(made.heard) == {("lost", A), ("mistrusted", A, "it is wrong")}
+
+
+def test_a_sub_ca_that_has_gone_is_tried_no_more() -> None:
     made = Watched()
     made.fails()
     made.now = 5.0
-    outcome: Outcome = mistrusted(made.tries()[0] if by_try else made.sign())
-    assert made.watch.delivered(outcome) == by_try
-    assert made.watch.idle == {}
-    assert made.heard == [("lost", A), ("regained", A), ("mistrusted", A, "it is wrong")]
+    (task,) = made.tries()
+    assert made.watch.delivered(deferred(task, "unknown-ca", "it has gone"))
+    made.now = 100.0
+    assert made.tries() == []
+    assert made.heard == [("lost", A)]
 
 
 def test_workers_say_what_they_lack_when_they_begin() -> None:
@@ -161,8 +203,15 @@ def test_workers_say_what_they_lack_when_they_begin() -> None:
             LackingKey(signing_ca=B, code=MISTRUSTED, message="it is wrong"),
         ]
     )
-    assert made.watch.reasons == {A: AWAY}
-    assert made.heard == [("lost", A), ("mistrusted", B, "it is wrong")]
+    assert made.watch.reasons == {A: AWAY, B: "it is wrong"}
+    assert made.heard == [("lost", A), ("mistrusted", B, "it is wrong"), ("lost", B)]
+
+
+def test_a_worker_that_found_no_place_at_the_token_takes_no_key_from_the_others() -> None:
+    made = Watched()
+    made.watch.began([LackingKey(signing_ca=A, code=token_busy("").code, message="all places are taken")])
+    assert made.watch.reasons == {}
+    assert made.heard == []
 
 
 def test_other_workers_lack_other_keys() -> None:
