@@ -14,7 +14,7 @@ from tests.support.signer import install
 
 from cassiopeia.config import load_signer_config
 from cassiopeia.core.request import CertificateRequest
-from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestFailed, RequestRefused
+from cassiopeia.protocol.events import CertificateIssued, LogReceived, RequestAbandoned, RequestFailed, RequestRefused
 from cassiopeia.signer.service import Signer
 
 TIME_LIMIT_S = 60.0
