@@ -27,6 +27,7 @@ from cassiopeia.signer.journal import Intent, Journal
 
 _RETRY_AFTER_S: Final = 300
 _ORDERED_RETRY_S: Final = 600
+_REMOVED: Final = "what was wrong has been removed from the journal since"
 MISTRUSTED_KEY: Final = Idle(code="authority-halted", why="is halted, because a signature by its key was wrong")
 
 _HALTS: Final = {
@@ -54,7 +55,7 @@ class Gate:
         halts = journal.index.halts()
         self._halts = set(halts)
         self._mistrusted = {
-            code.removeprefix(SIGNATURE_HALT): journal.halt_reason(position)
+            code.removeprefix(SIGNATURE_HALT): journal.halt_reason(position) or _REMOVED
             for code, position in halts.items()
             if code.startswith(SIGNATURE_HALT)
         }

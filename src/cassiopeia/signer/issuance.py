@@ -468,8 +468,10 @@ class IssuanceDesk:
         except PeerError as error:
             self._own_faults.signature_wrong(intent.signing_ca)
             self._mistrusted(intent.signing_ca, f"a worker's signature of a certificate is wrong: {error}")
+            # The halt is on the disk before anything is told.
+            wrong = Unavailable("the signer met an internal error", code="internal")
             for exchange in exchanges:
-                self._fail(exchange, Unavailable("the signer met an internal error", code="internal"))
+                self._journal.when_durable(functools.partial(self._fail, exchange, wrong))
             raise
         position = self._journal.record_result(intent, signature=signature, now=now)
         stored = replace(intent, state="issued", signature=signature, result_position=position)

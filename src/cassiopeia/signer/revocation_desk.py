@@ -25,6 +25,7 @@ from cassiopeia.signer import answers
 from cassiopeia.signer.caps import Caps
 from cassiopeia.signer.gate import Gate
 from cassiopeia.signer.journal import CrlRecord, Journal
+from cassiopeia.signer.pool import WORKER_DIED
 from cassiopeia.signer.revocation import Draft, RevocationList
 from cassiopeia.signer.tasks import CheckProofs, Deferred, Denied, Outcome, Proved, Sign, Signed, Task
 from cassiopeia.steps import step
@@ -69,16 +70,18 @@ class _Counter:
     answers: list[bytes] = field(default_factory=list)
     failures: int = 0
     try_again_at: float = 0.0
+    ends_workers: bool = False
 
-    def put_off(self, *, now: float) -> None:
+    def put_off(self, outcome: Outcome, *, now: float) -> None:
         """It could not be signed: it is tried again for as long as it takes, and ever less often."""
+        self.ends_workers = isinstance(outcome, Deferred) and outcome.code == WORKER_DIED
         if self.failures:
             self.try_again_at = now + min(_FIRST_DELAY_S * 2 ** min(self.failures, _DOUBLINGS), _LONGEST_DELAY_S)
         self.failures += 1
 
     def go_on(self) -> None:
         """Nothing speaks against trying it now."""
-        self.failures, self.try_again_at = 0, 0.0
+        self.failures, self.try_again_at, self.ends_workers = 0, 0.0, False
 
 
 class RevocationDesk:
@@ -195,9 +198,12 @@ class RevocationDesk:
                 self._draft(counter, now=now)
 
     def try_again(self, name: str) -> None:
-        """The key of this sub-CA can be used again: what could not be signed is not put off any longer."""
+        """The key of this sub-CA can be used again: what could not be signed is not put off any longer.
+
+        But for a CRL that has ended workers: it may be that very CRL with which the library cannot cope.
+        """
         counter = self._counters.get(name)
-        if counter is not None:
+        if counter is not None and not counter.ends_workers:
             counter.go_on()
 
     def delivered(self, outcome: Outcome, *, now: dt.datetime) -> bool:
@@ -220,11 +226,12 @@ class RevocationDesk:
             self._journal.when_durable(lambda: _release(counter.revocations, record, waiting))
         else:
             # The revocation itself is journaled and stands: the next CRL has it.
-            counter.put_off(now=self._clock())
+            counter.put_off(outcome, now=self._clock())
             if fault is not None:
                 self._mistrusted(counter.revocations.authority.name, f"a worker's signature of a CRL is wrong: {fault}")
             error = Unavailable("the CRL could not be signed now", retry_after_s=_RETRY_AFTER_S)
-            _fail_all(waiting, error)
+            # A halt that this has brought about is on the disk before anything is told.
+            self._journal.when_durable(functools.partial(_fail_all, waiting, error))
         self._work(counter, now=now)
         if fault is not None:
             raise fault

@@ -243,6 +243,7 @@ def test_a_crl_that_a_worker_could_not_sign_is_made_up_for(front: Front) -> None
     front.journal.commit()
     task = front.tasks.popleft()
     front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=60))
+    front.journal.commit()
     assert_failed(front.answers(pair)[0], "busy")
     front.restart()
     renew(front)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cassiopeia.core.request import Revocation, RevocationRequest
 from cassiopeia.errors import SignatureInvalid
 from cassiopeia.journal.entry import LOST_PAST
 from cassiopeia.protocol.events import RequestFailed, RequestRefused, RevocationAnswered
+from cassiopeia.signer.pool import WORKER_DIED
 from cassiopeia.signer.tasks import Deferred, Sign, Signed
 
 DAY = dt.timedelta(days=1)
@@ -179,6 +181,8 @@ def test_a_crl_that_cannot_be_signed_now_may_be_asked_for_again(front: Front) ->
     front.journal.commit()
     task = front.tasks.popleft()
     front.deliver(Deferred(task=task.task, code="internal", message="no key", retry_after_s=60))
+    assert front.answers(pair) == []
+    front.journal.commit()
     (failed,) = front.answers(pair)
     assert isinstance(failed, RequestFailed)
     assert failed.retry_after_s == 5
@@ -261,6 +265,30 @@ def test_one_that_fails_again_and_again_is_tried_ever_less_often(front: Front) -
     assert kinds(front) == ["crl"]
 
 
+def test_a_crl_that_ends_workers_is_put_off_though_its_key_can_be_used_again(front: Front) -> None:
+    front.revocation._clock = lambda: front.clock
+    died = functools.partial(Deferred, code=WORKER_DIED, message="it ends workers", retry_after_s=300)
+    for _ in range(3):
+        front.clock += 5.0
+        front.revocation.renew(now=NOW)
+        front.journal.commit()
+        front.deliver(died(task=front.tasks.popleft().task))
+        front.revocation.try_again(SIGNING_CA)
+    front.revocation.renew(now=NOW)
+    front.journal.commit()
+    assert not front.tasks
+    # Once it fails for another reason, or another library signs, it is not put off any longer.
+    front.clock += 10.0
+    front.revocation.renew(now=NOW)
+    front.journal.commit()
+    front.deliver(
+        Deferred(task=front.tasks.popleft().task, code="token-away", message="it is away", retry_after_s=5)
+    )
+    front.revocation.try_again(SIGNING_CA)
+    renew(front)
+    assert kinds(front) == ["crl"]
+
+
 def test_while_it_is_put_off_revocations_are_taken(front: Front) -> None:
     serials = record_issued(front.journal, 1, 2)
     front.revocation._clock = lambda: front.clock
@@ -304,6 +332,9 @@ def test_a_wrong_signature_of_a_crl_is_not_journaled(front: Front) -> None:
     task = front.tasks.popleft()
     with pytest.raises(SignatureInvalid):
         front.deliver(Signed(task=task.task, signature=b"wrong"))
+    # That it is halted is on the disk first.
+    assert front.answers(pair) == []
+    front.journal.commit()
     (waits,) = front.answers(pair)
     assert isinstance(waits, RequestFailed)
     assert [name for name, _ in said] == [SIGNING_CA]
