@@ -30,6 +30,8 @@ CODES_OF: Final[Mapping[str, tuple[str, ...]]] = {
         "clock-offset",
         "disk-filling",
         "journal-differs",
+        "signature-mistrusted",
+        "key-away",
     ),
     "validators": ("validator-silent", "validator-unknown"),
     "queue": ("profile-held", "set-aside", "oldest-waits"),
