@@ -124,8 +124,10 @@ def check(
             click.echo(
                 f"{_WRONG if each.fault else _GOOD:<5} {visible(each.subject)}: {visible(each.fault or each.done)}"
             )
-    untried = {name: str(each) for name, each in found.items() if isinstance(each, CassiopeiaError)}
-    if PKCS11 not in untried and not any(each.backend == PKCS11 for each in findings):
+    untried = {
+        name: str(each) for name, each in found.items() if isinstance(each, CassiopeiaError) and name not in names
+    }
+    if not isinstance(found[PKCS11], CassiopeiaError) and not any(each.backend == PKCS11 for each in findings):
         untried[PKCS11] = "no key in a token was named: give its URI, or a signer.toml whose keys are in one"
     if as_json:
         print_json({"findings": [asdict(each) for each in findings], "untried": untried})

@@ -155,6 +155,7 @@ def test_a_library_that_was_asked_for_has_to_be_there(there: Backends) -> None:
     there()
 
     assert MISSING in error("check", "--backend", "wolfssl")
+    assert "-     wolfssl" not in run("check", "--backend", "wolfssl", status=1).stdout
     assert "is not installed" not in run("check", "--backend", "openssl").stderr
 
 
