@@ -111,12 +111,29 @@ def _marked_processes(mark: str) -> Iterator[tuple[int, str]]:
         if not process.name.isdecimal() or int(process.name) == os.getpid():
             continue
         try:
-            environment = (process / "environ").read_bytes().split(b"\0")
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it ended meanwhile, or belongs to somebody else
+            is_ours = wanted in (process / "environ").read_bytes().split(b"\0")
+        except PermissionError:
+            # It belongs to somebody else; or it is a program of ours, which lets nobody but root look into it.
+            is_ours = _is_descendant(int(process.name))
+        except OSError:  # it ended meanwhile
             continue
-        if wanted in environment:
+        if is_ours:
             yield int(process.name), command.strip()
+
+
+def _is_descendant(process_id: int) -> bool:
+    """Whether a process that the tests started has come of us, by its parents: one that lost its own is not found."""
+    while process_id > 1:
+        if process_id == os.getpid():
+            return True
+        try:
+            stat = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        # proc_pid_stat(5): the name may have anything in it, and ends with the last parenthesis.
+        process_id = int(stat.rpartition(")")[2].split()[1])
+    return False
 
 
 @pytest.fixture(autouse=True)

@@ -47,7 +47,6 @@ EVERYWHERE = {
     "CapabilityBoundingSet": [],
     "LimitCORE": ["0"],
     "MemoryDenyWriteExecute": ["yes"],
-    "NoExecPaths": ["/"],
     "ProtectSystem": ["strict"],
     "RestrictNamespaces": ["yes"],
     "SystemCallArchitectures": ["native"],
@@ -121,6 +120,9 @@ def test_every_process_is_denied_what_it_does_not_need(service: str) -> None:
 
     assert {name: settings.get(name) for name in EVERYWHERE} == EVERYWHERE
     assert settings["User"] != ["root"]
+    # Nothing else can be written to (ProtectSystem=strict). `NoExecPaths=/` would leave out what is mounted in there.
+    (state,) = settings["StateDirectory"]
+    assert settings["NoExecPaths"] == [f"/var/lib/{state} /run /tmp /var/tmp /dev/shm"]
 
 
 def test_the_signer_has_no_network_and_keeps_its_memory() -> None:
@@ -139,7 +141,17 @@ def test_no_system_call_is_left_by_which_a_process_looks_into_another() -> None:
     assert not left & {
         *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "bpf", "perf_event_open", "userfaultfd"),
         *("mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "kexec_load", "init_module", "reboot"),
-        *("keyctl", "add_key", "io_uring_setup", "swapon", "settimeofday", "clock_settime", "setuid", "chown"),
+        *(
+            "keyctl",
+            "add_key",
+            "io_uring_setup",
+            "memfd_create",
+            "swapon",
+            "settimeofday",
+            "clock_settime",
+            "setuid",
+            "chown",
+        ),
     }
 
 
@@ -152,6 +164,7 @@ def test_no_system_call_is_left_by_which_a_process_looks_into_another() -> None:
         pytest.param("import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)", id="a-debugger"),
         pytest.param("import ctypes; ctypes.CDLL(None).unshare(0x10000000)", id="a-user-namespace"),
         pytest.param("import os; os.chmod('/dev/null', 0o4755)", id="a-file-that-runs-as-its-owner"),
+        pytest.param("import os; os.memfd_create('program')", id="a-program-in-memory"),
         pytest.param("import os; os.nice(5)", id="another-priority"),
         pytest.param("import os; os.setuid(0)", id="another-user"),
     ],
