@@ -20,8 +20,12 @@ from cassiopeia.frames import FrameReader, frame
 
 _RECEIVE_OCTETS = 1 << 20
 _STOP_TIME_LIMIT_S = 5.0
+_KILL_TIME_LIMIT_S = 2.0
 # On top of what a worker has when it begins to parse; a batch of the largest requests takes a third of it.
 _MEMORY_FOR_WORK_OCTETS = 256 * 1024 * 1024
+
+# Killed, and not gone: whoever ends the next one looks after them.
+_unreaped: list[subprocess.Popen[bytes]] = []
 
 
 class WorkerProcess:
@@ -66,11 +70,11 @@ class WorkerProcess:
         self.outgoing += frame(content)
         self._write()
 
-    def end(self) -> int:
-        """Kill it, if it still runs; return how it ended."""
+    def end(self) -> int | None:
+        """Kill it, if it still runs; return how it ended. None: the kernel holds it, as for a device that hangs."""
         self._close()
         self.process.kill()
-        return self.process.wait()
+        return _wait(self.process)
 
     def _close(self) -> None:
         self._closed = True
@@ -123,7 +127,18 @@ def stop(workers: Iterable[WorkerProcess]) -> None:
             worker.process.wait(_STOP_TIME_LIMIT_S)
         except subprocess.TimeoutExpired:
             worker.process.kill()
-            worker.process.wait()
+            _wait(worker.process)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """For one that was killed. It may be in the hands of a driver, and nobody shall wait for that."""
+    try:
+        return process.wait(_KILL_TIME_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        _unreaped.append(process)
+        return None
+    finally:
+        _unreaped[:] = [each for each in _unreaped if each.poll() is None]
 
 
 # For the worker itself.

@@ -119,6 +119,9 @@ class WorkerPool:
         """The keys that a worker lacked when it began, by the names of their sub-CAs."""
         self._respawn_at = 0.0
         self.failure = ""
+        self.failure_may_pass = False
+        """Whether what the failure is about may be there later, without anybody changing a file."""
+        self._shortage = ""
         self.lacking = ""
         """What the workers wait for, in words: a passphrase on a medium that is not plugged in yet."""
         self.outdated = False
@@ -137,6 +140,8 @@ class WorkerPool:
     def alarms(self) -> Iterator[str]:
         if self.failure:
             yield f"no new worker can start, those that run go on: {self.failure}"
+        if self._shortage:
+            yield f"no new worker can be started, and it is tried again: {self._shortage}; has the machine memory left?"
 
     def start(self) -> None:
         while len(self._members) < self._count:
@@ -148,7 +153,7 @@ class WorkerPool:
     def pump(self) -> None:
         """Hand waiting tasks to workers with room; call after every turn of the loop."""
         if len(self._members) < self._count and time.monotonic() >= self._respawn_at:
-            self._spawn()
+            self._respawn()
         for _ in range(_BATCHES_A_WORKER):
             for member in sorted(self._members, key=lambda each: len(each.batches)):
                 if member.ready and not member.alone and len(member.batches) < _BATCHES_A_WORKER:
@@ -220,6 +225,20 @@ class WorkerPool:
         """Whether nobody waits for it any more: a decision by rules that are not in force."""
         return self._heir is not None and isinstance(queued.task, Decide)
 
+    def _respawn(self) -> None:
+        try:
+            self._spawn()
+        except OSError as error:
+            if self._unusable is not None:
+                raise
+            # No memory for a process, or no descriptor: those that run go on.
+            if not self._shortage:
+                _log.error("no new worker can be started: %s; tries again", error.strerror)
+            self._shortage = str(error.strerror)
+            self._respawn_at = time.monotonic() + _LOOK_AGAIN_S
+        else:
+            self._shortage = ""
+
     def _spawn(self) -> None:
         installation = [] if self._installation is None else [str(self._installation)]
         worker = WorkerProcess(
@@ -288,9 +307,9 @@ class WorkerPool:
                 if message != self.lacking:
                     _log.warning("locked: %s; looks again every %g seconds", message, _LOOK_AGAIN_S)
                 self.lacking = message
-            case [Unusable(message=message)] if not member.ready:
+            case [Unusable(message=message, may_come=may_come)] if not member.ready:
                 member.opening = ""
-                self.failure = message
+                self.failure, self.failure_may_pass = message, may_come
             case _:
                 expected = [queued.task.task for queued in member.batches[0]] if member.batches else None
                 if [outcome.task for outcome in outcomes] != expected:

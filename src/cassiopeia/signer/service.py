@@ -499,8 +499,9 @@ class Signer:
         desks = (self._issuance.delivered, self._revocation.delivered)
         if not self._key_watch.delivered(outcome) and not any(take(outcome, now=now) for take in desks):
             _log.warning("a worker answered a task that nobody waits for")
-        if isinstance(outcome, Mistrusted):
-            # Whatever made it may have spoilt more than this.
+        if isinstance(outcome, Mistrusted) and not self._takeover.failure:
+            # Whatever made it may have spoilt more than this. But while the disk has a configuration that cannot come
+            # into force, no new worker can take the place of one that says so itself.
             raise PeerError(f"its key of {outcome.signing_ca} gave a wrong signature")
 
     def _examined(self, task: int, modulus: bytes, others: Sequence[bytes]) -> None:

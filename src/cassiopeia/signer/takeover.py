@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 _TIME_LIMIT_S: Final = 400.0
 # What failed for want of memory or of a passphrase may do later; nobody has to come for it.
 _RETRY_S: Final = 600.0
+# The same for what is likely to come soon: a token that is put back. Ever less often, up to `_RETRY_S`.
+_RETRY_SOON_S: Final = 60.0
+_DOUBLINGS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +77,9 @@ class Takeover:
         # The installation that was taken over, or tried, last; and when the next trial of it is due.
         self._tried = in_force.config.bundles.installed
         self._retry_at: float | None = None
+        # What was asked for, and may come into force as it is once something else has changed; how often it was tried.
+        self._awaited: Loaded | None = None
+        self._retries = 0
 
     @property
     def pending(self) -> bool:
@@ -82,12 +88,17 @@ class Takeover:
 
     def begin(self, why: str) -> None:
         """Put what the disk says now on trial, in the place of whatever is; a fault stands in log and alarms."""
+        self._alarm, self._awaited, self._retries = "", None, 0
+        self._begin(why)
+
+    def _begin(self, why: str) -> None:
         self.stop()
-        self._alarm, self._unusable, self._retry_at = "", "", None
+        self._unusable, self._retry_at = "", None
         self._tried = _look(self._in_force.config)
         _log.info("takes over its configuration: %s", why)
         try:
             self._candidate = self._read()
+            self._check_awaited(self._candidate.loaded)
             self._deadline = time.monotonic() + _TIME_LIMIT_S
             _start(self._candidate.pool)
         except OperatorError as error:
@@ -103,7 +114,7 @@ class Takeover:
             what = "no bundle" if installed is None else f"the bundle {installed.name}"
             self.begin(f"{what} is in force on the disk")
         elif self._retry_at is not None and time.monotonic() >= self._retry_at:
-            self.begin("once more")
+            self._begin("once more")
 
     def turn(self) -> Candidate | None:
         """Give the candidate out once, when it is ready; call after every turn of the loop."""
@@ -113,14 +124,15 @@ class Takeover:
         if not self._unusable:
             self._tend(candidate.pool)
         if self._unusable:
-            self._fail(self._unusable)
+            self._fail(self._unusable, awaited=candidate.loaded if candidate.pool.failure_may_pass else None)
             return None
         if not candidate.pool.unlocked:
             return None
         if hindrance := self._hindrance(candidate):
-            self._fail(hindrance)
+            self._fail(hindrance, awaited=candidate.loaded)
             return None
         self._candidate, self._in_force = None, candidate.loaded
+        self._alarm, self._awaited = "", None
         candidate.pool.take_office()
         return candidate
 
@@ -168,14 +180,31 @@ class Takeover:
     def _note_unusable(self, reason: str) -> None:
         self._unusable = self._unusable or reason
 
-    def _fail(self, reason: str) -> None:
+    def _check_awaited(self, found: Loaded) -> None:
+        """Raise `OperatorError` for anything but what was asked for: files that people edit are theirs until they ask.
+
+        What bundle is in force on the disk is always asked for.
+        """
+        awaited = self._awaited
+        if (
+            awaited is not None
+            and self._tried == awaited.config.bundles.installed
+            and (found.config, found.digest) != (awaited.config, awaited.digest)
+        ):
+            raise OperatorError("it could not come into force when it was asked for, and its files have changed since")
+
+    def _fail(self, reason: str, *, awaited: Loaded | None = None) -> None:
+        """Go on as before. With `awaited`, the same may do later as it is, and is tried again."""
         self.stop()
-        self._alarm = (
-            f"the new configuration is not in force, the signer goes on with the old one: {reason}. Mend that, then "
-            "`systemctl reload` (SIGHUP)"
-        )
-        if self._tried != self._in_force.config.bundles.installed:
+        self._awaited = awaited
+        what = "Mend that, then `systemctl reload` (SIGHUP)"
+        if awaited is not None:
+            self._retry_at = time.monotonic() + min(_RETRY_SOON_S * 2 ** min(self._retries, _DOUBLINGS), _RETRY_S)
+            self._retries += 1
+            what = "The new configuration is tried again by itself while its files stay as they are"
+        elif self._tried != self._in_force.config.bundles.installed:
             self._retry_at = time.monotonic() + _RETRY_S
+        self._alarm = f"the new configuration is not in force, the signer goes on with the old one: {reason}. {what}"
         _log.error("%s", self._alarm)
 
 

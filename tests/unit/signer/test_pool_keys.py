@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import selectors
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -165,3 +167,22 @@ def test_nobody_is_told_to_leave_out_what_is_not_ours(make: Callable[..., Front]
     front.run_until(lambda: not any(each in first for each in front.pool._members))
     front.run_until(lambda: len(front.pool._members) == 2)
     assert list(front.pool._left_out()) == []
+
+
+def test_no_room_for_a_process_ends_nobody_else(make: Callable[..., Front], monkeypatch: pytest.MonkeyPatch) -> None:
+    front = make()
+    front.run_until(lambda: all(each.ready for each in front.pool._members))
+    with monkeypatch.context() as scarce:
+
+        def no_room(*_: object, **__: object) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        scarce.setattr(pool_module, "WorkerProcess", no_room)
+        scarce.setattr(pool_module, "_LOOK_AGAIN_S", 0.05)
+        os.kill(front.pool._members[0].worker.pid, signal.SIGKILL)
+        front.run_until(lambda: list(front.pool.alarms()) != [])
+        (alarm,) = front.pool.alarms()
+        assert "Resource temporarily unavailable" in alarm
+        assert all(isinstance(each, Signed) for each in front.run_until_answered(front.sign("sound")))
+    front.run_until(lambda: [each.ready for each in front.pool._members] == [True] * 2)
+    assert list(front.pool.alarms()) == []

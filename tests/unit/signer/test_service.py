@@ -17,7 +17,7 @@ from tests.support.journal_records import record_start
 from tests.support.signer import PROFILE, SIGNING_CA, install, record_intent
 
 from cassiopeia.config import load_signer_config
-from cassiopeia.errors import OperatorError, Unavailable
+from cassiopeia.errors import OperatorError, PeerError, Unavailable
 from cassiopeia.journal import entry as entries
 from cassiopeia.journal import head as heads
 from cassiopeia.link.line import Line
@@ -36,7 +36,7 @@ from cassiopeia.protocol.message import Role
 from cassiopeia.protocol.session import Session
 from cassiopeia.signer.pool import WorkerPool
 from cassiopeia.signer.service import Signer
-from cassiopeia.signer.tasks import Signed
+from cassiopeia.signer.tasks import Mistrusted, Signed
 
 
 @pytest.fixture
@@ -336,3 +336,15 @@ def test_a_signer_whose_workers_cannot_start_ends_with_their_reason(tmp_path: Pa
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
     assert not (tmp_path / "signer.sock").exists()
+
+
+def test_a_worker_that_says_its_signature_is_wrong_is_replaced_only_while_another_can_start(
+    signer: Signer, tmp_path: Path
+) -> None:
+    wrong = Mistrusted(task=1, signing_ca=SIGNING_CA, signing="openssl", verifying="gnutls", message="wrong")
+    with pytest.raises(PeerError, match=f"its key of {SIGNING_CA} gave a wrong signature"):
+        signer._delivered(wrong)
+    (tmp_path / "signer.toml").write_text("colour = 1\n")
+    signer.take_over("a test")
+    assert signer._takeover.failure
+    signer._delivered(wrong)
