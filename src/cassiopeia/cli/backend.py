@@ -18,7 +18,7 @@ from cassiopeia.core.key_uri import BACKENDS, PKCS11, FileUri, Pkcs11Uri, parse_
 from cassiopeia.errors import CassiopeiaError, OperatorError
 
 if TYPE_CHECKING:
-    from cassiopeia.config import SignerConfig
+    from cassiopeia.config import KeyUse, SignerConfig
     from cassiopeia.core.algorithms import SignatureAlgorithm
     from cassiopeia.core.key_uri import KeyUri
     from cassiopeia.signer.keystore.interface import Backend, StoreSettings
@@ -31,17 +31,23 @@ _WRONG: Final = "WRONG"
 _UNTRIED: Final = "-"
 
 
-def _key_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a key needs that is named by its URI, where no signer.toml says it."""
-    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+_file = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+def _token_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--module", type=file, help="The PKCS#11 library of the token, where the URI names none."),
-        click.option("--pin-file", type=file, help="The PIN of the token, where the URI names none."),
-        click.option("--passphrase-file", type=file, help="The passphrase of the key files."),
-        click.option("-c", "--config", "config_path", type=file, help="signer.toml, whose settings are used."),
+        click.option("--module", type=_file, help="The PKCS#11 library of the token, where the URI names none."),
+        click.option("--pin-file", type=_file, help="The PIN of the token, where the URI names none."),
+        click.option("-c", "--config", "config_path", type=_file, help="signer.toml, whose settings are used."),
     ):
         command = option(command)
     return command
+
+
+def _key_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a key needs that is named by its URI, where no signer.toml says it."""
+    passphrase = click.option("--passphrase-file", type=_file, help="The passphrase of the key files.")
+    return _token_options(passphrase(command))
 
 
 _backend_option = click.option(
@@ -58,20 +64,39 @@ def backend() -> None:
 
 
 @backend.command("list", short_help="Say what each library can do, and what is missing.")
+@_token_options
 @json_option
-def list_backends(as_json: bool) -> None:
-    """Say which libraries there are, what each can do, and what is missing for the others."""
+def list_backends(config_path: Path | None, pin_file: Path | None, module: Path | None, as_json: bool) -> None:
+    """Say which libraries there are, what each can do, and what is missing for the others.
+
+    With --config also: by which of them each sub-CA signs, and who verifies that beside OpenSSL. With that or --module:
+    the keys that are in tokens, by the URIs that name them. No PIN is given to a token but that of --pin-file; without
+    it, most show public keys alone.
+    """
     from cassiopeia.core.algorithms import ALGORITHMS  # noqa: PLC0415 - `--help` must not load the crypto library
     from cassiopeia.signer.keystore.backends import NEEDS, find_backends  # noqa: PLC0415 - as above
 
+    settings = _KeySettings(config_path, passphrase_file=None, pin_file=pin_file, module=module)
+    uses = {} if settings.config is None else _key_uses(settings.config)
     found = find_backends()
+    fault, keys = "", []
+    try:
+        keys = _keys_in_tokens(settings.store if pin_file else replace(settings.store, pin=None))
+    except CassiopeiaError as error:
+        fault = str(error)
     if as_json:
         print_json(
             {
                 "backends": [
                     {"name": name, "extra": NEEDS[name].extra, "package": NEEDS[name].package, **_describe(each)}
                     for name, each in found.items()
-                ]
+                ],
+                "authorities": [
+                    {"name": name, "backend": use.backend, "verify_with": use.verify_with, "key": str(use.uri)}
+                    for name, use in uses.items()
+                ],
+                "keys": keys,
+                "keys_fault": fault,
             }
         )
         return
@@ -87,6 +112,37 @@ def list_backends(as_json: bool) -> None:
     )
     if "pkcs11" in there:
         click.echo("What a token can do, it says itself: cassiopeia backend check pkcs11:token=LABEL;object=LABEL")
+    if uses:
+        click.echo()
+        print_table(
+            ("sub-CA", "signs", "verifies besides", "key"),
+            [(name, use.backend, use.verify_with or "-", visible(str(use.uri))) for name, use in uses.items()],
+        )
+    if fault:
+        raise OperatorError(fault)
+    if settings.store.module:
+        click.echo(f"\nkeys in the tokens of {settings.store.module}{':' if keys else ': none'}")
+    for key in keys:
+        click.echo(visible(key))
+
+
+def _key_uses(config: SignerConfig) -> dict[str, KeyUse]:
+    from cassiopeia.signer.configuration import key_uses  # noqa: PLC0415 - `--help` must be quick
+
+    return key_uses(config)
+
+
+def _keys_in_tokens(settings: StoreSettings) -> list[str]:
+    """The URIs of what the configured PKCS#11 library shows; none without one."""
+    from cassiopeia.signer.keystore.backends import load_backend  # noqa: PLC0415 - `--help` must be quick
+
+    if not settings.module:
+        return []
+    store = load_backend(PKCS11).open_store(settings)
+    try:
+        return [str(each) for each in store.list_keys()]
+    finally:
+        store.close()
 
 
 @backend.command(short_help="Try the libraries, and the keys of a signer.")

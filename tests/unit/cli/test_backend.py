@@ -359,3 +359,33 @@ def test_a_refused_pin_is_tried_once_by_a_person_and_then_forgotten(tmp_path: Pa
     assert f"WRONG {uri}: not tried, for a token has refused its PIN: correct that first\n" in first.stdout
     assert "16 checks, and nothing is wrong." in corrected.stdout
     assert list(tmp_path.rglob("*.refused")) == []
+
+
+def test_the_keys_in_a_token_are_listed_without_its_pin(tmp_path: Path, tokens: SoftHsm) -> None:
+    path = install_in_token(tmp_path, tokens)
+    (tmp_path / "bad-pin").write_text("000000", encoding="utf-8")
+    (tmp_path / "bad-pin").chmod(0o600)
+
+    text = program(tokens, "list", "-c", path).stdout
+    refused = program(tokens, "list", "-c", path, "--pin-file", tmp_path / "bad-pin", status=1)
+    listed = json.loads(program(tokens, "list", "-c", path, "--json").stdout)
+
+    assert f"keys in the tokens of {MODULE}:\npkcs11:token=first;serial=" in text
+    assert re.search(rf"^{SIGNING_CA} +pkcs11 +- +pkcs11:token=first;object=", text, re.MULTILINE)
+    assert "algorithm" in refused.stdout
+    assert "refused the PIN" in refused.stderr
+    [key] = listed["keys"]
+    assert key in text
+    [authority] = listed["authorities"]
+    assert (authority["name"], authority["backend"], authority["verify_with"]) == (SIGNING_CA, "pkcs11", "")
+
+
+def test_the_sub_cas_of_a_signer_are_listed_with_what_signs(there: Backends, signer_toml: Path) -> None:
+    there(OddBackend())
+    with signer_toml.open("a", encoding="utf-8") as stream:
+        stream.write(f"[authority.{SIGNING_CA}]\nverify_with = 'gnutls'\n")
+
+    lines = run("list", "-c", str(signer_toml)).stdout.splitlines()
+
+    assert lines[-1].split() == [SIGNING_CA, "openssl", "gnutls", f"file:{signer_toml.parent}/ca.key?backend=openssl"]
+    assert "keys in the tokens" not in "".join(lines)
