@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from cassiopeia.core.request import CertificateRequest
@@ -29,6 +30,13 @@ class Exchange:
     def name(self) -> bytes:
         """What tells this request from others: its id or, over version 1, which has none, its content."""
         return self.request.request_id if self.session.version > 1 else b"version 1" + self.digest
+
+    def confirms(self, intent: Intent, log_hash: bytes) -> bool:
+        """Whether this is the hash of the log that was sent."""
+        if self.session.version > 1:
+            return log_hash == intent.log_hash
+        # The original sends no hash.
+        return not log_hash or log_hash == hashlib.sha256(self.log_sent).digest()
 
 
 def profile_of(request: CertificateRequest) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import hashlib
 import logging
 import os
 import time
@@ -31,6 +30,7 @@ from cassiopeia.signer.gate import Gate, check_authority, check_idle, check_orde
 from cassiopeia.signer.journal import Intent, Journal
 from cassiopeia.signer.journal_desk import JournalDesk
 from cassiopeia.signer.key_history import KeyHistory
+from cassiopeia.signer.open_intents import OpenIntents
 from cassiopeia.signer.own_faults import OwnFaults
 from cassiopeia.signer.tasks import Decide, Decided, Deferred, Denied, Outcome, Sign, Signed, Task
 from cassiopeia.steps import step
@@ -100,7 +100,7 @@ class IssuanceDesk:
         self._in_decision: set[bytes] = set()
         self._examining: dict[int, tuple[float, Exchange, Decided, KeyIdentity]] = {}
         self._signing: dict[int, tuple[Intent, list[Exchange]]] = {}
-        self._intent_deadlines: dict[bytes, tuple[float, Intent]] = {}
+        self._open = OpenIntents()
         self._restrictions = 0
         self.issued = journal.index.used_counts()
 
@@ -123,24 +123,24 @@ class IssuanceDesk:
                 exchange.decisions -= 1
                 self._decide(exchange, now=now)
         issuing = {name for name, each in authorities.items() if not each.retired}
-        over = [intent for _, intent in self._intent_deadlines.values() if intent.signing_ca not in issuing]
+        over = self._open.of_others(issuing)
         self._end(over, code="authority-retired", reason="its sub-CA issues no more; it is decided anew", now=now)
 
     def restricted(self, now: dt.datetime) -> None:
         """An order has restricted something: whatever was decided before it, and is not confirmed yet, begins anew."""
         self._restrictions += 1
-        every = [intent for _, intent in self._intent_deadlines.values()]
-        self._end(every, code="ordered", reason="an order of the operators came first; it is decided anew", now=now)
+        reason = "an order of the operators came first; it is decided anew"
+        self._end(self._open.every(), code="ordered", reason=reason, now=now)
 
     def became_idle(self, signing_ca: str, now: dt.datetime) -> None:
         """This sub-CA signs nothing for now: what it has promised and nobody has confirmed is for another one."""
-        its = [intent for _, intent in self._intent_deadlines.values() if intent.signing_ca == signing_ca]
-        self._end(its, code="authority-idle", reason="its sub-CA signs nothing now; it is decided anew", now=now)
+        reason = "its sub-CA signs nothing now; it is decided anew"
+        self._end(self._open.of(signing_ca), code="authority-idle", reason=reason, now=now)
 
     def key_compromised(self, serial_numbers: Collection[bytes], now: dt.datetime) -> None:
         """End these intents as far as they are open: their key has said that it is compromised."""
-        open_ones = [intent for _, intent in self._intent_deadlines.values() if intent.serial_number in serial_numbers]
-        self._end(open_ones, code="key-blocked", reason="the key of this request is compromised", now=now)
+        its = self._open.among(serial_numbers)
+        self._end(its, code="key-blocked", reason="the key of this request is compromised", now=now)
 
     # Step 5: the request is complete.
     def requested(self, session: Session, handle: int, request: CertificateRequest, *, now: dt.datetime) -> None:
@@ -150,9 +150,7 @@ class IssuanceDesk:
         if not self._is_new(exchange, now=now) or not self._may_issue(exchange, now=now):
             return
         try:
-            self._caps.check_request(
-                profile=profile_of(request), account=request.account, open_intents=len(self._intent_deadlines)
-            )
+            self._caps.check_request(profile=profile_of(request), account=request.account, open_intents=len(self._open))
         except Unavailable as error:
             self._fail(exchange, error)
             return
@@ -164,7 +162,7 @@ class IssuanceDesk:
         intent = exchange.intent
         if intent is None:
             raise InternalError("a log was confirmed before it was sent")
-        if not self._hash_is_right(exchange, intent, log_hash):
+        if not exchange.confirms(intent, log_hash):
             self._fail(exchange, Unavailable(_LOG_MISMATCH, code="log-mismatch", retry_after_s=1))
             return
         if session.version > 1:
@@ -182,7 +180,7 @@ class IssuanceDesk:
             # Version 1 hashes a text of its own, if anything.
             log_hash = intent.log_hash if session.version > 1 else b""
             self._journal.record_confirmation(intent, log_hash=log_hash, now=now)
-            self._intent_deadlines.pop(intent.serial_number, None)
+            self._open.remove(intent)
             step("sign 10 confirmation appended")
             _log.debug("%s log confirmed by its SHA-256; confirmation journaled", short(exchange.request))
         self._journal.when_durable(lambda: self._sign(intent, exchange, now=now))
@@ -213,8 +211,7 @@ class IssuanceDesk:
 
     def expire(self, *, now: dt.datetime) -> None:
         """Abandon intents that nobody confirmed in time, and put off keys that wait too long (monotonic clock)."""
-        late = [intent for deadline, intent in self._intent_deadlines.values() if self._clock() > deadline]
-        self._end(late, code="expired", reason="nobody confirmed the log in time", now=now)
+        self._end(self._open.late(self._clock()), code="expired", reason="nobody confirmed the log in time", now=now)
         # Whoever gets no answer takes the line for broken. The comparison goes on: a later try finds it done.
         for deadline, exchange, _, _ in self._examining.values():
             if self._clock() > deadline and self._session_lives(exchange):
@@ -332,7 +329,7 @@ class IssuanceDesk:
             profile=profile_of(exchange.request),
             account=exchange.request.account,
             validators=decided.validators,
-            open_intents=len(self._intent_deadlines),
+            open_intents=len(self._open),
         )
         return authority
 
@@ -371,7 +368,7 @@ class IssuanceDesk:
         step("sign 7 intent appended")
         self._caps.count_intent(profile=profile_of(request), account=request.account, validators=decided.validators)
         self.issued[authority.name] = self.issued.get(authority.name, 0) + 1
-        self._intent_deadlines[intent.serial_number] = self._clock() + INTENT_LIFE_S, intent
+        self._open.add(intent, deadline=self._clock() + INTENT_LIFE_S)
         exchange.intent = intent
         _log.debug(
             "%s approved; intent journaled as entry %d: %s will sign serial %s. No CA key has been used yet",
@@ -552,12 +549,6 @@ class IssuanceDesk:
         check_order(intent, self._standing())
         self._keys.check_promised(intent)
 
-    def _hash_is_right(self, exchange: Exchange, intent: Intent, log_hash: bytes) -> bool:
-        if exchange.session.version > 1:
-            return log_hash == intent.log_hash
-        # The original sends no hash.
-        return not log_hash or log_hash == hashlib.sha256(exchange.log_sent).digest()
-
     def _end(self, intents: list[Intent], *, code: str, reason: str, now: dt.datetime) -> None:
         """Abandon these intents, and tell whoever was to confirm them."""
         ended = {each.serial_number: self._abandon(each, code=code, reason=reason, now=now) for each in intents}
@@ -568,7 +559,7 @@ class IssuanceDesk:
 
     def _abandon(self, intent: Intent, *, code: str, reason: str, now: dt.datetime) -> int:
         """End an intent; return the index of the entry that says so."""
-        self._intent_deadlines.pop(intent.serial_number, None)
+        self._open.remove(intent)
         index = self._journal.record_abandonment(intent, code=code, reason=reason, now=now)
         self.issued[intent.signing_ca] -= 1
         self._full.pop(intent.signing_ca, None)

@@ -7,6 +7,7 @@ taken over by a hostile request can lie, but it can't make the front run anythin
 from __future__ import annotations
 
 import datetime as dt
+from typing import Annotated, Final
 
 import msgspec
 
@@ -14,6 +15,10 @@ from cassiopeia.core.compromise import CompromiseClaim
 from cassiopeia.core.request import CertificateRequest
 from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
+
+MAXIMUM_WORDS: Final = 4_000
+"""So many characters a worker says at the most: much of it is journaled, copied by clients, and sent in each status."""
+Words = Annotated[str, msgspec.Meta(max_length=MAXIMUM_WORDS)]
 
 
 class Decide(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -85,7 +90,7 @@ class Mistrusted(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     signing_ca: str
     signing: str
     verifying: str
-    message: str
+    message: Words
 
 
 class Usable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -104,17 +109,17 @@ class Denied(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The policy says no: final."""
 
     task: int
-    code: str
-    field: str
-    message: str
+    code: Words
+    field: Words
+    message: Words
 
 
 class Deferred(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """Not now: the same task may succeed later."""
 
     task: int
-    code: str
-    message: str
+    code: Words
+    message: Words
     retry_after_s: int
 
 
@@ -129,8 +134,8 @@ class LackingKey(msgspec.Struct, frozen=True, kw_only=True):
     """A sub-CA whose key a worker cannot use: a stable code, and a sentence that says what to do."""
 
     signing_ca: str
-    code: str
-    message: str
+    code: Words
+    message: Words
 
 
 MISTRUSTED = "signature-wrong"
@@ -148,7 +153,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 class Unusable(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The worker can't work at all; `message` is for the operator. `may_come`: what it lacks may be there later."""
 
-    message: str
+    message: Words
     may_come: bool = False
     task: int = 0
 
@@ -158,6 +163,11 @@ Outcome = Decided | Signed | Mistrusted | Usable | Proved | Denied | Deferred | 
 
 _task_decoder = msgspec.msgpack.Decoder(list[Task | Stands])
 _outcome_decoder = msgspec.msgpack.Decoder(list[Outcome])
+
+
+def shortened(words: str) -> str:
+    """As much of it as a worker may say."""
+    return words[:MAXIMUM_WORDS]
 
 
 def read_tasks(body: bytes) -> list[Task | Stands]:

@@ -50,6 +50,7 @@ from cassiopeia.signer.tasks import (
     Unusable,
     Usable,
     read_tasks,
+    shortened,
 )
 from cassiopeia.worker_process import bound_memory
 
@@ -108,7 +109,7 @@ class Worker:
                 self._lack(name, error.code, error.message)
 
     def _lack(self, name: str, code: str, message: str) -> None:
-        self._lacking[name] = LackingKey(signing_ca=name, code=code, message=message)
+        self._lacking[name] = LackingKey(signing_ca=name, code=code, message=shortened(message))
         self._try_again_at[name] = self._clock() + _TRY_AGAIN_S
 
     def answer(self, messages: Iterable[Task | Stands]) -> list[Outcome]:
@@ -133,9 +134,19 @@ class Worker:
                 case CheckProofs():
                     return _check_proofs(task)
         except Refused as refusal:
-            return Denied(task=task.task, code=refusal.code, field=refusal.field, message=refusal.message)
+            return Denied(
+                task=task.task,
+                code=refusal.code,
+                field=shortened(refusal.field),
+                message=shortened(refusal.message),
+            )
         except Unavailable as error:
-            return Deferred(task=task.task, code=error.code, message=error.message, retry_after_s=error.retry_after_s)
+            return Deferred(
+                task=task.task,
+                code=error.code,
+                message=shortened(error.message),
+                retry_after_s=error.retry_after_s,
+            )
         except SignatureMistrusted as error:
             sys.stderr.write(f"signer worker: {error}\n")
             return Mistrusted(
@@ -143,11 +154,11 @@ class Worker:
                 signing_ca=task.signing_ca if isinstance(task, Sign | TryKey) else "",
                 signing=error.signing,
                 verifying=error.verifying,
-                message=error.message,
+                message=shortened(error.message),
             )
         except OperatorError as error:
             if isinstance(task, Sign | TryKey):
-                return Deferred(task=task.task, code="key-unusable", message=str(error), retry_after_s=60)
+                return Deferred(task=task.task, code="key-unusable", message=shortened(str(error)), retry_after_s=60)
             return _deferred(task, error)
         except CassiopeiaError as error:
             return _deferred(task, error)
@@ -271,7 +282,7 @@ def main() -> None:
             lock_memory()
         except CassiopeiaError as error:
             may_come = isinstance(error, Unavailable)
-            stream.sendall(frame([Unusable(message=str(error), may_come=may_come)]))
+            stream.sendall(frame([Unusable(message=shortened(str(error)), may_come=may_come)]))
             raise SystemExit(1) from None
         stream.sendall(frame([Ready(configuration_hash=configuration_hash(config), lacking=worker.lacking)]))
         serve(worker, stream)

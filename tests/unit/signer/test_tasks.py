@@ -15,6 +15,7 @@ from cassiopeia.core.rules import Standing
 from cassiopeia.errors import PeerError
 from cassiopeia.frames import FrameReader, frame
 from cassiopeia.signer.tasks import (
+    MAXIMUM_WORDS,
     CheckProofs,
     Decide,
     Decided,
@@ -35,6 +36,7 @@ from cassiopeia.signer.tasks import (
     Usable,
     read_outcomes,
     read_tasks,
+    shortened,
 )
 
 _numbers = st.integers(min_value=0, max_value=2**63 - 1)
@@ -137,3 +139,24 @@ def test_a_task_is_known_from_an_outcome() -> None:
     task = Decide(task=1, request=server_request(), version=2, now=NOW, issued={})
     with pytest.raises(PeerError):
         read_outcomes(body_of([task]))
+
+
+def test_a_worker_says_so_much_and_no_more() -> None:
+    """What it says is journaled, and every client copies that."""
+    said = [
+        Denied(task=1, code="", field="", message=shortened("\N{GREEK SMALL LETTER ALPHA}" * 10**6)),
+        Deferred(task=2, code="", message="m" * MAXIMUM_WORDS, retry_after_s=1),
+    ]
+    assert read_outcomes(msgspec.msgpack.encode(said)) == said
+    long = "m" * (MAXIMUM_WORDS + 1)
+    too_much: list[Outcome] = [
+        Denied(task=1, code="", field="", message=long),
+        Denied(task=1, code="", field=long, message=""),
+        Deferred(task=1, code=long, message="", retry_after_s=1),
+        Mistrusted(task=1, signing_ca="", signing="", verifying="", message=long),
+        Ready(configuration_hash=b"", lacking=(LackingKey(signing_ca="", code="", message=long),)),
+        Unusable(message=long),
+    ]
+    for each in too_much:
+        with pytest.raises(PeerError, match="an outcome that is none"):
+            read_outcomes(msgspec.msgpack.encode([each]))

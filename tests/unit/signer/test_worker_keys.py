@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.support.authorities import default_authority, p256_key
 from tests.support.signer import SIGNING_CA, make_worker
@@ -20,7 +21,19 @@ from cassiopeia.errors import CassiopeiaError, InternalError, OperatorError, Una
 from cassiopeia.secret_source import SecretSource
 from cassiopeia.signer.keystore.interface import SignatureMistrusted, StoreSettings
 from cassiopeia.signer.keystore.ring import KeyRing
-from cassiopeia.signer.tasks import MISTRUSTED, Deferred, LackingKey, Mistrusted, Outcome, Sign, Signed, TryKey, Usable
+from cassiopeia.signer.tasks import (
+    MISTRUSTED,
+    Deferred,
+    LackingKey,
+    Mistrusted,
+    Outcome,
+    Ready,
+    Sign,
+    Signed,
+    TryKey,
+    Usable,
+    read_outcomes,
+)
 from cassiopeia.signer.worker import Worker
 
 OTHER = "unassured_2026_3"
@@ -91,6 +104,22 @@ def test_a_key_that_is_away_keeps_nobody_else() -> None:
     assert opened == [SIGNING_CA, OTHER]
     assert made.worker.lacking == (LackingKey(signing_ca=SIGNING_CA, code="token-away", message=AWAY.message),)
     assert isinstance(made.sign(OTHER), Signed)
+
+
+def test_what_is_said_of_it_has_an_end() -> None:
+    made, long = Made(), "m" * 10**6
+    made.ring.faults[SIGNING_CA] = Unavailable(long, code="token-away")
+    made.worker.open_keys()
+    made.time += 5
+    outcomes = [made.sign()]
+    for fault in (OperatorError(long), SignatureMistrusted(long, signing="openssl", verifying="gnutls")):
+        made.time += 5
+        made.ring.faults[SIGNING_CA] = fault
+        outcomes.append(made.sign())
+    ready = Ready(configuration_hash=b"", lacking=made.worker.lacking)
+    assert [type(each) for each in outcomes] == [Deferred, Deferred, Mistrusted]
+    for each in (outcomes, [ready]):
+        assert read_outcomes(msgspec.msgpack.encode(each)) == each
 
 
 def test_it_is_asked_for_again_and_not_all_the_time() -> None:
