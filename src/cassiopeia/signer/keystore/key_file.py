@@ -37,18 +37,24 @@ def read_key_file(path: Path) -> bytes:
                 raise OperatorError(f"{path}: others can read this CA key; run: chmod 600 {path}")
             octets = stream.read(_MAXIMUM_OCTETS + 1)
     except OSError as error:
-        raise OperatorError(f"{path}: cannot read this CA key: {error.strerror}") from error
+        raise OperatorError(
+            f"{path}: cannot read this CA key: {error.strerror}: put it back from the backup, for the signer's user, "
+            "or say in signer.toml where it is"
+        ) from error
     if len(octets) > _MAXIMUM_OCTETS:
         raise OperatorError(f"{path}: this is no key file: it has more than {_MAXIMUM_OCTETS} octets")
     found = _ENCRYPTED_KEY.search(octets)
     if found is None or octets.count(_BEGIN) != 1:
         raise OperatorError(
-            f"{path}: cannot unlock this CA key: not an encrypted PKCS#8 PEM file, or something else is in it too; "
-            "openssl pkcs8 -topk8 makes one"
+            f"{path}: cannot unlock this CA key: not an encrypted PKCS#8 PEM file, or something else is in it too: "
+            "put it back from the backup, or write it anew with openssl pkcs8 -topk8"
         )
     return found[0] + b"\n"
 
 
 def locked(path: Path) -> OperatorError:
     """For a file that a library cannot unlock."""
-    return OperatorError(f"{path}: cannot unlock this CA key: wrong passphrase, or not an encrypted PKCS#8 PEM file")
+    return OperatorError(
+        f"{path}: cannot unlock this CA key: wrong passphrase, or a damaged file: mend the passphrase, or put the key "
+        "back from the backup"
+    )

@@ -52,7 +52,10 @@ class KeyRing:
         # 2. Whether it is the key of the certificate, and whether both libraries can do what this sub-CA signs with.
         expected = authority.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if key.public_key_info != expected:
-            raise OperatorError(f"{name}: the key {use.uri} does not belong to this sub-CA's certificate")
+            raise OperatorError(
+                f"{name}: the key {use.uri} does not belong to this sub-CA's certificate: put the right one there, "
+                "or say in signer.toml where it is"
+            )
         algorithm = algorithms.choose_algorithm(authority.public_key, "", pss=authority.pss)
         if algorithm not in key.algorithms:
             raise OperatorError(

@@ -112,7 +112,9 @@ def test_a_file_of_another_form_is_refused_by_all_and_not_by_the_next_one_alone(
     tmp_path: Path, backend: str, content: bytes
 ) -> None:
     """Or whoever switches would learn it on the day when the first library is broken."""
-    with pytest.raises(OperatorError, match=r"ca\.key: .*not an encrypted PKCS#8 PEM file.*openssl pkcs8 -topk8 makes"):
+    with pytest.raises(
+        OperatorError, match=r"ca\.key: .*not an encrypted PKCS#8 PEM file.*write it anew with openssl pkcs8 -topk8"
+    ):
         open_file(backend, write(tmp_path / "ca.key", content))
 
 

@@ -279,7 +279,7 @@ def test_a_wrong_passphrase_unlocks_nothing(tmp_path: Path) -> None:
     ids=["empty", "words", "armour", "damaged", "certificate", "clear", "clear-behind", "clear-before", "two"],
 )
 def test_a_file_that_is_not_one_encrypted_key_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(OperatorError, match="not an encrypted PKCS#8 PEM file"):
+    with pytest.raises(OperatorError, match=r"not an encrypted PKCS#8 PEM file|a damaged file"):
         open_key(tmp_path, content)
 
 
