@@ -90,6 +90,7 @@ _SIGN_FIXED_SALT: Final = 1 << 10  # GNUTLS_PRIVKEY_FLAG_RSA_PSS_FIXED_SALT_LENG
 _VERIFY_FIXED_SALT: Final = 1 << 16  # GNUTLS_VERIFY_RSA_PSS_FIXED_SALT_LENGTH
 _SIGNATURE_WRONG: Final = -89  # GNUTLS_E_PK_SIG_VERIFY_FAILED
 _INSUFFICIENT_SECURITY: Final = -217  # GNUTLS_E_INSUFFICIENT_SECURITY
+_UNKNOWN_KIND: Final = -80  # GNUTLS_E_UNKNOWN_PK_ALGORITHM: of a key that it has unlocked
 _CONSTRAINT: Final = -101  # GNUTLS_E_CONSTRAINT_ERROR: PSS with a key that is too short for the hash
 _DECRYPTION_FAILED: Final = -24  # GNUTLS_E_DECRYPTION_FAILED
 
@@ -398,6 +399,11 @@ class GnuTlsKeyStore:
 
     def _cannot_open(self, path: Path, error: _Failure, *, plain: bool) -> OperatorError:
         """Why a file of the right armour was not taken, as far as GnuTLS tells: for a passphrase and a curve alike."""
+        if error.code == _UNKNOWN_KIND:
+            return OperatorError(
+                f"{path}: GnuTLS {self._library.version} knows no keys of this kind: name another backend for its sub-CA "
+                'in signer.toml, with verify_with = "none" if no second one knows it either'
+            )
         reason = f"{locked(path)} ({error})"
         if error.code != _DECRYPTION_FAILED:
             reason += (

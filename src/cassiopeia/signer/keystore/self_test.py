@@ -133,7 +133,9 @@ class KeyChecks:
                 self._pin_refused = self._pin_refused or error.code == _PIN_REFUSED
                 raise
 
-        return _finding(subject, backend_of(uri), watched)
+        found = _finding(subject, backend_of(uri), watched)
+        # A key ring names the sub-CA by itself.
+        return replace(found, fault=found.fault.removeprefix(f"{subject}: "))
 
     def _log_in(self, uri: Pkcs11Uri) -> None:
         token = replace(uri, label="", identifier=b"")

@@ -315,7 +315,7 @@ def locked_by_openssl(options: list[str], key: bytes | None = None) -> bytes:
 
 
 def test_a_key_of_a_kind_that_it_does_not_know_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match=r"it takes RSA, P-256, .* name another backend"):
+    with pytest.raises(OperatorError, match=r"ca\.key: GnuTLS 3\.\S+ knows no keys of this kind: name another backend"):
         open_key(tmp_path, mldsa.MLDSA44PrivateKey.generate())
 
 

@@ -174,6 +174,8 @@ def test_another_key_than_the_certificates_is_a_fault(settings: StoreSettings, t
 
     found = KeyChecks(settings).check_authority(default_authority(), use)
 
+    assert found.subject == default_authority().name
+    assert found.fault.startswith("the key file:")
     assert "does not belong to this sub-CA's certificate" in found.fault
 
 
