@@ -401,8 +401,8 @@ class GnuTlsKeyStore:
         """Why a file of the right armour was not taken, as far as GnuTLS tells: for a passphrase and a curve alike."""
         if error.code == _UNKNOWN_KIND:
             return OperatorError(
-                f"{path}: GnuTLS {self._library.version} knows no keys of this kind: name another backend for its sub-CA "
-                'in signer.toml, with verify_with = "none" if no second one knows it either'
+                f"{path}: GnuTLS {self._library.version} knows no keys of this kind: name another backend for its "
+                'sub-CA in signer.toml, with verify_with = "none" if no second one knows it either'
             )
         reason = f"{locked(path)} ({error})"
         if error.code != _DECRYPTION_FAILED:
