@@ -281,9 +281,7 @@ def test_a_crl_that_ends_workers_is_put_off_though_its_key_can_be_used_again(fro
     front.clock += 10.0
     front.revocation.renew(now=NOW)
     front.journal.commit()
-    front.deliver(
-        Deferred(task=front.tasks.popleft().task, code="token-away", message="it is away", retry_after_s=5)
-    )
+    front.deliver(Deferred(task=front.tasks.popleft().task, code="token-away", message="it is away", retry_after_s=5))
     front.revocation.try_again(SIGNING_CA)
     renew(front)
     assert kinds(front) == ["crl"]
