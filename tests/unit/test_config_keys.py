@@ -110,7 +110,7 @@ def test_what_contradicts_itself_is_named(uri: str, keys: str, more: str, key: s
         ),
         ("[authority.a]\nbackend = 'gnutls'\n[authority.b]\nbckend = 'x'", "authority.b.bckend", "not known here"),
         ("[authority.'a b']\nbackend = 'gnutls'", "authority", "a word of letters, digits and _"),
-        ("[authority]\nbackend = 'gnutls'", "authority.backend", "expected object, got str"),
+        ("[authority]\nbackend = 'gnutls'", "authority.backend", "expected a table, got str"),
     ],
     ids=["backend", "verify_with", "one-sub-ca", "unknown", "name", "no-table"],
 )

@@ -70,7 +70,9 @@ def check_shape(document: Mapping[str, Any], shape: type[_T], *, source: str) ->
         return msgspec.convert(document, shape, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         reason, key = explain(str(error))
-        raise ConfigurationError(reason, source=source, key=_name_table(document, shape, str(error), key)) from error
+        key = _name_table(document, shape, str(error), key)
+        # In TOML it is called by another name.
+        raise ConfigurationError(reason.replace("expected object", "expected a table"), source=source, key=key) from error
 
 
 def _name_table(document: Mapping[str, Any], shape: type[Any], message: str, key: str) -> str:
