@@ -72,7 +72,8 @@ def check_shape(document: Mapping[str, Any], shape: type[_T], *, source: str) ->
         reason, key = explain(str(error))
         key = _name_table(document, shape, str(error), key)
         # In TOML it is called by another name.
-        raise ConfigurationError(reason.replace("expected object", "expected a table"), source=source, key=key) from error
+        reason = reason.replace("expected object", "expected a table")
+        raise ConfigurationError(reason, source=source, key=key) from error
 
 
 def _name_table(document: Mapping[str, Any], shape: type[Any], message: str, key: str) -> str:
