@@ -198,7 +198,7 @@ def test_a_missing_configuration_is_one_line(running: System) -> None:
 @pytest.mark.parametrize(
     ("name", "edit", "words"),
     [
-        ("passphrase", lambda _: b"wrong\n", ": wrong passphrase, or not an encrypted"),
+        ("passphrase", lambda _: b"wrong\n", ": wrong passphrase, or a damaged file"),
         ("link.key", None, "link.key: cannot be read: No such file or directory"),
         ("keys/unassured_*.key", None, "No such file or directory"),
         ("keys/unassured_*.key", lambda octets: octets[:100], "key"),
