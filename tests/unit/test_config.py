@@ -24,13 +24,12 @@ from cassiopeia.config import (
     load_signer_config,
     toml,
 )
-from cassiopeia.config.keys import KeysConfig
+from cassiopeia.config.keys import KeysTable, Pkcs11Table, read_keys
 from cassiopeia.core.rules import Validator
 from cassiopeia.errors import ConfigurationError, InternalError
 from cassiopeia.journal.order import CAPS
 from cassiopeia.link.address import SerialAddress, TcpAddress, UnixAddress
 from cassiopeia.protocol.limits import Limits
-from cassiopeia.secret_source import SecretSource
 
 SIGNER = """\
 [signer]
@@ -118,16 +117,7 @@ def test_the_shortest_signer_file_has_safe_defaults(directory: Path) -> None:
         bundles=Bundles(directory=directory / "bundles"),
         authorities=directory / "authorities.toml",
         profiles=directory / "profiles",
-        keys=KeysConfig(
-            source=str(directory / "signer.toml"),
-            passphrase=SecretSource(what="the passphrase of the CA keys", file=directory / "passphrase"),
-            backend="openssl",
-            verify_with="",
-            authorities={},
-            module="",
-            pin=None,
-            sessions=0,
-        ),
+        keys=read_keys(directory / "signer.toml", KeysTable(passphrase_file=Path("passphrase")), Pkcs11Table(), {}),
         sealing_key=directory / "sealing.key",
         listen=UnixAddress(path=str(directory / "run/signer.sock")),
         certificate=directory / "link.pem",
