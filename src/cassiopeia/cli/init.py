@@ -10,25 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cassiopeia.cli.options import CA_KEY_ALGORITHMS
+
 if TYPE_CHECKING:
     from cassiopeia.ceremony.hierarchy import Hierarchy
     from cassiopeia.ceremony.installation import Installation, LinkAddresses, ValidatorPin
 
-# As in `ceremony.hierarchy`, which `--help` must not load; a test holds them together.
-_KEY_ALGORITHMS = (
-    "RSA-2048",
-    "RSA-3072",
-    "RSA-4096",
-    "P-256",
-    "P-384",
-    "P-521",
-    "Ed25519",
-    "Ed448",
-    "ML-DSA-44",
-    "ML-DSA-65",
-    "ML-DSA-87",
-)
-# As in `core.evidence`, likewise.
+# As in `core.evidence`, which `--help` must not load; a test holds them together.
 _KINDS = ("attestation", "dns-control", "caa-permits", "mailbox-control", "name-verified", "organisation")
 _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 
@@ -55,9 +43,9 @@ _LOWEST_PORT, _HIGHEST_PORT = 1024, 65535
 )
 @click.option(
     "--key-algorithm",
-    type=click.Choice(_KEY_ALGORITHMS),
+    type=click.Choice(CA_KEY_ALGORITHMS),
     metavar="ALGORITHM",
-    help=f"Make every CA key of this kind, whatever the hierarchy says: {', '.join(_KEY_ALGORITHMS)}.",
+    help=f"Make every CA key of this kind, whatever the hierarchy says: {', '.join(CA_KEY_ALGORITHMS)}.",
 )
 @click.option(
     "--periods",

@@ -9,9 +9,24 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+
+# As in `signer.keystore.ca_key` and `ceremony.hierarchy`, which no `--help` must load; tests hold them together.
+CA_KEY_ALGORITHMS: Final = (
+    "RSA-2048",
+    "RSA-3072",
+    "RSA-4096",
+    "P-256",
+    "P-384",
+    "P-521",
+    "Ed25519",
+    "Ed448",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
+)
 
 
 def configuration(what: str, *, variable: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -9,22 +9,8 @@ from pathlib import Path
 import click
 
 from cassiopeia.cli.bundles import bundle_argument, dry_run_option, print_bundle, print_changes, read_bundle_file
-from cassiopeia.cli.options import config_option, write_out
+from cassiopeia.cli.options import CA_KEY_ALGORITHMS, config_option, write_out
 
-# As in `signer.keystore.ca_key`, which `--help` must not load; a test holds them together.
-_KEY_ALGORITHMS = (
-    "RSA-2048",
-    "RSA-3072",
-    "RSA-4096",
-    "P-256",
-    "P-384",
-    "P-521",
-    "Ed25519",
-    "Ed448",
-    "ML-DSA-44",
-    "ML-DSA-65",
-    "ML-DSA-87",
-)
 _USUAL_ALGORITHM = "RSA-4096"
 _HIGHEST_SIGNER_ID = 126
 
@@ -151,11 +137,11 @@ def _secret(path: Path | None) -> Iterator[bytearray | None]:
 @click.argument("name")
 @click.option(
     "--key-algorithm",
-    type=click.Choice(_KEY_ALGORITHMS),
+    type=click.Choice(CA_KEY_ALGORITHMS),
     metavar="ALGORITHM",
     default=_USUAL_ALGORITHM,
     show_default=True,
-    help=f"The kind of key that the hierarchy wants: {', '.join(_KEY_ALGORITHMS)}.",
+    help=f"The kind of key that the hierarchy wants: {', '.join(CA_KEY_ALGORITHMS)}.",
 )
 @click.option(
     "--key-uri",

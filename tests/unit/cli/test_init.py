@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from cassiopeia.ceremony.hierarchy import KEY_ALGORITHMS, default_hierarchy_text, load_hierarchy
 from cassiopeia.ceremony.profiles import default_profile_texts
 from cassiopeia.cli import init as module
+from cassiopeia.cli import options
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import load_authorities, load_client_config, load_signer_config
 from cassiopeia.core.ed25519 import public_octets
@@ -195,7 +196,7 @@ def test_validators_that_cannot_be_are_refused(small: str, name: str, copy: str,
 
 
 def test_the_choices_are_those_of_the_hierarchy_and_of_evidence() -> None:
-    assert module._KEY_ALGORITHMS == KEY_ALGORITHMS
+    assert options.CA_KEY_ALGORITHMS == KEY_ALGORITHMS
     assert module._KINDS == STATEMENT_KINDS
 
 

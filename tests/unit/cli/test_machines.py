@@ -25,7 +25,7 @@ from tests.support.bundles import (
 )
 
 from cassiopeia import sealing
-from cassiopeia.cli import signer_machine
+from cassiopeia.cli import options
 from cassiopeia.cli.main import cassiopeia
 from cassiopeia.config import SignerConfig, load_client_config, load_signer_config
 from cassiopeia.installations import Staged
@@ -69,7 +69,7 @@ def everything() -> dict[str, bytes]:
 
 
 def test_the_kinds_of_key_are_those_that_there_are() -> None:
-    assert signer_machine._KEY_ALGORITHMS == CA_KEY_ALGORITHMS
+    assert options.CA_KEY_ALGORITHMS == CA_KEY_ALGORITHMS
 
 
 def test_two_machines_that_were_made_apart_know_each_other() -> None:
